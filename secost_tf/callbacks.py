@@ -1,0 +1,192 @@
+"""What happens between steps and epochs: validation, checkpoints, TensorBoard, progress, the non-finite guard."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import sys
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import logging
+from tqdm import tqdm
+
+from secost_tf import checkpoints
+from secost_tf.data import Split
+from secost_tf.metrics import evaluate_scores
+from secost_tf.scoring import Scorer
+from tfrecord_tools import storage
+
+
+class NonFiniteLoss(ValueError):
+    """The loss is no longer a number; the message says where, and what to try."""
+
+
+class NonFiniteGuard(keras.callbacks.Callback):
+    """Stops training at the first step after which the loss is not finite."""
+
+    def __init__(self, checkpoint: str):
+        super().__init__()
+        self.checkpoint = checkpoint
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        loss = float((logs or {}).get("loss", 0.0))
+        if not math.isfinite(loss):
+            raise NonFiniteLoss(
+                f"the loss became {loss} at step {batch + 1} of epoch {self.epoch + 1}. The last good state is that "
+                f"of the end of epoch {self.epoch} ({self.checkpoint if self.epoch else 'the start'}). Try a lower "
+                "--learning_rate, a longer --warmup_share or --precision=float32, and check the data with: "
+                "python -m tfrecord_tools.inspect DATA_DIR --verify"
+            )
+
+
+class Validation(keras.callbacks.Callback):
+    """Adds `val_loss`, plain binary cross-entropy against the labels, and `val_mAP` to each epoch's figures."""
+
+    def __init__(self, scorer: Scorer, split: Split):
+        super().__init__()
+        self.scorer, self.split = scorer, split
+
+    def on_epoch_end(self, epoch, logs=None):
+        _, labels, logits = self.scorer.split(self.split)
+        logs["val_loss"] = float(np.mean(np.logaddexp(0.0, logits) - labels * logits))
+        logs["val_mAP"] = float(evaluate_scores(labels, logits).mAP)
+
+
+class StateKeeper(keras.callbacks.Callback):
+    """Keeps the best weights, writes the state after each epoch, and `history.csv`; runs after `Validation`.
+
+    The best epoch is the one with the highest `val_mAP`, then the lowest `val_loss`; without them the last.
+    """
+
+    def __init__(self, state: checkpoints.TrainingState, folder: str, history_csv: str, learning_rate):
+        super().__init__()
+        self.state, self.folder, self.history_csv, self.learning_rate = (
+            state,
+            folder,
+            history_csv,
+            learning_rate,
+        )
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.started = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        state, student = self.state, self.model.student
+        key = (-math.inf, -math.inf)
+        if "val_mAP" in logs:
+            key = (logs["val_mAP"] if math.isfinite(logs["val_mAP"]) else -1.0, -logs["val_loss"])
+        if state.best_key is None or key >= state.best_key:
+            state.best_epoch, state.best_key, state.best_weights = epoch + 1, key, student.get_weights()
+        state.epoch = epoch + 1
+        figures = {name: float(value) for name, value in logs.items()}
+        step = int(np.asarray(self.model.optimizer.iterations))
+        state.history.append(
+            {
+                "epoch": epoch + 1,
+                **figures,
+                "learning_rate": float(self.learning_rate(step)),
+                "seconds": round(time.monotonic() - self.started, 3),
+            }
+        )
+        checkpoints.save_state(self.folder, state, student, self.model.optimizer)
+        write_history(self.history_csv, state.history)
+
+
+def write_history(path: str, history: list[dict[str, float]]) -> None:
+    """Writes one csv row per epoch, atomically."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, list(history[-1]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    with storage.atomic_write(path) as file:
+        file.write(stream.getvalue())
+
+
+class TensorBoardScalars(keras.callbacks.Callback):
+    """Writes each epoch's figures under the same tags for every stage, so that stages lie over one another."""
+
+    def __init__(self, folder: str, state: checkpoints.TrainingState):
+        super().__init__()
+        self.writer, self.state = tf.summary.create_file_writer(folder), state
+
+    def on_epoch_end(self, epoch, logs=None):
+        with self.writer.as_default(step=epoch + 1):
+            for name, value in self.state.history[-1].items():
+                if name != "epoch":
+                    tf.summary.scalar(name, value)
+        self.writer.flush()
+
+
+class Progress(keras.callbacks.Callback):
+    """A bar over the steps on a terminal, and a line per epoch; elsewhere also a line a minute within an epoch."""
+
+    def __init__(
+        self, label: str, epochs: int, steps: int, batch_size: int, state: checkpoints.TrainingState
+    ):
+        super().__init__()
+        self.label, self.epochs, self.steps, self.batch_size, self.state = (
+            label,
+            epochs,
+            steps,
+            batch_size,
+            state,
+        )
+        self.seconds: list[float] = []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch, self.started = epoch, time.monotonic()
+        self.last_line = self.started
+        self.bar = tqdm(
+            total=self.steps * self.batch_size,
+            desc=f"{self.label} epoch {epoch + 1}/{self.epochs}",
+            unit="clip",
+            leave=False,
+            disable=not sys.stderr.isatty(),
+        )
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.bar.update(self.batch_size)
+        if self.bar.disable and time.monotonic() - self.last_line > 60:
+            self.last_line = time.monotonic()
+            loss = float(logs["loss"])
+            logging.info(
+                "%s epoch %d: step %d of %d, loss %.4f",
+                self.label,
+                self.epoch + 1,
+                batch + 1,
+                self.steps,
+                loss,
+            )
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.bar.close()
+        figures = self.state.history[-1]
+        self.seconds.append(time.monotonic() - self.started)
+        left = np.median(self.seconds) * (self.epochs - epoch - 1)
+        parts = [
+            f"loss {figures['loss']:.4f} (labels {figures['label_loss']:.4f}, teacher {figures['teacher_loss']:+.4f})"
+        ]
+        if "val_mAP" in figures:
+            parts.append(f"validation loss {figures['val_loss']:.4f}, mAP {figures['val_mAP']:.4f}")
+            parts.append(f"best epoch {self.state.best_epoch}")
+        parts.append(f"{self.steps * self.batch_size / self.seconds[-1]:.0f} clips/s, {_duration(left)} left")
+        logging.info("%s epoch %d/%d: %s", self.label, epoch + 1, self.epochs, "; ".join(parts))
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return (
+        f"{hours} h {minutes:02d} min"
+        if hours
+        else f"{minutes} min {seconds:02d} s"
+        if minutes
+        else f"{seconds} s"
+    )

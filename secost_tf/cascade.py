@@ -1,0 +1,195 @@
+"""The cascade: stages in order, each the teacher of the next; what is done is kept."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from collections.abc import Callable, Sequence
+
+from absl import logging
+
+from secost_tf.config import StageConfig, TrainConfig, WelsNetConfig
+from tfrecord_tools import shards, storage
+from tfrecord_tools.shards import DatasetInfo
+
+SUMMARY_CSV = "summary.csv"
+SUMMARY_JSON = "summary.json"
+_FIGURES = ("mAP", "mAUC", "d_prime", "lwlrap", "chance")
+
+
+@dataclasses.dataclass(frozen=True)
+class CascadeConfig:
+    """What to run.
+
+    Attributes:
+        stage: the last stage wanted; the stages before it that are not done are trained first.
+        alphas: weight of the labels: one number for every stage trained now, or one for each of stages 1 to `stage`.
+        network: settings of the student but for the classes and mel bins, which come from the data.
+        train: how each stage is trained.
+        teacher_stages: the stages whose scores teach `stage`; none means the stage before.
+        prerequisites: False makes a stage before `stage` that is not done an error.
+    """
+
+    stage: int
+    alphas: tuple[float, ...]
+    network: dict
+    train: TrainConfig
+    teacher_stages: tuple[int, ...] = ()
+    prerequisites: bool = True
+
+    def __post_init__(self):
+        if self.stage < 0:
+            raise ValueError(f"stage: expected 0 or more, got {self.stage}")
+        if len(self.alphas) not in {1, self.stage}:
+            raise ValueError(
+                f"alpha: expected one number, or one for each of stages 1 to {self.stage} ({self.stage} numbers), "
+                f"got {len(self.alphas)}: {', '.join(f'{alpha:g}' for alpha in self.alphas)}"
+            )
+        for alpha in self.alphas:
+            if not 0 <= alpha <= 1:
+                raise ValueError(
+                    f"alpha: expected numbers in [0, 1], the weight of the labels, got {alpha:g}"
+                )
+
+    def stage_config(self, stage: int, info: DatasetInfo) -> StageConfig:
+        """The settings of one stage on this data."""
+        alpha = 1.0 if stage == 0 else self.alphas[0] if len(self.alphas) == 1 else self.alphas[stage - 1]
+        teachers = self.teacher_stages if stage == self.stage else ()
+        return StageConfig(
+            stage=stage,
+            alpha=alpha,
+            teacher_stages=tuple(teachers or range(max(0, stage - 1), stage)) if stage else (),
+            network=WelsNetConfig(
+                num_classes=len(info.class_map), mel_bins=info.log_mel.mel_bins, **self.network
+            ),
+            train=self.train,
+        )
+
+
+def run_cascade(
+    config: CascadeConfig, data_dir: str, run_dir: str, make_strategy: Callable[[], object]
+) -> list[dict]:
+    """Trains stages 0 to `config.stage`, keeping those that are done, and writes the summary.
+
+    Args:
+        config: what to run.
+        data_dir: folder of the converted splits.
+        run_dir: folder of the run, made if need be.
+        make_strategy: gives the `tf.distribute.Strategy`; called only if there is something to train.
+
+    Returns:
+        The rows of the summary, one a stage.
+
+    Raises:
+        ValueError: if the data, the run folder or the settings do not go together; before anything is trained.
+    """
+    info = shards.read_dataset_info(data_dir, "train")
+    from secost_tf import stage as stages  # imports TensorFlow: after what can be checked without it
+
+    configs = [config.stage_config(stage, info) for stage in range(config.stage + 1)]
+    to_train = [one for one in configs if not stages.is_done(run_dir, one.stage)]
+    for one in configs:
+        record = stages.StageRecord.read(run_dir, one.stage)
+        if record is None:
+            continue
+        record.check_data(run_dir, info, data_dir)
+        if one not in to_train:
+            _check_kept(record.config, one, config, stages.stage_dir(run_dir, one.stage))
+    missing = [one.stage for one in to_train if one.stage != config.stage]
+    if missing and not config.prerequisites:
+        raise ValueError(
+            f"stage {config.stage} needs stage {', '.join(map(str, missing))}, not done in {run_dir}: train "
+            f"{'it' if len(missing) == 1 else 'them'} first, or leave out --noprerequisites"
+        )
+    strategy = make_strategy() if to_train else None
+    for one in configs:
+        if one in to_train:
+            what = (
+                f"alpha {one.alpha:g}, teacher {_join(one.teacher_stages)}" if one.stage else "the base model"
+            )
+            logging.info("stage %d: %s", one.stage, what)
+            stages.train_stage(one, data_dir, run_dir, strategy)
+        else:
+            logging.info("stage %d: kept, done in %s", one.stage, stages.stage_dir(run_dir, one.stage))
+    return write_summary(run_dir)
+
+
+def _check_kept(done: StageConfig, asked: StageConfig, config: CascadeConfig, folder: str) -> None:
+    """A stage that is done must be what was asked for, as far as it was asked for: the last stage, and its alphas."""
+    if asked.stage == config.stage:
+        difference = done.differences(asked)
+    else:
+        named = len(config.alphas) > 1 and done.alpha != asked.alpha
+        difference = f"alpha: {done.alpha:g} != {asked.alpha:g}" if named else ""
+    if difference:
+        raise ValueError(
+            f"{folder} is done, with other settings (there != asked): {difference}. Choose another --run_dir, or "
+            f"delete {folder} and the stages after it to train them anew"
+        )
+
+
+def write_summary(run_dir: str) -> list[dict]:
+    """Gathers the stages that are done into `summary.csv` and `summary.json`; returns the rows."""
+    from secost_tf import stage as stages
+
+    rows: list[dict] = []
+    while stages.is_done(run_dir, len(rows)):
+        metrics = storage.read_json(storage.join(stages.stage_dir(run_dir, len(rows)), stages.METRICS_JSON))
+        base = rows[0]["mAP"] if rows else metrics["mAP"]
+        change = metrics["mAP"] - base if None not in (metrics["mAP"], base) else None
+        rows.append(
+            {
+                **{
+                    name: metrics[name]
+                    for name in ("stage", "alpha", "teacher_stages", "split", "best_epoch")
+                },
+                **{name: metrics[name] for name in _FIGURES},
+                "change": change,
+                "relative_change": change / base if change is not None and base else None,
+            }
+        )
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({**row, "teacher_stages": " ".join(map(str, row["teacher_stages"]))} for row in rows)
+    with storage.atomic_write(storage.join(run_dir, SUMMARY_CSV)) as file:
+        file.write(stream.getvalue())
+    storage.write_json(storage.join(run_dir, SUMMARY_JSON), rows)
+    return rows
+
+
+def format_table(rows: Sequence[dict]) -> str:
+    """The table for the terminal: stage, alpha, teacher, mAP, mAUC, d', lwlrap, change against stage 0, chance."""
+    header = ("stage", "alpha", "teacher", "mAP", "mAUC", "d'", "lwlrap", "change", "chance mAP")
+    cells = [
+        (
+            str(row["stage"]),
+            f"{row['alpha']:g}",
+            _join(row["teacher_stages"]),
+            *(_figure(row[name]) for name in ("mAP", "mAUC", "d_prime", "lwlrap")),
+            "" if row["stage"] == 0 else _change(row),
+            _figure(row["chance"]),
+        )
+        for row in rows
+    ]
+    widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
+    lines = [
+        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+        for line in (header, *cells)
+    ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _change(row: dict) -> str:
+    if row["change"] is None or row["relative_change"] is None:
+        return "-"
+    return f"{row['change']:+.4f} ({row['relative_change']:+.1%})"
+
+
+def _join(stages: Sequence[int]) -> str:
+    return "+".join(map(str, stages)) or "-"

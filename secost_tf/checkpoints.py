@@ -1,0 +1,81 @@
+"""The state of a stage in training: one file that holds all that is needed to continue, written whole or not at all.
+
+One `.npz` rather than `tf.train.Checkpoint`: a single rename makes weights, optimizer, history and best epoch appear
+together, and the format is the same under Keras 2 and 3.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import keras
+import numpy as np
+
+from secost_tf.keras_compat import optimizer_variables
+from tfrecord_tools import storage
+
+STATE_FILE = "training-state.npz"
+
+
+@dataclasses.dataclass
+class TrainingState:
+    """Where a stage stands.
+
+    Attributes:
+        epoch: epochs done.
+        history: one row of figures per epoch done.
+        best_epoch: the epoch (from 1) whose weights are kept; 0 before the first.
+        best_key: what it was chosen by: validation mAP, then less validation loss.
+        best_weights: the student's weights after that epoch.
+    """
+
+    epoch: int = 0
+    history: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    best_epoch: int = 0
+    best_key: tuple[float, float] | None = None
+    best_weights: list[np.ndarray] = dataclasses.field(default_factory=list)
+
+
+def save_state(folder: str, state: TrainingState, student: keras.Model, optimizer: Any) -> None:
+    """Writes the state, the student's weights and the optimizer's variables over what the folder held."""
+    plain = {name: getattr(state, name) for name in ("epoch", "history", "best_epoch", "best_key")}
+    groups = {
+        "student": student.get_weights(),
+        "best": state.best_weights,
+        "optimizer": [np.asarray(variable) for variable in optimizer_variables(optimizer)],
+    }
+    arrays = {
+        f"{group}_{index:05d}": array for group, items in groups.items() for index, array in enumerate(items)
+    }
+    storage.make_dirs(folder)
+    with storage.atomic_write(storage.join(folder, STATE_FILE), "wb") as stream:
+        np.savez(stream, state=np.array(json.dumps(plain)), **arrays)
+
+
+def restore_state(folder: str, student: keras.Model, optimizer: Any) -> TrainingState:
+    """Restores student and optimizer in place and returns the state; a new state if the folder holds none.
+
+    Raises:
+        ValueError: if the file does not fit this student and optimizer, or is damaged; names the file.
+    """
+    path = storage.join(folder, STATE_FILE)
+    if not storage.exists(path):
+        return TrainingState()
+    try:
+        with storage.open_file(path, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            groups: dict[str, list[np.ndarray]] = {"student": [], "best": [], "optimizer": []}
+            for name in sorted(set(arrays.files) - {"state"}):
+                groups[name.rsplit("_", 1)[0]].append(arrays[name])
+            state = TrainingState(**json.loads(str(arrays["state"])))
+        state.best_key = tuple(state.best_key) if state.best_key else None
+        state.best_weights = groups["best"]
+        student.set_weights(groups["student"])
+        for variable, value in zip(optimizer_variables(optimizer), groups["optimizer"], strict=True):
+            variable.assign(value)
+    except (ValueError, KeyError, TypeError, EOFError) as error:
+        raise ValueError(
+            f"{path}: cannot be continued from ({error}); delete it to start the stage anew"
+        ) from error
+    return state

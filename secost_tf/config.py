@@ -1,0 +1,197 @@
+"""Frozen settings with a JSON round trip. Only a command's `main` reads flags; it makes these."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from typing import Any, TypeVar
+
+T = TypeVar("T", bound="Config")
+
+
+def _require(config: Any, ok: bool, name: str, expected: str) -> None:
+    if not ok:
+        raise ValueError(f"{name}: expected {expected}, got {getattr(config, name)!r}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A frozen dataclass of plain values that goes to JSON and back."""
+
+    def to_dict(self) -> dict:
+        """Plain values, for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls: type[T], values: dict) -> T:
+        """The inverse of `to_dict`, also after a trip through JSON; an unknown key is a `ValueError`."""
+        hints = typing.get_type_hints(cls)
+        unknown = sorted(set(values) - set(hints))
+        if unknown:
+            raise ValueError(f"{cls.__name__} has no {', '.join(unknown)}")
+        return cls(**{name: _restore(hints[name], value) for name, value in values.items()})
+
+    def differences(self, other: Config) -> str:
+        """`name: mine != theirs; ...` for each value that differs; empty if none does."""
+        mine, theirs = self.to_dict(), other.to_dict()
+        return "; ".join(
+            f"{name}: {mine[name]!r} != {theirs.get(name)!r}" for name in mine if mine[name] != theirs[name]
+        )
+
+
+def _restore(hint: Any, value: Any) -> Any:
+    if isinstance(hint, types.UnionType):
+        hint = next(option for option in typing.get_args(hint) if option is not type(None))
+    if isinstance(value, dict) and isinstance(hint, type) and issubclass(hint, Config):
+        return hint.from_dict(value)
+    if isinstance(value, list):
+        return tuple(_restore(None, item) for item in value)
+    return value
+
+
+@dataclasses.dataclass(frozen=True)
+class WelsNetConfig(Config):
+    """WELS-Net's numbers; the defaults are the layer table in `secost_tf.wels_net`.
+
+    Attributes:
+        num_classes: outputs of B8.
+        mel_bins: height of the log-mel input.
+        width: multiplies every number of channels but the classes'.
+        block_channels, block_pools: B1 to B4: channels, and the max-pool's size in frames and mel bins alike.
+        block_convolutions: 3x3 convolutions in each of B1 to B4.
+        embedding_channels, embedding_frames: B5: channels, and the kernel's length in (pooled) frames; its height is
+            whatever mel bins are left.
+        hidden_channels: B6 and B7: channels of the 1x1 convolutions.
+        pooling: the head P, a name in `secost_tf.pooling.HEADS`.
+        pooling_k: segments that `top_k` averages.
+        batch_norm_momentum, batch_norm_epsilon: of every batch normalisation.
+    """
+
+    num_classes: int
+    mel_bins: int = 64
+    width: float = 1.0
+    block_channels: tuple[int, ...] = (64, 128, 256, 512)
+    block_pools: tuple[int, ...] = (4, 2, 2, 2)
+    block_convolutions: int = 2
+    embedding_channels: int = 2048
+    embedding_frames: int = 3
+    hidden_channels: tuple[int, ...] = (1024, 1024)
+    pooling: str = "average"
+    pooling_k: int = 3
+    batch_norm_momentum: float = 0.9
+    batch_norm_epsilon: float = 1e-3
+
+    def __post_init__(self):
+        _require(self, self.num_classes >= 1, "num_classes", "at least 1")
+        _require(self, self.width > 0, "width", "a positive number")
+        _require(
+            self,
+            len(self.block_pools) == len(self.block_channels) >= 1,
+            "block_pools",
+            f"one pool for each of {len(self.block_channels)} blocks",
+        )
+        _require(
+            self,
+            self.mel_bins >= 1 and self.mel_bins % self.stride_frames == 0,
+            "mel_bins",
+            f"a multiple of {self.stride_frames}, the product of the max-pools (block_pools)",
+        )
+        _require(self, self.embedding_frames >= 1, "embedding_frames", "at least 1")
+        _require(self, self.pooling_k >= 1, "pooling_k", "at least 1")
+
+    @property
+    def stride_frames(self) -> int:
+        """Frames from one segment to the next: 32 at the defaults, 0.32 s."""
+        stride = 1
+        for pool in self.block_pools:
+            stride *= pool
+        return stride
+
+    @property
+    def window_frames(self) -> int:
+        """Frames that B5 sees for one segment, context of the 3x3 convolutions aside: 96 at the defaults."""
+        return self.stride_frames * self.embedding_frames
+
+    def channels(self, number: int) -> int:
+        """A number of channels after `width`; at least 1."""
+        return max(1, round(number * self.width))
+
+    def num_segments(self, num_frames: int) -> int:
+        """K for a clip of `num_frames` frames: whole and begun strides, less the kernel's overhang; at least 1."""
+        cells = -(-num_frames // self.stride_frames)
+        return max(1, cells - self.embedding_frames + 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig(Config):
+    """How each stage is trained.
+
+    Attributes:
+        epochs: passes over the training share.
+        batch_size: clips a step, over all replicas.
+        optimizer: an optimizer's name, Keras's or TensorFlow Addons'.
+        learning_rate: the peak, after the warm-up.
+        warmup_share: share of all steps in which the learning rate rises from 0 to its peak; then it falls as a
+            half cosine to 0.
+        validation_share: share of the train split, chosen by a hash of the clip id, that picks the best epoch where
+            there is no validation split; 0 takes the last epoch.
+        shuffle_clips: size of the shuffle buffer.
+        seed: seeds the weights and the order of the clips.
+        precision: float32, mixed_bfloat16 or mixed_float16.
+        teacher: `cached` (scores written once by the stage before) or `online` (the teacher scores each batch).
+    """
+
+    epochs: int = 30
+    batch_size: int = 32
+    optimizer: str = "Adam"
+    learning_rate: float = 1e-3
+    warmup_share: float = 0.1
+    validation_share: float = 0.1
+    shuffle_clips: int = 2048
+    seed: int = 0
+    precision: str = "float32"
+    teacher: str = "cached"
+
+    def __post_init__(self):
+        for name in ("epochs", "batch_size", "shuffle_clips"):
+            _require(self, getattr(self, name) >= 1, name, "at least 1")
+        _require(self, self.learning_rate > 0, "learning_rate", "a positive number")
+        _require(self, 0 <= self.warmup_share < 1, "warmup_share", "a share in [0, 1)")
+        _require(self, 0 <= self.validation_share < 1, "validation_share", "a share in [0, 1)")
+        _require(self, self.teacher in ("cached", "online"), "teacher", "cached or online")
+        precisions = ("float32", "mixed_bfloat16", "mixed_float16")
+        _require(self, self.precision in precisions, "precision", ", ".join(precisions))
+
+
+@dataclasses.dataclass(frozen=True)
+class StageConfig(Config):
+    """One stage of the cascade, as kept in its `config.json`.
+
+    Attributes:
+        stage: its number; 0 is the base model, Teacher-0.
+        alpha: weight of the labels in the targets, in [0, 1]; 1 for stage 0.
+        teacher_stages: the stages whose scores are averaged into the teacher; none for stage 0.
+        network: the student.
+        train: how it is trained.
+    """
+
+    stage: int
+    alpha: float
+    teacher_stages: tuple[int, ...]
+    network: WelsNetConfig
+    train: TrainConfig
+
+    def __post_init__(self):
+        _require(self, self.stage >= 0, "stage", "0 or more")
+        _require(self, 0 <= self.alpha <= 1, "alpha", "a number in [0, 1], the weight of the labels")
+        if self.stage == 0:
+            _require(self, self.alpha == 1, "alpha", "1 for stage 0, which has no teacher")
+            _require(self, not self.teacher_stages, "teacher_stages", "none for stage 0")
+        else:
+            _require(
+                self,
+                bool(self.teacher_stages) and all(0 <= t < self.stage for t in self.teacher_stages),
+                "teacher_stages",
+                f"stages before stage {self.stage}",
+            )

@@ -1,0 +1,239 @@
+"""Shards -> `tf.data`: batches of log-mels, labels and, for a student, the teacher's cached scores.
+
+The order of the clips is a function of the seed and the epoch alone, so that a run that starts again at an epoch
+sees what an undisturbed run would have seen.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import functools
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tfrecord_tools import schema, shards, storage
+from tfrecord_tools.shards import DatasetInfo
+
+SUBSETS = ("all", "training", "validation")
+_HASH_BUCKETS = 10_000
+_READ_AHEAD_SHARDS = 8
+_END = "end of the shard"
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """A converted split, or a part of it.
+
+    Attributes:
+        data_dir: the folder that holds the split's folder.
+        info: its `dataset.json`.
+        subset: `all`, or the `training` or `validation` part of it, told apart by a hash of the clip id.
+        validation_share: share of clips in the validation part.
+    """
+
+    data_dir: str
+    info: DatasetInfo
+    subset: str = "all"
+    validation_share: float = 0.0
+
+    def __post_init__(self):
+        if self.subset not in SUBSETS:
+            raise ValueError(f"subset: expected one of {', '.join(SUBSETS)}, got {self.subset!r}")
+
+    @functools.cached_property
+    def clip_ids(self) -> list[list[str]]:
+        """Ids of all clips of the split by shard, in the order of the records, from `clips.csv`."""
+        path = storage.join(self.data_dir, self.info.split, shards.CLIPS_CSV)
+        ids: list[list[str]] = [[] for _ in self.info.shards]
+        try:
+            with storage.open_file(path) as stream:
+                for row in csv.DictReader(stream.read().splitlines()):
+                    ids[int(row["shard"])].append(row["video_id"])
+        except (KeyError, IndexError, ValueError) as error:
+            raise ValueError(f"{path}: {error}; convert the split again") from error
+        if [len(of_shard) for of_shard in ids] != [shard.clips for shard in self.info.shards]:
+            raise ValueError(
+                f"{path}: does not list the clips of {shards.DATASET_JSON}; convert the split again"
+            )
+        return ids
+
+    @functools.cached_property
+    def num_clips(self) -> int:
+        """Clips in the subset."""
+        if self.subset == "all":
+            return self.info.num_clips
+        return int(sum(np.sum(self.selects(tf.constant(ids)).numpy()) for ids in self.clip_ids if ids))
+
+    def selects(self, video_id: tf.Tensor) -> tf.Tensor:
+        """Whether clips of these ids, string [...], are in the subset: bool [...]."""
+        if self.subset == "all":
+            return tf.ones_like(video_id, tf.bool)
+        bucket = tf.strings.to_hash_bucket_strong(video_id, _HASH_BUCKETS, key=[0x5EC0, 0x57])
+        in_validation = bucket < round(self.validation_share * _HASH_BUCKETS)
+        return in_validation if self.subset == "validation" else ~in_validation
+
+
+def training_data(
+    split: Split,
+    batch_size: int,
+    *,
+    seed: int = 0,
+    epoch: int = 0,
+    shuffle_clips: int = 2048,
+    teacher_scores_dirs: Sequence[str] = (),
+) -> tf.data.Dataset:
+    """One epoch of shuffled batches, `split.num_clips // batch_size` of them, all full.
+
+    Which clips are left over differs from epoch to epoch.
+
+    Args:
+        split: what to train on.
+        batch_size: clips in a batch, over all replicas.
+        seed, epoch: decide the order of the clips.
+        shuffle_clips: clips in the shuffle buffer; shards are shuffled besides.
+        teacher_scores_dirs: folders of cached scores made by `scoring.write_teacher_scores`, joined by clip id and
+            averaged.
+
+    Returns:
+        Batches ({log_mel float32 [batch, frames, mel_bins], num_frames int32 [batch]},
+        {labels float32 [batch, classes], and with cached scores teacher_scores float32 [batch, classes]}),
+        zero-padded to the longest clip of the batch.
+
+    Raises:
+        ValueError: if the subset does not fill one batch.
+    """
+    clips = split.num_clips - split.num_clips % batch_size
+    if not clips:
+        raise ValueError(
+            f"batch_size: expected at most the {split.num_clips} clips to train on "
+            f"({split.info.split} of {split.data_dir}), got {batch_size}"
+        )
+
+    shard_seed, clip_seed = np.random.SeedSequence([seed, epoch]).generate_state(2).tolist()
+    dataset = _records(split, teacher_scores_dirs, shard_seed)
+    dataset = dataset.shuffle(shuffle_clips, seed=clip_seed, reshuffle_each_iteration=False).take(clips)
+    dataset = _map(dataset, functools.partial(_training_example, split))
+    return dataset.padded_batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+
+
+def scoring_data(split: Split, batch_size: int) -> tf.data.Dataset:
+    """Batches (inputs, labels float32 [batch, classes], video_id string [batch]) in the order of the shards."""
+
+    dataset = _map(_records(split), functools.partial(_scoring_example, split))
+    return dataset.padded_batch(batch_size).prefetch(tf.data.AUTOTUNE)
+
+
+def _map(dataset: tf.data.Dataset, function) -> tf.data.Dataset:
+    return dataset.map(function, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+def _records(split: Split, scores_dirs: Sequence[str] = (), seed: int | None = None) -> tf.data.Dataset:
+    """Serialised records of the subset, (clip, teacher scores...); shards in order, or shuffled by a seed."""
+    paths = [split.info.shard_paths(split.data_dir)]
+    paths += [[storage.join(folder, shard.file) for shard in split.info.shards] for folder in scores_dirs]
+    if seed is not None:
+        order = np.random.default_rng(seed).permutation(len(paths[0]))
+        paths = [[column[index] for index in order] for column in paths]
+
+    files = tf.data.Dataset.from_tensor_slices(tuple(paths))
+
+    def read(*paths):
+        end = tf.data.Dataset.from_tensors(b"")
+        # The end of each file is a record too: files of unequal length then meet it at different places.
+        records = tf.data.Dataset.zip(tuple(tf.data.TFRecordDataset(path).concatenate(end) for path in paths))
+        return records.filter(functools.partial(_selects, split, paths[0]))
+
+    if seed is None:
+        return files.flat_map(read)
+    return files.interleave(
+        read,
+        cycle_length=min(_READ_AHEAD_SHARDS, len(paths[0])),
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )
+
+
+def _selects(split: Split, path: tf.Tensor, *records: tf.Tensor) -> tf.Tensor:
+    """Whether a record is in the subset; stops the pipeline where clip and teacher scores are not of one id."""
+    feature = {schema.VIDEO_ID: tf.io.FixedLenFeature([], tf.string, default_value=_END)}
+    ids = [tf.io.parse_single_example(record, feature)[schema.VIDEO_ID] for record in records]
+    checks = [
+        tf.debugging.Assert(
+            ids[0] == other,
+            [tf.strings.join(["teacher scores of '", other, "' beside clip '", ids[0], "' in ", path])],
+        )
+        for other in ids[1:]
+    ]
+    with tf.control_dependencies(checks):
+        return (tf.strings.length(records[0]) > 0) & split.selects(ids[0])
+
+
+def _parse(split: Split, record: tf.Tensor) -> dict[str, tf.Tensor]:
+    return schema.parse(
+        record, split.info.feature_dtype, split.info.log_mel.mel_bins, len(split.info.class_map)
+    )
+
+
+def _inputs(clip: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    return {name: clip[name] for name in (schema.LOG_MEL, schema.NUM_FRAMES)}
+
+
+def _training_example(split: Split, record: tf.Tensor, *scores: tf.Tensor):
+    clip = _parse(split, record)
+    targets = {"labels": clip[schema.LABELS]}
+    if scores:
+        each = [schema.parse_teacher_scores(one, len(split.info.class_map))[1] for one in scores]
+        targets["teacher_scores"] = tf.add_n(each) / len(each)
+    return _inputs(clip), targets
+
+
+def _scoring_example(split: Split, record: tf.Tensor):
+    clip = _parse(split, record)
+    return _inputs(clip), clip[schema.LABELS], clip[schema.VIDEO_ID]
+
+
+def check_teacher_scores(split: Split, scores_dir: str) -> None:
+    """Checks that a folder of cached teacher scores fits a split, clip by clip.
+
+    Raises:
+        ValueError: names the ids of clips without scores, of scores without a clip, or in another order.
+    """
+    advice = (
+        f"; score the clips again: delete {scores_dir} and the stage's metrics.json and run the same command"
+    )
+    for shard, ids in zip(split.info.shards, split.clip_ids, strict=True):
+        path = storage.join(scores_dir, shard.file)
+        if not storage.exists(path):
+            raise ValueError(f"{path}: the teacher's scores of clips {_some(ids)} are missing{advice}")
+        found = [schema.decode_teacher_scores(record)[0] for record in shards.read_records(path)]
+        if found == ids:
+            continue
+        missing = [video_id for video_id in ids if video_id not in set(found)]
+        extra = [video_id for video_id in found if video_id not in set(ids)]
+        swapped = [f"{mine} / {theirs}" for mine, theirs in zip(ids, found, strict=False) if mine != theirs]
+        problems = [f"no scores for clips {_some(missing)}"] if missing else []
+        problems += [f"scores for clips that are not in the split: {_some(extra)}"] if extra else []
+        problems += [] if problems else [f"another order than the shard's (clip / scores): {_some(swapped)}"]
+        raise ValueError(f"{path}: {'; '.join(problems)}{advice}")
+
+
+def _some(ids: list[str], most: int = 5) -> str:
+    return ", ".join(ids[:most]) + (f" and {len(ids) - most} more" if len(ids) > most else "")
+
+
+def find_damage(split: Split, error: tf.errors.OpError) -> ValueError:
+    """The readable reason for an error that TensorFlow raised while reading a split: names file and record."""
+    for path in split.info.shard_paths(split.data_dir):
+        try:
+            for index, record in enumerate(shards.read_records(path)):
+                try:
+                    schema.decode(record, split.info.feature_dtype, split.info.log_mel.mel_bins)
+                except ValueError as reason:
+                    return ValueError(f"{path}: record {index}: {reason}; convert the split again")
+        except ValueError as reason:
+            return reason
+    return ValueError(f"{split.data_dir}: {json.dumps(error.message)[1:-1][:500]}")

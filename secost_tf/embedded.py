@@ -1,0 +1,41 @@
+"""The embedded corpus: synthesised and converted once, under the user's cache directory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from absl import logging
+
+from tfrecord_tools.convert import ConvertConfig, convert
+from tfrecord_tools.datasets import audioset
+from tfrecord_tools.shards import has_split
+from tfrecord_tools.soundscapes import SoundscapeConfig, make_corpus
+
+
+def cache_dir() -> Path:
+    """`$XDG_CACHE_HOME/secost_tf`, or `~/.cache/secost_tf`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "secost_tf"
+
+
+def embedded_data(config: SoundscapeConfig | None = None, folder: Path | None = None) -> str:
+    """Makes the corpus and its shards, or keeps those that stand there; returns the folder of the shards."""
+    config = config or SoundscapeConfig()
+    name = f"soundscapes-{config.num_train}-{config.num_eval}-seed{config.seed}"
+    folder = folder or cache_dir() / name
+    data_dir = folder / "data"
+    if all(has_split(str(data_dir), split) for split in ("train", "eval")):
+        logging.info("no --data_dir: the embedded corpus is used, kept in %s", folder)
+        return str(data_dir)
+    logging.info("no --data_dir: the embedded corpus is made in %s", folder)
+    corpus = folder / "corpus"
+    make_corpus(config, corpus)
+    for split in ("train", "eval"):
+        clips, class_map = audioset.read(
+            segments_csv=str(corpus / f"{split}_segments.csv"),
+            class_labels_csv=str(corpus / "class_labels_indices.csv"),
+            audio_dir=str(corpus / split),
+            strong_tsv=str(corpus / f"{split}_strong.tsv"),
+        )
+        convert(clips, class_map, ConvertConfig(split=split, dataset="audioset"), str(data_dir))
+    return str(data_dir)

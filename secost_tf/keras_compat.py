@@ -1,0 +1,86 @@
+"""The few differences between Keras 2.15 and Keras 3, and between their optimizers and TensorFlow Addons'."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+KERAS_3 = int(keras.__version__.split(".")[0]) >= 3
+
+
+def make_optimizer(name: str, learning_rate: Any) -> Any:
+    """The optimizer of this name (any case): Keras's own first, then TensorFlow Addons' where it exists.
+
+    An optimizer that wraps another (TensorFlow Addons' Lookahead, SWA, MovingAverage) wraps Adam.
+
+    Args:
+        name: a class of `keras.optimizers` or `tensorflow_addons.optimizers`.
+        learning_rate: a number or a Keras schedule.
+
+    Raises:
+        ValueError: if neither has it, or it needs more than a learning rate; says which stack has TensorFlow Addons.
+    """
+    known = _optimizers()
+    if name.lower() not in known:
+        hint = "" if "lamb" in known and not KERAS_3 else " (TensorFlow Addons': Python 3.10 and 3.11 only)"
+        names = ", ".join(sorted(kind.__name__ for kind in known.values()))
+        raise ValueError(f"optimizer: expected one of {names}{hint}, got {name!r}")
+    kind = known[name.lower()]
+    try:
+        if next(iter(inspect.signature(kind).parameters), "") == "optimizer":
+            return kind(keras.optimizers.legacy.Adam(learning_rate))
+        return kind(learning_rate=learning_rate)
+    except TypeError as error:
+        raise ValueError(f"optimizer: {name} cannot be made from a learning rate alone ({error})") from error
+
+
+def _optimizers() -> dict[str, type]:
+    """Optimizer classes by lower-case name; Keras's win over TensorFlow Addons' of the same name."""
+    places = [keras.optimizers]
+    with contextlib.suppress(ImportError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its end-of-life notice
+        import tensorflow_addons as tfa
+
+        places.insert(0, tfa.optimizers)
+    return {
+        name.lower(): kind
+        for place in places
+        for name, kind in vars(place).items()
+        if isinstance(kind, type) and hasattr(kind, "apply_gradients") and "Optimizer" not in name
+    }
+
+
+def build_optimizer(optimizer: Any, variables: Sequence[Any]) -> None:
+    """Makes the optimizer's own variables now, so that they can be restored before the first step."""
+    if hasattr(optimizer, "build"):
+        optimizer.build(variables)
+    else:  # TensorFlow Addons' are of the older kind
+        optimizer._create_all_weights(variables)
+
+
+def optimizer_variables(optimizer: Any) -> list[Any]:
+    """Everything that must be saved to continue with this optimizer."""
+    variables = optimizer.variables
+    return list(variables() if callable(variables) else variables)
+
+
+def apply_gradients_of(
+    tape: tf.GradientTape, loss: tf.Tensor, optimizer: Any, variables: Sequence[Any]
+) -> None:
+    """Leaves the tape and takes one step down `loss`, scaled where float16 needs it; gradients sum over replicas."""
+    if hasattr(optimizer, "get_scaled_loss"):  # Keras 2's LossScaleOptimizer
+        with tape:
+            loss = optimizer.get_scaled_loss(loss)
+        gradients = optimizer.get_unscaled_gradients(tape.gradient(loss, variables))
+    else:
+        if hasattr(optimizer, "scale_loss"):
+            with tape:
+                loss = optimizer.scale_loss(loss)
+        gradients = tape.gradient(loss, variables)
+    optimizer.apply_gradients(zip(gradients, variables, strict=True))

@@ -1,0 +1,94 @@
+"""SeCoST's targets and loss.
+
+With labels y, teacher scores ŷ, the student's clip scores p, and α the weight of the labels:
+
+    ȳ = α y + (1 − α) ŷ
+    L(p, ȳ) = L(p, y) + (1 − α) · 1/C · Σ_i (ŷ_i − y_i) · log((1 − p_i) / p_i)
+
+L is the binary cross-entropy averaged over the C classes. It is linear in its target, so the loss splits exactly into
+a label part, L(p, y), and a teacher part: learn from how the teacher differs from the labels. (The slides of ICASSP
+2020 print the teacher part with y_i − ŷ_i. That sign is wrong: for C = 1, y = 1, ŷ = 0.5, α = 0.5, p = 0.3 the loss is
+0.99215, and so is the sum above; as printed it would be 1.41582.)
+
+Everything takes the student's logits z, p = σ(z), so that log((1 − p) / p) is −z exactly.
+"""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+
+def check_alpha(alpha: float) -> float:
+    """Returns `alpha` as a float; a `ValueError` if it is not a number in [0, 1]."""
+    if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 <= alpha <= 1:
+        raise ValueError(f"alpha: expected a number in [0, 1], the weight of the labels, got {alpha!r}")
+    return float(alpha)
+
+
+def secost_target(labels: tf.Tensor, teacher_scores: tf.Tensor, alpha: float) -> tf.Tensor:
+    """ȳ = α y + (1 − α) ŷ, [batch, classes]; α = 1 never reads the teacher, α = 0 never reads the labels."""
+    alpha = check_alpha(alpha)
+    if alpha == 1:
+        return labels
+    if alpha == 0:
+        return teacher_scores
+    return alpha * labels + (1 - alpha) * teacher_scores
+
+
+def binary_cross_entropy(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Per clip, averaged over classes: [batch, classes], [batch, classes] -> [batch]."""
+    return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=targets, logits=logits), axis=-1)
+
+
+def secost_loss(labels: tf.Tensor, teacher_scores: tf.Tensor, logits: tf.Tensor, alpha: float) -> tf.Tensor:
+    """L(p, ȳ) per clip.
+
+    Args:
+        labels: y, float [batch, classes], 0 or 1.
+        teacher_scores: ŷ, float [batch, classes] in 0..1.
+        logits: z of the student's clip scores, float [batch, classes].
+        alpha: weight of the labels, in [0, 1].
+
+    Returns:
+        float [batch].
+    """
+    return binary_cross_entropy(secost_target(labels, teacher_scores, alpha), logits)
+
+
+def label_part(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """L(p, y) per clip, [batch]: what the labels teach."""
+    return binary_cross_entropy(labels, logits)
+
+
+def teacher_part(labels: tf.Tensor, teacher_scores: tf.Tensor, logits: tf.Tensor, alpha: float) -> tf.Tensor:
+    """(1 − α) · 1/C · Σ_i (ŷ_i − y_i) · log((1 − p_i) / p_i) per clip, [batch]: what the teacher adds.
+
+    Zero where the teacher agrees with the labels, and for α = 1; label part + teacher part = loss.
+    """
+    return (1 - check_alpha(alpha)) * tf.reduce_mean((teacher_scores - labels) * -logits, axis=-1)
+
+
+@keras.saving.register_keras_serializable(package="secost_tf")
+class SeCoSTLoss(keras.losses.Loss):
+    """`secost_loss` as a Keras loss.
+
+    `y_true` holds labels and teacher scores side by side, [batch, classes, 2] (`stack_targets`); `y_pred` holds the
+    student's logits, [batch, classes].
+    """
+
+    def __init__(self, alpha: float, reduction: str = "sum_over_batch_size", name: str = "secost"):
+        super().__init__(reduction=reduction, name=name)
+        self.alpha = check_alpha(alpha)
+
+    def call(self, y_true, y_pred):
+        labels, teacher_scores = tf.unstack(y_true, axis=-1)
+        return secost_loss(labels, teacher_scores, tf.cast(y_pred, labels.dtype), self.alpha)
+
+    def get_config(self):
+        return {"alpha": self.alpha, "reduction": self.reduction, "name": self.name}
+
+
+def stack_targets(labels: tf.Tensor, teacher_scores: tf.Tensor) -> tf.Tensor:
+    """[batch, classes] twice -> [batch, classes, 2], what `SeCoSTLoss` takes as `y_true`."""
+    return tf.stack([labels, teacher_scores], axis=-1)

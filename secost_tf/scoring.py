@@ -1,0 +1,56 @@
+"""A student and a split -> clip scores."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from secost_tf.data import Split, scoring_data
+from tfrecord_tools import schema, shards, storage
+
+
+class Scorer:
+    """Scores clips with one student; traces its graph once, whatever the lengths.
+
+    Args:
+        student: a `wels_net`.
+        batch_size: clips at a time; affects speed and memory, not scores.
+    """
+
+    def __init__(self, student: keras.Model, batch_size: int):
+        self.student, self.batch_size = student, batch_size
+        signature = {
+            name: tf.TensorSpec(tensor.shape, tensor.dtype) for name, tensor in student.input.items()
+        }
+        self._logits = tf.function(lambda inputs: student(inputs, training=False)["logits"], [signature])
+
+    def batches(self, split: Split) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Yields (video ids [batch], labels float32 [batch, classes], logits float32 [batch, classes]) in order."""
+        for inputs, labels, video_ids in scoring_data(split, self.batch_size):
+            yield video_ids.numpy().astype(str), labels.numpy(), self._logits(inputs).numpy()
+
+    def split(self, split: Split) -> tuple[list[str], np.ndarray, np.ndarray]:
+        """Video ids, labels float32 [clips, classes] and logits float32 [clips, classes] of a whole split."""
+        ids, labels, logits = zip(*self.batches(split), strict=True)
+        return list(np.concatenate(ids)), np.concatenate(labels), np.concatenate(logits)
+
+    def write_teacher_scores(self, split: Split, scores_dir: str) -> None:
+        """Scores every clip once and writes the scores beside the shards: same file names, same order."""
+        storage.make_dirs(scores_dir)
+        records = (
+            schema.encode_teacher_scores(video_id, scores)
+            for ids, _, logits in self.batches(split)
+            for video_id, scores in zip(ids, sigmoid(logits), strict=True)
+        )
+        for shard in split.info.shards:
+            path = storage.join(scores_dir, shard.file)
+            shards.write_records(path, itertools.islice(records, shard.clips))
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Scores in 0..1, float64, of the same shape."""
+    return 0.5 * (1.0 + np.tanh(0.5 * np.asarray(logits, np.float64)))

@@ -1,0 +1,208 @@
+"""`python -m secost_tf.train --stage=2 --alpha=0.3`: train the cascade up to a stage; what is done is kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+
+from absl import flags, logging
+
+from secost_tf import runtime
+from secost_tf.cascade import CascadeConfig, format_table, run_cascade
+from secost_tf.config import TrainConfig, WelsNetConfig
+from secost_tf.embedded import embedded_data
+from tfrecord_tools.commands import run_command
+
+FLAGS = flags.FLAGS
+_NETWORK_FLAGS = ("width", "pooling", "pooling_k")
+
+
+def define_cascade_flags() -> None:
+    """Which stages, on which data, where to."""
+    flags.DEFINE_string(
+        "data_dir",
+        None,
+        "Folder of converted splits (tfrecord_tools.convert --out): train, eval, and validation if given. "
+        "Default: the embedded corpus, made once under the user's cache directory (about 15 seconds).",
+    )
+    flags.DEFINE_string(
+        "run_dir",
+        "runs/secost",
+        "Folder of the run: a folder for each stage, summary.csv and summary.json. What is done there is kept, what "
+        "was stopped is continued.",
+    )
+    flags.DEFINE_integer(
+        "stage",
+        0,
+        "The stage to train, 0 being the base model. Stages before it that are not done are trained first, as make "
+        "would.",
+        lower_bound=0,
+    )
+    flags.DEFINE_list(
+        "alpha",
+        ["0.3"],
+        "Weight of the labels in the targets, in [0, 1]; the teacher weighs 1 - alpha. One number for every stage "
+        "trained now, or a comma list for stages 1 to --stage. Stage 0 has no teacher and takes no alpha.",
+    )
+    flags.DEFINE_list(
+        "teacher_stages",
+        [],
+        "Stages, separated by commas, whose scores are averaged into the teacher of --stage. Default: the stage before.",
+    )
+    flags.DEFINE_bool(
+        "prerequisites",
+        True,
+        "Train the stages before --stage that are not done; --noprerequisites makes that an error instead.",
+    )
+
+
+def define_network_flags() -> None:
+    """The student."""
+    defaults = WelsNetConfig(num_classes=1)
+    flags.DEFINE_float(
+        "width",
+        defaults.width,
+        "Multiplies the network's channels; cost goes with its square. 1 is WELS-Net as published (14 M weights), 0.25 "
+        "trains on two processor cores.",
+        lower_bound=0.01,
+    )
+    flags.DEFINE_string(
+        "pooling",
+        defaults.pooling,
+        "Head P, from segment scores to clip scores: average, max, linear_softmax, exp_softmax, attention, auto, "
+        "noisy_or or top_k.",
+    )
+    flags.DEFINE_integer(
+        "pooling_k", defaults.pooling_k, "Number of segments that --pooling=top_k averages.", lower_bound=1
+    )
+
+
+def define_training_flags() -> None:
+    """How each stage is trained."""
+    defaults = TrainConfig()
+    flags.DEFINE_integer(
+        "epochs", defaults.epochs, "Passes over the training clips, per stage.", lower_bound=1
+    )
+    flags.DEFINE_integer(
+        "batch_size",
+        defaults.batch_size,
+        "Clips in a step, over all replicas together. Each epoch leaves out fewer clips than one batch.",
+        lower_bound=1,
+    )
+    flags.DEFINE_string(
+        "optimizer",
+        defaults.optimizer,
+        "An optimizer's name: Keras's own first (Adam, SGD, ...), then TensorFlow Addons' on Python 3.10 and 3.11 "
+        "(RectifiedAdam, LAMB, NovoGrad, Lookahead, ...).",
+    )
+    flags.DEFINE_float(
+        "learning_rate",
+        defaults.learning_rate,
+        "Peak learning rate, reached after the warm-up; then a half cosine down to 0 at the stage's last step.",
+        lower_bound=0,
+    )
+    flags.DEFINE_float(
+        "warmup_share",
+        defaults.warmup_share,
+        "Share of a stage's steps in which the learning rate rises from 0 to its peak; 0 starts at the peak.",
+    )
+    flags.DEFINE_float(
+        "validation_share",
+        defaults.validation_share,
+        "Share of the train split, chosen by a hash of the clip id, that is kept out of training and picks the best "
+        "epoch by mAP; 0 takes the last epoch. Not used where there is a validation split.",
+    )
+    flags.DEFINE_integer(
+        "shuffle_clips",
+        defaults.shuffle_clips,
+        "Clips in the shuffle buffer (0.13 MB of memory each on AudioSet); shards are shuffled besides.",
+        lower_bound=1,
+    )
+    flags.DEFINE_integer(
+        "seed",
+        defaults.seed,
+        "Seeds the weights and the order of the clips; the same seed gives the same run.",
+    )
+    flags.DEFINE_enum(
+        "precision",
+        "auto",
+        runtime.PRECISIONS,
+        "Arithmetic of the convolutions; weights, loss and pooling stay float32. auto takes mixed_bfloat16 where the "
+        "GPU or processor is fast at it, else float32.",
+    )
+    flags.DEFINE_enum(
+        "teacher",
+        defaults.teacher,
+        ["cached", "online"],
+        "cached: each stage scores the training clips once when it ends, and the next reads those scores, at no cost "
+        "per step. online: the teacher scores each batch in the step; slower.",
+    )
+
+
+def define_device_flags() -> None:
+    """Where to run."""
+    flags.DEFINE_enum(
+        "strategy",
+        "auto",
+        runtime.STRATEGIES,
+        "auto: mirrored over all GPUs if there are several, else one device. mirrored: MirroredStrategy over all "
+        "devices. one_device: the first GPU, or the processor.",
+    )
+    flags.DEFINE_integer(
+        "logical_cpus",
+        0,
+        "Splits the processor into this many logical devices, to try replicas on one machine; 0 leaves it whole.",
+        lower_bound=0,
+    )
+
+
+def main(argv: Sequence[str]) -> None:
+    """Reads the flags, runs the cascade and prints its table."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    config = CascadeConfig(
+        stage=FLAGS.stage,
+        alphas=parse_numbers("alpha", FLAGS.alpha, float),
+        network={name: FLAGS[name].value for name in _NETWORK_FLAGS},
+        train=TrainConfig(
+            **{
+                field.name: FLAGS[field.name].value
+                for field in dataclasses.fields(TrainConfig)
+                if field.name != "precision"
+            }
+        ),
+        teacher_stages=parse_numbers("teacher_stages", FLAGS.teacher_stages, int),
+        prerequisites=FLAGS.prerequisites,
+    )
+    data_dir = FLAGS.data_dir or embedded_data()
+    precision, reason = runtime.choose_precision(FLAGS.precision)
+    logging.info("precision %s: %s", precision, reason)
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, precision=precision))
+    rows = run_cascade(
+        config,
+        data_dir,
+        FLAGS.run_dir,
+        make_strategy=lambda: runtime.make_strategy(FLAGS.strategy, FLAGS.logical_cpus),
+    )
+    print(format_table(rows))
+    print(f"figures of the {rows[-1]['split']} split; curves: tensorboard --logdir {FLAGS.run_dir}")
+
+
+def parse_numbers(name: str, texts: Sequence[str], kind: type) -> tuple:
+    """The numbers of a comma list; a `ValueError` names the flag and the item that is none."""
+    numbers = []
+    for text in texts:
+        try:
+            numbers.append(kind(text))
+        except ValueError as error:
+            raise ValueError(f"{name}: expected numbers separated by commas, got {text!r}") from error
+    return tuple(numbers)
+
+
+def run() -> None:
+    """The console script."""
+    run_command(main, define_cascade_flags, define_network_flags, define_training_flags, define_device_flags)
+
+
+if __name__ == "__main__":
+    run()

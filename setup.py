@@ -1,0 +1,75 @@
+"""Package secost_tf: one source, two TensorFlow stacks, picked by the Python version (see BUILD.md)."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+REFERENCE = "python_version < '3.12'"  # Python 3.10 and 3.11: TensorFlow 2.15, Keras 2.15
+CURRENT = "python_version >= '3.12'"  # Python 3.12 and 3.13: TensorFlow 2.18 and later, Keras 3
+LINUX_X86 = "sys_platform == 'linux' and platform_machine == 'x86_64'"
+COMMANDS = {
+    "secost_tf": ("train", "evaluate"),
+    "tfrecord_tools": ("convert", "inspect", "soundscapes"),
+}
+
+setup(
+    name="secost_tf",
+    version=re.search(r'__version__ = "(.+)"', (HERE / "secost_tf/__init__.py").read_text()).group(1),
+    description="SeCoST: sequential co-supervision for weakly labelled audio event detection, on TensorFlow and Keras",
+    long_description=(HERE / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["secost_tf", "secost_tf.*", "tfrecord_tools", "tfrecord_tools.*"]),
+    python_requires=">=3.10,<3.14",
+    install_requires=[
+        f"tensorflow==2.15.1; {REFERENCE}",
+        f"tensorflow>=2.18,<2.22; {CURRENT}",
+        f"keras==2.15.0; {REFERENCE}",
+        f"keras>=3.8,<4; {CURRENT}",
+        # Object storage: registers s3://, az:// and hdfs:// with tf.io.gfile.
+        f"tensorflow-io==0.36.0; {REFERENCE} and {LINUX_X86}",
+        # Optimizers that Keras lacks.
+        f"tensorflow-addons==0.23.0; {REFERENCE} and {LINUX_X86}",
+        f"numpy>=1.24,<2; {REFERENCE}",
+        f"numpy>=2; {CURRENT}",
+        "absl-py>=1.4",
+        "google-crc32c>=1.5",
+        "matplotlib>=3.7",
+        "protobuf>=4.22",
+        "soundfile>=0.12.1",
+        "soxr>=0.3.7",
+        "tensorboard>=2.15",
+        "tqdm>=4.64",
+    ],
+    extras_require={
+        "test": [
+            "build",
+            "pytest>=8",
+            "pytest-cov>=5",
+            "pytest-xdist>=3.5",
+            "ruff==0.17.6",
+            "scikit-learn>=1.3",
+        ],
+        "gpu": [
+            f"tensorflow[and-cuda]==2.15.1; {REFERENCE}",
+            f"tensorflow[and-cuda]>=2.18,<2.22; {CURRENT}",
+        ],
+    },
+    entry_points={
+        "console_scripts": [
+            f"{'secost' if package == 'secost_tf' else package.replace('_tools', '')}-{name} = {package}.{name}:run"
+            for package, names in COMMANDS.items()
+            for name in names
+        ]
+    },
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Multimedia :: Sound/Audio :: Analysis",
+    ],
+)

@@ -1,0 +1,54 @@
+"""What every command shares: flags in, a clear paragraph and an exit status out."""
+
+from __future__ import annotations
+
+import logging as standard_logging
+import sys
+import traceback
+from collections.abc import Callable
+
+from absl import app, flags, logging
+
+
+def run_command(main: Callable[[list[str]], int | None], *define_flags: Callable[[], None]) -> None:
+    """Defines the flags, runs `main(argv)` and exits the process.
+
+    A `ValueError` or `OSError` that leaves `main` is a user's input at fault: it is printed as one paragraph,
+    without a traceback, and the exit status is 1. `--verbosity=1` shows the traceback as well. An absl usage
+    error exits with absl's own message and status 1. Ctrl-C exits with status 130.
+    """
+
+    def guarded(argv: list[str]) -> int | None:
+        _show_progress()
+        try:
+            if len(argv) > 1 and not getattr(main, "takes_arguments", False):
+                raise ValueError(
+                    f"unexpected argument {argv[1]!r}: options look like --name=value (see --help)"
+                )
+            return main(argv)
+        except KeyboardInterrupt:
+            print("\ninterrupted: the same command continues where it stopped", file=sys.stderr)
+            return 130
+        except (ValueError, OSError) as error:
+            if logging.get_verbosity() >= logging.DEBUG:
+                traceback.print_exc()
+            print(f"error: {describe_error(error)}", file=sys.stderr)
+            return 1
+
+    for define in define_flags:
+        define()
+    app.run(guarded)
+
+
+def _show_progress() -> None:
+    """Shows log lines from INFO on, with the time alone before them, unless `--verbosity` says otherwise."""
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.INFO)
+    logging.get_absl_handler().setFormatter(standard_logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+
+
+def describe_error(error: Exception) -> str:
+    """One readable paragraph for an exception: its message, and for an operating system error its path."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error) or type(error).__name__

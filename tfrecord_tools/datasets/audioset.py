@@ -1,0 +1,211 @@
+"""AudioSet: Google's segment lists, and the audio as the usual download scripts name it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
+
+from absl import logging
+
+from tfrecord_tools.audio import EXTENSIONS
+from tfrecord_tools.datasets.clips import ClassMap, Clip, read_class_map
+from tfrecord_tools.datasets.tables import check_span, parse_seconds, read_cells, read_table
+
+COLUMNS = ("YTID", "start_seconds", "end_seconds", "positive_labels")
+STRONG_COLUMNS = ("segment_id", "start_time_seconds", "end_time_seconds", "label")
+
+_NAME_WITH_TIMES = re.compile(r"(.+?)_(\d+(?:\.\d+)?)(?:_(\d+(?:\.\d+)?))?")
+
+
+class _Segment(NamedTuple):
+    ytid: str
+    start_ms: int
+    end_ms: int
+    labels: tuple[int, ...]
+    where: str
+
+
+class _File(NamedTuple):
+    """An audio file of one YTID, and the times in its name, as they are written there."""
+
+    path: str
+    start: str | None
+    end: str | None
+
+
+def read(
+    *, segments_csv: str, class_labels_csv: str, audio_dir: str, strong_tsv: str | None = None
+) -> tuple[list[Clip], ClassMap]:
+    """Reads a segment list and looks its audio up in a folder, nested folders and links included.
+
+    Args:
+        segments_csv: Google's csv: `#` comments, then rows `YTID, start, end, "mid,mid"`. A clip's id is its YTID, or
+            `YTID_<start in ms>` where the list has several segments of that recording.
+        class_labels_csv: Google's `class_labels_indices.csv`.
+        audio_dir: where the audio lies. `YTID.wav` may hold the recording or the segment: its length tells.
+            `YTID_30000.wav`, `YTID_30.wav` and `YTID_30.000_40.000.wav` hold the segment that starts (and ends) then, in
+            milliseconds or seconds. Each may begin with a `Y`, and end in any extension that can be read. A name with
+            times goes before one without, then the order of `audio.EXTENSIONS` decides, then the path.
+        strong_tsv: optional events: segment_id (`YTID_<start in ms>`), start_time_seconds, end_time_seconds (from the
+            segment's start), label (mid). Other segments are skipped, and so are classes that are not in the list.
+
+    Returns:
+        The clips in the list's order, those without audio with `path=None`, and the classes.
+
+    Raises:
+        ValueError: if a file is missing, or a row has a wrong number of cells, an id that could be a path, a bad time,
+            an unknown mid, or was there before; names file and line.
+    """
+    class_map = read_class_map(class_labels_csv)
+    segments = _read_segments(segments_csv, class_map)
+    events = _read_events(strong_tsv, class_map, segments) if strong_tsv else {}
+    if not os.path.isdir(audio_dir):
+        raise ValueError(f"--audio_dir: expected a folder of audio files, got {audio_dir!r}")
+    times_listed = Counter(segment.ytid for segment in segments)
+    files = _index_files(audio_dir, times_listed)
+    clips = []
+    for segment in segments:
+        segment_id = f"{segment.ytid}_{segment.start_ms}"
+        chosen, missing = _choose_file(segment, files.get(segment.ytid, []), audio_dir)
+        start_seconds = segment.start_ms / 1000
+        clips.append(
+            Clip(
+                id=segment.ytid if times_listed[segment.ytid] == 1 else segment_id,
+                path=chosen and chosen.path,
+                start_seconds=start_seconds,
+                end_seconds=segment.end_ms / 1000,
+                labels=segment.labels,
+                events=tuple(sorted(events.get(segment_id, ()), key=lambda event: (*event[1:], event[0]))),
+                file_start_seconds=start_seconds if chosen and chosen.start else None,
+                missing=missing,
+            )
+        )
+    return clips, class_map
+
+
+def _read_segments(path: str, class_map: ClassMap) -> list[_Segment]:
+    segments: dict[tuple[str, int], _Segment] = {}
+    for where, cells in read_cells(path):
+        if cells[0] == COLUMNS[0]:  # a header row, which some copies have in place of the third comment
+            continue
+        if len(cells) != len(COLUMNS):
+            raise ValueError(
+                f"{where}: expected {len(COLUMNS)} cells ({', '.join(COLUMNS)}, the labels in quotes), got {len(cells)}"
+            )
+        ytid, start, end, labels = cells
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", ytid):
+            raise ValueError(f"{where}: YTID: expected letters, digits, '_' and '-' only, got {ytid!r}")
+        start_seconds = parse_seconds(start, "start_seconds", where)
+        end_seconds = parse_seconds(end, "end_seconds", where)
+        check_span(start_seconds, end_seconds, where)
+        mids = [mid.strip() for mid in labels.split(",") if mid.strip()]
+        try:
+            indices = tuple(sorted({class_map.index(mid) for mid in mids}))
+        except ValueError as error:
+            raise ValueError(f"{where}: positive_labels: {error}") from error
+        segment = _Segment(ytid, round(start_seconds * 1000), round(end_seconds * 1000), indices, where)
+        first = segments.setdefault((ytid, segment.start_ms), segment)
+        if first is not segment:
+            raise ValueError(f"{where}: {ytid} from {start_seconds:g} s was there before, at {first.where}")
+    if not segments:
+        raise ValueError(f"{path}: no segment in it")
+    return list(segments.values())
+
+
+def _read_events(
+    path: str, class_map: ClassMap, segments: list[_Segment]
+) -> dict[str, list[tuple[int, float, float]]]:
+    wanted = {f"{segment.ytid}_{segment.start_ms}" for segment in segments}
+    known = {mid: index for index, mid in enumerate(class_map.mids)}
+    events: dict[str, list[tuple[int, float, float]]] = defaultdict(list)
+    skipped: Counter[str] = Counter()
+    for where, row in read_table(path, STRONG_COLUMNS, delimiter="\t"):
+        segment_id, start, end, mid = (row[name] for name in STRONG_COLUMNS)
+        onset = parse_seconds(start, STRONG_COLUMNS[1], where)
+        offset = parse_seconds(end, STRONG_COLUMNS[2], where)
+        check_span(onset, offset, where)
+        if segment_id in wanted and mid in known:
+            events[segment_id].append((known[mid], onset, offset))
+        elif segment_id in wanted:
+            skipped[mid] += 1
+    if not events:
+        raise ValueError(f"{path}: no event of any segment in the list; expected ids such as {min(wanted)}")
+    if skipped:
+        logging.warning(
+            "%s: skipped %d events of %d classes that are not in the class list (%s ...)",
+            path,
+            skipped.total(),
+            len(skipped),
+            min(skipped),
+        )
+    return events
+
+
+def _interpretations(stem: str) -> Iterator[tuple[str, str | None, str | None]]:
+    """Each (YTID, start, end) that a file name may mean, the plainest first.
+
+    For YTIDs, which have 11 characters, at most one of them has the right length, whatever `Y`, `-` or `_` they hold.
+    """
+    parts: list[tuple[str, str | None, str | None]] = [(stem, None, None)]
+    head, _, last = stem.rpartition("_")
+    if head and (match := _NAME_WITH_TIMES.fullmatch(stem)):
+        parts.append((head, last, None))
+        if match[3]:
+            parts.append((match[1], match[2], match[3]))
+    for ytid, start, end in parts:
+        yield ytid, start, end
+    for ytid, start, end in parts:
+        if ytid.startswith("Y"):
+            yield ytid[1:], start, end
+
+
+def _index_files(audio_dir: str, ytids: Collection[str]) -> dict[str, list[_File]]:
+    """The readable files of each YTID, in the order of preference."""
+    files: dict[str, list[_File]] = defaultdict(list)
+    rank = {extension: place for place, extension in enumerate(EXTENSIONS)}
+    seen = set()
+    for folder, folders, names in os.walk(audio_dir, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link back to where we have been
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        for name in names:
+            stem, extension = os.path.splitext(name)
+            if extension.lower() in rank:
+                for ytid, start, end in _interpretations(stem):
+                    if ytid in ytids:
+                        files[ytid].append(_File(os.path.join(folder, name), start, end))
+                        break
+    for found in files.values():
+        found.sort(
+            key=lambda file: (
+                file.start is None,
+                rank[os.path.splitext(file.path)[1].lower()],
+                file.path,
+            )
+        )
+    return files
+
+
+def _choose_file(segment: _Segment, files: list[_File], audio_dir: str) -> tuple[_File | None, str]:
+    """The first file that holds the segment, or None and why."""
+    for file in files:
+        if file.start is None or any(
+            _is_time(file.start, segment.start_ms, unit)
+            and (file.end is None or _is_time(file.end, segment.end_ms, unit))
+            for unit in (1, 1000)
+        ):
+            return file, ""
+    if files:
+        names = ", ".join(os.path.basename(file.path) for file in files[:3])
+        return None, f"only other segments of it are there ({names})"
+    return None, f"no file of that name in {audio_dir}"
+
+
+def _is_time(text: str, milliseconds: int, unit: int) -> bool:
+    return abs(float(text) * unit - milliseconds) < 1

@@ -1,0 +1,171 @@
+"""The log-mel input: its settings, and the NumPy implementation.
+
+The window and the mel matrix made here are shared with the Keras layer in `secost_tf.log_mel`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+
+import numpy as np
+
+_BLOCK_FRAMES = 128  # frames a block: window, spectrum and power of one block stay in the processor's cache
+
+
+@dataclasses.dataclass(frozen=True)
+class LogMelConfig:
+    """Settings of the log-mel spectrogram; ten seconds at the defaults give 998 frames of 64 bins.
+
+    Frames are not centred: frame t covers samples [t * hop, t * hop + window), and no sample is made up.
+    """
+
+    sample_rate_hz: int = 16000
+    window_seconds: float = 0.025
+    hop_seconds: float = 0.010
+    fft_length: int = 512
+    mel_bins: int = 64
+    mel_min_hz: float = 50.0
+    mel_max_hz: float = 8000.0
+    log_offset: float = 1e-6
+
+    def __post_init__(self):
+        def require(ok: bool, name: str, expected: str) -> None:
+            if not ok:
+                raise ValueError(f"LogMelConfig.{name}: expected {expected}, got {getattr(self, name)!r}")
+
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            require(not isinstance(value, bool) and isinstance(value, (int, float)), field.name, "a number")
+            require(math.isfinite(value), field.name, "a finite number")
+        require(self.sample_rate_hz > 0, "sample_rate_hz", "a positive rate in Hz")
+        require(self.window_samples >= 2, "window_seconds", "at least two samples")
+        require(self.hop_samples >= 1, "hop_seconds", "at least one sample")
+        require(
+            self.fft_length >= self.window_samples,
+            "fft_length",
+            f"at least the window, {self.window_samples} samples",
+        )
+        require(self.mel_bins >= 1, "mel_bins", "at least 1")
+        nyquist = self.sample_rate_hz / 2
+        require(
+            0 <= self.mel_min_hz < self.mel_max_hz,
+            "mel_min_hz",
+            f"0 to below mel_max_hz ({self.mel_max_hz:g})",
+        )
+        require(self.mel_max_hz <= nyquist, "mel_max_hz", f"at most half the sample rate, {nyquist:g} Hz")
+        require(self.log_offset > 0, "log_offset", "a positive number")
+
+    @property
+    def window_samples(self) -> int:
+        """Length of a frame in samples."""
+        return round(self.window_seconds * self.sample_rate_hz)
+
+    @property
+    def hop_samples(self) -> int:
+        """Distance between the starts of two frames, in samples."""
+        return round(self.hop_seconds * self.sample_rate_hz)
+
+    def num_frames(self, num_samples: int) -> int:
+        """Number of whole frames in `num_samples` samples; 0 if they do not fill one window."""
+        return max(0, 1 + (num_samples - self.window_samples) // self.hop_samples)
+
+    def to_dict(self) -> dict:
+        """Plain values, for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> LogMelConfig:
+        """The inverse of `to_dict`; an unknown key is a `ValueError`."""
+        unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
+        if unknown:
+            raise ValueError(f"LogMelConfig has no {', '.join(unknown)}")
+        return cls(**values)
+
+    def differences(self, other: LogMelConfig) -> str:
+        """`name: mine != theirs; ...` for each setting that differs; empty if none does."""
+        mine, theirs = self.to_dict(), other.to_dict()
+        return "; ".join(
+            f"{name}: {mine[name]!r} != {theirs[name]!r}" for name in mine if mine[name] != theirs[name]
+        )
+
+
+def hertz_to_mel(hertz: np.ndarray | float) -> np.ndarray | float:
+    """The HTK mel scale: 2595 log10(1 + f / 700)."""
+    return 2595.0 * np.log10(1.0 + np.asarray(hertz, np.float64) / 700.0)
+
+
+def mel_to_hertz(mel: np.ndarray | float) -> np.ndarray | float:
+    """The inverse of `hertz_to_mel`."""
+    return 700.0 * (10.0 ** (np.asarray(mel, np.float64) / 2595.0) - 1.0)
+
+
+@functools.lru_cache(maxsize=8)
+def hann_window(config: LogMelConfig) -> np.ndarray:
+    """The periodic Hann window, float32 [window_samples]."""
+    phase = 2.0 * np.pi * np.arange(config.window_samples) / config.window_samples
+    return (0.5 - 0.5 * np.cos(phase)).astype(np.float32)
+
+
+@functools.lru_cache(maxsize=8)
+def mel_matrix(config: LogMelConfig) -> np.ndarray:
+    """Triangular mel filters with peak 1, not normalised by area; float32 [fft_length // 2 + 1, mel_bins].
+
+    Edges are equally spaced on the HTK mel scale, slopes are straight in Hz (as in librosa with `htk=True,
+    norm=None` and torchaudio's `melscale_fbanks`).
+    """
+    bins_hz = np.linspace(0.0, config.sample_rate_hz / 2, config.fft_length // 2 + 1)[:, None]
+    mels = np.linspace(hertz_to_mel(config.mel_min_hz), hertz_to_mel(config.mel_max_hz), config.mel_bins + 2)
+    edges_hz = mel_to_hertz(mels)
+    lower, centre, upper = edges_hz[:-2], edges_hz[1:-1], edges_hz[2:]
+    rising = (bins_hz - lower) / (centre - lower)
+    falling = (upper - bins_hz) / (upper - centre)
+    return np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32)
+
+
+def log_mel(waveform: np.ndarray, config: LogMelConfig) -> np.ndarray:
+    """log(mel power + log_offset) of a mono waveform.
+
+    Args:
+        waveform: float [samples] at `config.sample_rate_hz`, full scale -1..1.
+        config: the settings.
+
+    Returns:
+        float32 [frames, mel_bins]; no frame if the waveform is shorter than one window.
+
+    Raises:
+        ValueError: if the waveform is not one-dimensional and floating.
+    """
+    waveform = np.asarray(waveform)
+    if waveform.ndim != 1 or not np.issubdtype(waveform.dtype, np.floating):
+        raise ValueError(
+            f"waveform: expected floats of shape [samples], got {waveform.dtype} of shape {list(waveform.shape)}"
+        )
+    num_frames = config.num_frames(len(waveform))
+    result = np.empty((num_frames, config.mel_bins), np.float32)
+    if not num_frames:
+        return result
+    samples = np.ascontiguousarray(waveform, np.float32)
+    frames = np.lib.stride_tricks.sliding_window_view(samples, config.window_samples)[:: config.hop_samples]
+    window, bands = hann_window(config), _bands(config)
+    for start in range(0, num_frames, _BLOCK_FRAMES):
+        spectrum = np.fft.rfft(frames[start : start + _BLOCK_FRAMES] * window, config.fft_length)
+        power = (np.square(spectrum.real) + np.square(spectrum.imag)).astype(np.float32)
+        mel = result[start : start + _BLOCK_FRAMES]
+        # Not power @ mel_matrix: the last bits of a matrix product depend on the number of threads, shards must not.
+        for index, (first_bin, weights) in enumerate(bands):
+            np.einsum("fk,k->f", power[:, first_bin : first_bin + len(weights)], weights, out=mel[:, index])
+    result += np.float32(config.log_offset)
+    return np.log(result, out=result)
+
+
+@functools.lru_cache(maxsize=8)
+def _bands(config: LogMelConfig) -> tuple[tuple[int, np.ndarray], ...]:
+    """Each mel filter as its first FFT bin and its weights from there to its last one."""
+    bands = []
+    for column in mel_matrix(config).T:
+        used = np.flatnonzero(column)
+        first, last = (used[0], used[-1] + 1) if len(used) else (0, 0)
+        bands.append((int(first), np.ascontiguousarray(column[first:last])))
+    return tuple(bands)
