@@ -117,7 +117,9 @@ def training_data(
     dataset = _records(split, teacher_scores_dirs, shard_seed)
     dataset = dataset.shuffle(shuffle_clips, seed=clip_seed, reshuffle_each_iteration=False).take(clips)
     dataset = _map(dataset, functools.partial(_training_example, split))
-    return dataset.padded_batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    dataset = dataset.padded_batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    # Without a known length, Keras 3 takes one step more on a batch of zeros at the end of a distributed data set.
+    return dataset.apply(tf.data.experimental.assert_cardinality(clips // batch_size))
 
 
 def scoring_data(split: Split, batch_size: int) -> tf.data.Dataset:

@@ -2,7 +2,7 @@
 
 Every measure equals scikit-learn's to rounding, ties included; AudioSet's evaluation set (20,371 clips x 527
 classes) takes about a second. `labels` is multi-hot [clips, classes] of any number or bool type, `scores` is
-[clips, classes]; higher means likelier, so probabilities and logits rank alike. Nothing here imports TensorFlow.
+[clips, classes]; higher means likelier, so probabilities and logits rank alike. TensorFlow is not imported.
 """
 
 import dataclasses
@@ -70,8 +70,8 @@ def lwlrap(labels: np.ndarray, scores: np.ndarray) -> float:
     """Label-weighted label-ranking average precision: are a clip's labels ranked above its other classes?
 
     The mean, over all (clip, label) pairs, of the precision among the clip's classes scored at least as high:
-    `sklearn.metrics.label_ranking_average_precision_score` with each clip weighted by its number of labels, so
-    clips without labels carry no weight. Arguments and errors as for `average_precision`.
+    `sklearn.metrics.label_ranking_average_precision_score` with each clip weighted by its number of labels,
+    so clips without labels carry no weight. Arguments and errors as for `average_precision`.
 
     Returns:
         The mean, or NaN if there is no label at all.
@@ -191,7 +191,7 @@ def _order_key(score: np.ndarray) -> np.ndarray:
 
 
 def _label_precisions(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Class of each (clip, label) pair, and precision among the clip's classes scored at least as high; [pairs]."""
+    """Each (clip, label) pair's class, and its precision among the clip's classes; both [pairs]."""
     clips, classes = np.nonzero(labels)
     precisions = np.empty(len(clips))
     step = max(1, _CHUNK_ELEMENTS // labels.shape[1])

@@ -1,14 +1,14 @@
 """The mapping P from segment scores to clip scores, in logits.
 
-A head takes segment logits z [batch, segments, classes] and a bool mask [batch, segments], True for the segments
-that are real, and returns clip logits [batch, classes]. Most heads are convex mixes, p = Σ w_k σ(z_k) with
+A head takes segment logits z [batch, segments, classes] and a bool mask [batch, segments], True for real
+segments, and returns clip logits [batch, classes]. Most heads are convex mixes, p = Σ w_k σ(z_k) with
 Σ w_k = 1. Then 1 − p = Σ w_k σ(−z_k), so that
 
     logit(p) = logsumexp_k(log w_k + log σ(z_k)) − logsumexp_k(log w_k + log σ(−z_k))
 
 is exact, and a clip with p = 1e-12 still has a gradient, which a clipped probability has not. Everything is
-float32. Padding counts in no head, whatever it holds. A clip without any real segment gets EMPTY_CLIP_LOGIT and no
-gradient.
+float32. Padding counts in no head, whatever it holds. A clip without real segments gets EMPTY_CLIP_LOGIT, and
+no gradient.
 """
 
 import functools
@@ -86,8 +86,8 @@ def auto(z, real, *, softness):
 def noisy_or(z, real):
     """1 − p = Π (1 − p_k): the clip has the event unless every segment lacks it.
 
-    With s = −log(1 − p) = −Σ log σ(−z_k) = Σ softplus(z_k), logit(p) = s + log(1 − exp(−s)). Where s is faint,
-    p_k = exp(z_k), s is their sum and log s the logit.
+    With s = −log(1 − p) = −Σ log σ(−z_k) = Σ softplus(z_k), logit(p) = s + log(1 − exp(−s)). Where s is
+    faint, p_k = exp(z_k), s is their sum and log s the logit.
     """
     s = tf.reduce_sum(tf.where(real, tf.math.softplus(z), 0.0), axis=1)
     faint = s < _FAINT

@@ -109,7 +109,7 @@ def load_audio(
                 )
             waveform = _read_span(file, start, end, sample_rate_hz)
     except (soundfile.SoundFileError, TypeError) as error:  # TypeError: headerless, by its extension
-        raise AudioError("unreadable", str(error)) from error
+        raise AudioError("unreadable", getattr(error, "error_string", str(error))) from error
     if not len(waveform):
         raise AudioError("empty", "no samples could be decoded in the span")
     if not np.isfinite(waveform).all():

@@ -18,6 +18,7 @@ DATASET_JSON = "dataset.json"
 CLASSES_CSV = "classes.csv"
 CLIPS_CSV = "clips.csv"
 FAILURES_CSV = "failures.csv"
+PROGRESS_DIR = "progress"  # in a split's folder while its conversion is not finished
 CLIPS_COLUMNS = ("video_id", "shard", "record", "num_frames")
 
 
@@ -187,6 +188,8 @@ def read_dataset_info(data_dir: str, split: str, check_shards: bool = True) -> D
         else:
             splits = ", ".join(list_splits(data_dir))
             found = f"it holds {splits}" if splits else "it holds no converted split"
+        if storage.is_dir(storage.join(data_dir, split, PROGRESS_DIR)):
+            found += ", and an unfinished conversion of this one, which the same command continues"
         raise ValueError(
             f"{data_dir}: no converted split {split!r} ({DATASET_JSON} is looked for at {path}); {found}. "
             f"Make it with: python -m tfrecord_tools.convert --split={split} --out={data_dir} ..."

@@ -288,9 +288,7 @@ def corpus_is_made(config: SoundscapeConfig, out_dir: str | os.PathLike, overwri
     if not problem:
         return True
     if not overwrite:
-        raise ValueError(
-            f"{out_dir} holds another corpus: {problem}. Name another folder, or ask to overwrite this one"
-        )
+        raise ValueError(f"{out_dir} holds another corpus: {problem}. Name another folder, or set overwrite")
     if foreign := sorted(found - _CORPUS_NAMES):
         raise ValueError(
             f"{out_dir} is not overwritten: it also holds {', '.join(foreign[:3])}, which is not its own"

@@ -9,9 +9,10 @@ sets the level. It draws from `rng` alone, so one seed gives one sound.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 SAMPLE_RATE_HZ = 16_000
 
@@ -33,19 +34,20 @@ def noise(rng: np.random.Generator, num_samples: int, gain: Gain) -> np.ndarray:
     return np.fft.irfft(spectrum * gain(frequencies), size)[:num_samples]
 
 
-def harmonics(phase_cycles: np.ndarray, amplitudes: np.ndarray) -> np.ndarray:
+def harmonics(phase_cycles: np.ndarray, amplitudes: ArrayLike) -> np.ndarray:
     """A periodic waveform read at a phase: `amplitudes[k]` belongs to harmonic k + 1.
 
     One period is tabulated and looked up, which costs the same for one harmonic as for forty.
     """
     positions = np.arange(_TABLE_SIZE) / _TABLE_SIZE
-    orders = np.arange(1, len(amplitudes) + 1)
-    table = (np.sin(2 * np.pi * orders[:, None] * positions) * np.asarray(amplitudes)[:, None]).sum(axis=0)
+    amplitudes = np.asarray(amplitudes)[:, None]
+    orders = np.arange(1, len(amplitudes) + 1)[:, None]
+    table = (amplitudes * np.sin(2 * np.pi * orders * positions)).sum(axis=0)
     return table[(phase_cycles * _TABLE_SIZE).astype(np.int64) & (_TABLE_SIZE - 1)]
 
 
 def damped_modes(
-    frequencies_hz: np.ndarray, decays_seconds: np.ndarray, amplitudes: np.ndarray, num_samples: int
+    frequencies_hz: ArrayLike, decays_seconds: ArrayLike, amplitudes: ArrayLike, num_samples: int
 ) -> np.ndarray:
     """What a struck object rings: the sum of a·exp(−t/decay)·sin(2πft) over its modes.
 
@@ -81,14 +83,12 @@ def shape_spectrum(sound: np.ndarray, gain: Gain) -> np.ndarray:
     return np.fft.irfft(np.fft.rfft(sound, size) * gain(frequencies), size)[: len(sound)]
 
 
-def resonances(centres_hz: np.ndarray, widths_hz: np.ndarray) -> Gain:
+def resonances(centres_hz: Iterable[float], widths_hz: Iterable[float]) -> Gain:
     """The gain of resonances side by side: one where a resonance is centred, half power at half its width away."""
+    peaks = list(zip(centres_hz, widths_hz, strict=True))
 
     def gain(frequencies: np.ndarray) -> np.ndarray:
-        return sum(
-            1 / np.sqrt(1 + (2 * (frequencies - centre) / width) ** 2)
-            for centre, width in zip(centres_hz, widths_hz, strict=True)
-        )
+        return sum(1 / np.sqrt(1 + (2 * (frequencies - centre) / width) ** 2) for centre, width in peaks)
 
     return gain
 

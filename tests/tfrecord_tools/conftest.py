@@ -1,0 +1,133 @@
+"""Tiny trees of audio, and commands run in this process."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from absl import flags
+
+from tfrecord_tools import shards
+from tfrecord_tools.datasets import manifest
+from tfrecord_tools.datasets.clips import ClassMap
+
+
+def _write_noise(path: Path, seconds: float = 0.3, rate_hz: int = 16000, seed: int = 0, channels: int = 1) -> Path:
+    """Writes white noise at a tenth of full scale; the same seed and rate give the same beginning."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = 0.1 * np.random.default_rng(seed).standard_normal((round(seconds * rate_hz), channels))
+    soundfile.write(path, noise, rate_hz, format="OGG" if path.suffix == ".opus" else None)
+    return path
+
+
+@pytest.fixture
+def write_noise():
+    return _write_noise
+
+
+def _write_table(path: Path, header: list[str], rows: list[list]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows([header, *rows])
+    return path
+
+
+@pytest.fixture
+def write_table():
+    return _write_table
+
+
+@pytest.fixture(scope="session")
+def collection(tmp_path_factory) -> Path:
+    """A manifest of twenty clips of noise, 0.2 to 0.4 s, of three classes; every fifth is in the split `eval`."""
+    folder = tmp_path_factory.mktemp("collection")
+    rows = []
+    for index in range(20):
+        name = f"{'ab'[index % 2]}/clip{index:02d}.wav"
+        _write_noise(folder / name, 0.2 + 0.01 * index, seed=index)
+        labels = ["bark", "bell;siren", ""][index % 3]
+        rows.append([name, labels, "eval" if index % 5 == 4 else "train"])
+    _write_table(folder / "labels.csv", ["path", "labels", "split"], rows)
+    return folder
+
+
+@pytest.fixture
+def read_collection(collection):
+    def read(split: str = "train"):
+        return manifest.read(manifest=str(collection / "labels.csv"), split=split)
+
+    return read
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Runs a command in this process: (exit status, what it printed, what it said on stderr)."""
+
+    def run(module, *arguments) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, arguments)])
+        try:
+            with pytest.raises(SystemExit) as stopped:
+                module.run()
+        finally:
+            for flag in flags.FLAGS.get_flags_for_module(module.__name__):
+                delattr(flags.FLAGS, flag.name)
+            flags.FLAGS.unparse_flags()
+        printed = capsys.readouterr()
+        return stopped.value.code or 0, printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture
+def files_of():
+    """The bytes of every file below a folder, by its relative path."""
+
+    def read(folder: Path) -> dict[str, bytes]:
+        return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+    return read
+
+
+@pytest.fixture
+def table_of():
+    def read(path: Path) -> list[dict[str, str]]:
+        with open(path, encoding="utf-8", newline="") as stream:
+            return list(csv.DictReader(stream))
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data that SECOST_SHARED_DATA names."""
+    folder = os.environ.get("SECOST_SHARED_DATA")
+    if not folder or not os.path.isdir(folder):
+        pytest.skip("SECOST_SHARED_DATA does not name a folder of real data")
+    return Path(folder)
+
+
+@pytest.fixture
+def class_map() -> ClassMap:
+    return ClassMap(("/m/1", "/m/2", "/t/dd3"), ("Speech", "Male speech, man speaking", "Siren"))
+
+
+@pytest.fixture
+def class_labels_csv(tmp_path, class_map) -> str:
+    path = str(tmp_path / "class_labels_indices.csv")
+    class_map.write(path)
+    return path
+
+
+@pytest.fixture
+def rewrite_shard():
+    """Replaces a shard's records by what a function makes of them."""
+
+    def rewrite(path: str, change) -> None:
+        shards.write_records(path, change(list(shards.read_records(path))))
+
+    return rewrite

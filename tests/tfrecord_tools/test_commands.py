@@ -1,0 +1,89 @@
+import subprocess
+import sys
+import types
+
+import pytest
+from absl import flags
+
+from tfrecord_tools import commands
+
+
+@pytest.fixture
+def run(command):
+    """Runs `main` as a command."""
+
+    def run_main(main, *arguments, define=()):
+        module = types.SimpleNamespace(__name__="some_command", run=lambda: commands.run_command(main, *define))
+        return command(module, *arguments)
+
+    return run_main
+
+
+def test_status_is_what_main_returns(run):
+    assert run(lambda argv: None)[0] == 0
+    assert run(lambda argv: 3)[0] == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ValueError("alpha: expected 0 to 1, got 2"), "error: alpha: expected 0 to 1, got 2\n"),
+        (FileNotFoundError(2, "No such file", "x.csv"), "error: x.csv: No such file\n"),
+        (OSError(28, "No space left on device"), "error: No space left on device\n"),
+        (OSError(), "error: OSError\n"),
+    ],
+)
+def test_a_user_s_error_is_one_paragraph(run, error, message):
+    def main(argv):
+        raise error
+
+    status, _, stderr = run(main)
+    assert (status, stderr) == (1, message)
+
+
+def test_verbosity_1_shows_the_traceback(run):
+    def main(argv):
+        raise ValueError("wrong")
+
+    status, _, stderr = run(main, "--verbosity=1")
+    assert status == 1 and "Traceback" in stderr and stderr.endswith("error: wrong\n")
+    flags.FLAGS.verbosity = 0
+
+
+def test_other_errors_are_the_program_s_own(monkeypatch):
+    def main(argv):
+        raise KeyError("bug")
+
+    monkeypatch.setattr(sys, "argv", ["some_command"])
+    with pytest.raises(KeyError, match="bug"):
+        commands.run_command(main)
+    flags.FLAGS.unparse_flags()
+
+
+def test_interrupt(run):
+    def main(argv):
+        raise KeyboardInterrupt
+
+    status, _, stderr = run(main)
+    assert status == 130 and "continues" in stderr
+
+
+def test_arguments_are_refused_unless_main_takes_them(run):
+    def main(argv):
+        return len(argv)
+
+    status, _, stderr = run(main, "folder")
+    assert status == 1 and "unexpected argument 'folder'" in stderr
+    main.takes_arguments = True
+    assert run(main, "folder")[0] == 2
+
+
+def test_flags_are_defined_for_main():
+    code = """
+from absl import flags
+from tfrecord_tools.commands import run_command
+run_command(lambda argv: flags.FLAGS.number, lambda: flags.DEFINE_integer("number", 1, "A number."))
+"""
+    for argument, status in (("--number=7", 7), ("--nummer=7", 1)):
+        done = subprocess.run([sys.executable, "-c", code, argument], capture_output=True, check=False)
+        assert done.returncode == status

@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+
+from tfrecord_tools import schema
+from tfrecord_tools.schema import ClipRecord
+
+
+def clip(**changes) -> ClipRecord:
+    values = {
+        "video_id": "Ä-_b",
+        "log_mel": np.arange(12, dtype=np.float16).reshape(3, 4),
+        "labels": (0, 2),
+        "start_time_seconds": 30.0,
+        "end_time_seconds": 40.0,
+        "events": ((2, 0.5, 1.25), (0, 1.0, 2.0)),
+    }
+    return ClipRecord(**{**values, **changes})
+
+
+@pytest.mark.parametrize("dtype", schema.FEATURE_DTYPES)
+def test_round_trip(dtype):
+    record = clip(log_mel=np.random.default_rng(0).standard_normal((3, 4)).astype(dtype))
+    decoded = schema.decode(schema.encode(record), dtype, 4)
+    np.testing.assert_array_equal(decoded.log_mel, record.log_mel)
+    for name in ("video_id", "labels", "start_time_seconds", "end_time_seconds", "events"):
+        assert getattr(decoded, name) == getattr(record, name)
+    assert schema.encode(record) == schema.encode(clip(log_mel=record.log_mel))
+
+
+def test_clip_with_no_label_and_no_event():
+    decoded = schema.decode(schema.encode(clip(labels=(), events=())), "float16", 4)
+    assert decoded.labels == () and decoded.events == ()
+
+
+@pytest.mark.parametrize(
+    "log_mel",
+    [np.zeros((0, 4), np.float16), np.zeros(4, np.float16), np.zeros((3, 4)), np.full((3, 4), np.nan, np.float32)],
+)
+def test_encode_refuses(log_mel):
+    with pytest.raises(ValueError, match="clip Ä-_b: log_mel"):
+        schema.encode(clip(log_mel=log_mel))
+
+
+def test_decode_refuses_what_is_no_such_record():
+    data = schema.encode(clip())
+    for wrong in (b"", b"nonsense", schema.encode_teacher_scores("a", np.zeros(3))):
+        with pytest.raises(ValueError, match="not a clip record"):
+            schema.decode(wrong, "float16", 4)
+    with pytest.raises(ValueError, match="not a clip record"):
+        schema.decode(data, "float16", 5)
+    with pytest.raises(ValueError, match="not a clip record"):
+        schema.decode(data, "float32", 4)
+    with pytest.raises(ValueError, match="not a teacher score record"):
+        schema.decode_teacher_scores(data)
+
+
+def test_teacher_scores_round_trip():
+    video_id, scores = schema.decode_teacher_scores(schema.encode_teacher_scores("a", np.array([0.25, 1.0])))
+    assert video_id == "a" and scores.dtype == np.float32 and scores.tolist() == [0.25, 1.0]
+
+
+def test_tensorflow_reads_what_is_encoded():
+    tf = pytest.importorskip("tensorflow")
+    data = schema.encode(clip())
+    assert tf.train.Example.FromString(data).features.feature["labels"].int64_list.value == [0, 2]
+    parsed = schema.parse(tf.constant(data), "float16", 4, 3)
+    assert parsed["video_id"].numpy().decode() == "Ä-_b"
+    assert parsed["log_mel"].dtype == tf.float32 and parsed["log_mel"].numpy().tolist() == clip().log_mel.tolist()
+    assert parsed["num_frames"].numpy() == 3
+    assert parsed["labels"].numpy().tolist() == [1.0, 0.0, 1.0]
+    nothing = schema.parse(tf.constant(schema.encode(clip(labels=(), events=()))), "float16", 4, 3)
+    assert nothing["labels"].numpy().tolist() == [0.0, 0.0, 0.0]
+    video_id, scores = schema.parse_teacher_scores(schema.encode_teacher_scores("a", np.array([0.25, 1.0])), 2)
+    assert video_id.numpy() == b"a" and scores.numpy().tolist() == [0.25, 1.0]
