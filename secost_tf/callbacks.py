@@ -95,8 +95,8 @@ class StateKeeper(keras.callbacks.Callback):
                 "seconds": round(time.monotonic() - self.started, 3),
             }
         )
+        write_history(self.history_csv, state.history)  # before the state: it is never a row behind
         checkpoints.save_state(self.folder, state, student, self.model.optimizer)
-        write_history(self.history_csv, state.history)
 
 
 def write_history(path: str, history: list[dict[str, float]]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import zipfile
 from typing import Any
 
 import keras
@@ -74,7 +75,7 @@ def restore_state(folder: str, student: keras.Model, optimizer: Any) -> Training
         student.set_weights(groups["student"])
         for variable, value in zip(optimizer_variables(optimizer), groups["optimizer"], strict=True):
             variable.assign(value)
-    except (ValueError, KeyError, TypeError, EOFError) as error:
+    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{path}: cannot be continued from ({error}); delete it to start the stage anew"
         ) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import types
 import typing
 from typing import Any, TypeVar
 
@@ -32,17 +31,17 @@ class Config:
             raise ValueError(f"{cls.__name__} has no {', '.join(unknown)}")
         return cls(**{name: _restore(hints[name], value) for name, value in values.items()})
 
-    def differences(self, other: Config) -> str:
-        """`name: mine != theirs; ...` for each value that differs; empty if none does."""
-        mine, theirs = self.to_dict(), other.to_dict()
+    def differences(self: T, other: T) -> str:
+        """`name: mine != theirs; ...` for each value that differs, also in nested configs; empty if none does."""
+        pairs = [(name, mine, getattr(other, name)) for name, mine in vars(self).items()]
         return "; ".join(
-            f"{name}: {mine[name]!r} != {theirs.get(name)!r}" for name in mine if mine[name] != theirs[name]
+            mine.differences(theirs) if isinstance(mine, Config) else f"{name}: {mine!r} != {theirs!r}"
+            for name, mine, theirs in pairs
+            if mine != theirs
         )
 
 
 def _restore(hint: Any, value: Any) -> Any:
-    if isinstance(hint, types.UnionType):
-        hint = next(option for option in typing.get_args(hint) if option is not type(None))
     if isinstance(value, dict) and isinstance(hint, type) and issubclass(hint, Config):
         return hint.from_dict(value)
     if isinstance(value, list):
@@ -91,6 +90,7 @@ class WelsNetConfig(Config):
             "block_pools",
             f"one pool for each of {len(self.block_channels)} blocks",
         )
+        _require(self, min(self.block_pools) >= 1, "block_pools", "at least 1 each")
         _require(
             self,
             self.mel_bins >= 1 and self.mel_bins % self.stride_frames == 0,

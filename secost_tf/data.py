@@ -9,6 +9,8 @@ from __future__ import annotations
 import csv
 import dataclasses
 import functools
+import io
+import itertools
 import json
 from collections.abc import Sequence
 
@@ -51,7 +53,7 @@ class Split:
         ids: list[list[str]] = [[] for _ in self.info.shards]
         try:
             with storage.open_file(path) as stream:
-                for row in csv.DictReader(stream.read().splitlines()):
+                for row in csv.DictReader(io.StringIO(stream.read(), newline="")):
                     ids[int(row["shard"])].append(row["video_id"])
         except (KeyError, IndexError, ValueError) as error:
             raise ValueError(f"{path}: {error}; convert the split again") from error
@@ -77,6 +79,16 @@ class Split:
         return in_validation if self.subset == "validation" else ~in_validation
 
 
+def steps_per_epoch(split: Split, batch_size: int) -> int:
+    """Full batches in the subset; a `ValueError` if it does not fill one."""
+    if split.num_clips < batch_size:
+        raise ValueError(
+            f"batch_size: expected at most the {split.num_clips} clips to train on "
+            f"({split.info.split} of {split.data_dir}), got {batch_size}"
+        )
+    return split.num_clips // batch_size
+
+
 def training_data(
     split: Split,
     batch_size: int,
@@ -86,7 +98,7 @@ def training_data(
     shuffle_clips: int = 2048,
     teacher_scores_dirs: Sequence[str] = (),
 ) -> tf.data.Dataset:
-    """One epoch of shuffled batches, `split.num_clips // batch_size` of them, all full.
+    """One epoch of shuffled batches, `steps_per_epoch` of them, all full.
 
     Which clips are left over differs from epoch to epoch.
 
@@ -106,20 +118,14 @@ def training_data(
     Raises:
         ValueError: if the subset does not fill one batch.
     """
-    clips = split.num_clips - split.num_clips % batch_size
-    if not clips:
-        raise ValueError(
-            f"batch_size: expected at most the {split.num_clips} clips to train on "
-            f"({split.info.split} of {split.data_dir}), got {batch_size}"
-        )
-
+    steps = steps_per_epoch(split, batch_size)
     shard_seed, clip_seed = np.random.SeedSequence([seed, epoch]).generate_state(2).tolist()
     dataset = _records(split, teacher_scores_dirs, shard_seed)
-    dataset = dataset.shuffle(shuffle_clips, seed=clip_seed, reshuffle_each_iteration=False).take(clips)
+    dataset = dataset.shuffle(shuffle_clips, seed=clip_seed, reshuffle_each_iteration=False).take(steps * batch_size)
     dataset = _map(dataset, functools.partial(_training_example, split))
     dataset = dataset.padded_batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
     # Without a known length, Keras 3 takes one step more on a batch of zeros at the end of a distributed data set.
-    return dataset.apply(tf.data.experimental.assert_cardinality(clips // batch_size))
+    return dataset.apply(tf.data.experimental.assert_cardinality(steps))
 
 
 def scoring_data(split: Split, batch_size: int) -> tf.data.Dataset:
@@ -216,7 +222,8 @@ def check_teacher_scores(split: Split, scores_dir: str) -> None:
             continue
         missing = [video_id for video_id in ids if video_id not in set(found)]
         extra = [video_id for video_id in found if video_id not in set(ids)]
-        swapped = [f"{mine} / {theirs}" for mine, theirs in zip(ids, found, strict=False) if mine != theirs]
+        pairs = itertools.zip_longest(ids, found, fillvalue=_END)
+        swapped = [f"{mine} / {theirs}" for mine, theirs in pairs if mine != theirs]
         problems = [f"no scores for clips {_some(missing)}"] if missing else []
         problems += [f"scores for clips that are not in the split: {_some(extra)}"] if extra else []
         problems += [] if problems else [f"another order than the shard's (clip / scores): {_some(swapped)}"]

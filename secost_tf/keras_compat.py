@@ -66,8 +66,11 @@ def build_optimizer(optimizer: Any, variables: Sequence[Any]) -> None:
 
 def optimizer_variables(optimizer: Any) -> list[Any]:
     """Everything that must be saved to continue with this optimizer."""
-    variables = optimizer.variables
-    return list(variables() if callable(variables) else variables)
+    if hasattr(optimizer, "dynamic_counter"):  # Keras 2's LossScaleOptimizer leaves out its own
+        scale = optimizer._loss_scale
+        return [scale.current_loss_scale, scale.counter, *optimizer_variables(optimizer.inner_optimizer)]
+    # Of the older kind, only `weights` holds those of an optimizer that is wrapped.
+    return list(optimizer.variables if hasattr(optimizer, "build") else optimizer.weights)
 
 
 def apply_gradients_of(

@@ -22,8 +22,11 @@ class LogMel(keras.layers.Layer):
     def call(self, waveforms):
         config = self.config
         frames = tf.signal.frame(tf.cast(waveforms, tf.float32), config.window_samples, config.hop_samples)
-        spectrum = tf.signal.rfft(frames * hann_window(config), [config.fft_length])
-        power = tf.square(tf.math.real(spectrum)) + tf.square(tf.math.imag(spectrum))
+        # Padded here: `rfft` leaves frames too short where there are none. In float64: rounding at a loud tone's level
+        # would drown the quiet bands.
+        padding = [[0, 0], [0, 0], [0, config.fft_length - config.window_samples]]
+        spectrum = tf.signal.rfft(tf.cast(tf.pad(frames * hann_window(config), padding), tf.float64))
+        power = tf.cast(tf.square(tf.math.real(spectrum)) + tf.square(tf.math.imag(spectrum)), tf.float32)
         return tf.math.log(tf.matmul(power, mel_matrix(config)) + config.log_offset)
 
     def compute_output_shape(self, input_shape):

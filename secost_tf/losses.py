@@ -8,7 +8,7 @@ With labels y, teacher scores ŷ, the student's clip scores p, and α the weight
 L is the binary cross-entropy averaged over the C classes. It is linear in its target, so the loss splits exactly into
 a label part, L(p, y), and a teacher part: learn from how the teacher differs from the labels. (The slides of ICASSP
 2020 print the teacher part with y_i − ŷ_i. That sign is wrong: for C = 1, y = 1, ŷ = 0.5, α = 0.5, p = 0.3 the loss is
-0.99215, and so is the sum above; as printed it would be 1.41582.)
+0.99215, and so is the sum above; as printed it would be 1.41580.)
 
 Everything takes the student's logits z, p = σ(z), so that log((1 − p) / p) is −z exactly.
 """
@@ -66,7 +66,8 @@ def teacher_part(labels: tf.Tensor, teacher_scores: tf.Tensor, logits: tf.Tensor
 
     Zero where the teacher agrees with the labels, and for α = 1; label part + teacher part = loss.
     """
-    return (1 - check_alpha(alpha)) * tf.reduce_mean((teacher_scores - labels) * -logits, axis=-1)
+    difference = secost_target(labels, teacher_scores, alpha) - labels  # (1 − α) (ŷ − y)
+    return tf.reduce_mean(difference * -logits, axis=-1)
 
 
 @keras.saving.register_keras_serializable(package="secost_tf")

@@ -77,7 +77,7 @@ def precision_policy(name: str) -> Iterator[None]:
     """Sets Keras's global precision policy for the block."""
     import keras
 
-    before = keras.mixed_precision.global_policy().name if hasattr(keras, "mixed_precision") else "float32"
+    before = keras.mixed_precision.global_policy().name
     keras.mixed_precision.set_global_policy(name)
     try:
         yield

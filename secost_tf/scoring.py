@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from secost_tf.data import Split, scoring_data
+from secost_tf.data import Split, find_damage, scoring_data
 from tfrecord_tools import schema, shards, storage
 
 
@@ -29,9 +29,16 @@ class Scorer:
         self._logits = tf.function(lambda inputs: student(inputs, training=False)["logits"], [signature])
 
     def batches(self, split: Split) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Yields (video ids [batch], labels float32 [batch, classes], logits float32 [batch, classes]) in order."""
-        for inputs, labels, video_ids in scoring_data(split, self.batch_size):
-            yield video_ids.numpy().astype(str), labels.numpy(), self._logits(inputs).numpy()
+        """Yields (video ids [batch], labels float32 [batch, classes], logits float32 [batch, classes]) in order.
+
+        Raises:
+            ValueError: if a shard is damaged; names file and record.
+        """
+        try:
+            for inputs, labels, video_ids in scoring_data(split, self.batch_size):
+                yield video_ids.numpy().astype(str), labels.numpy(), self._logits(inputs).numpy()
+        except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+            raise find_damage(split, error) from error
 
     def split(self, split: Split) -> tuple[list[str], np.ndarray, np.ndarray]:
         """Video ids, labels float32 [clips, classes] and logits float32 [clips, classes] of a whole split."""

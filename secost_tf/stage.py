@@ -166,12 +166,13 @@ def train_stage(config: StageConfig, data_dir: str, run_dir: str, strategy: tf.d
     folder, train = stage_dir(run_dir, config.stage), config.train
     try:
         training, validation = training_splits(data_dir, train)
+        evaluation = evaluation_split(data_dir, train)
         record = StageRecord(config, data_dir, training.info.class_map, training.info.log_mel)
         _begin(record, run_dir, training.info)
         scores_dirs = _check_teacher(config, run_dir, training)
         with runtime.precision_policy(train.precision):
-            student, state = _fit(record, training, validation, run_dir, scores_dirs, strategy)
-        return _finish(student, state, record, run_dir)
+            state = _fit(record, training, validation, run_dir, scores_dirs, strategy)
+        return _finish(state, record, evaluation, run_dir)
     except tf.errors.OpError as error:
         if isinstance(error, tf.errors.ResourceExhaustedError):
             raise ValueError(f"out of memory: try a smaller --batch_size than {train.batch_size}") from error
@@ -182,11 +183,11 @@ def train_stage(config: StageConfig, data_dir: str, run_dir: str, strategy: tf.d
 
 
 def _begin(record: StageRecord, run_dir: str, info: DatasetInfo) -> None:
-    """Writes the stage's settings, or checks that an earlier attempt had the same."""
+    """Writes the stage's settings; where an earlier attempt is to be continued, checks that it had the same."""
     folder = stage_dir(run_dir, record.config.stage)
     storage.make_dirs(folder)
     earlier = StageRecord.read(run_dir, record.config.stage)
-    if earlier is not None:
+    if earlier is not None and storage.exists(storage.join(folder, CHECKPOINTS, checkpoints.STATE_FILE)):
         earlier.check_data(run_dir, info, record.data_dir)
         if difference := earlier.config.differences(record.config):
             raise ValueError(
@@ -215,13 +216,13 @@ def _check_teacher(config: StageConfig, run_dir: str, training: Split) -> list[s
 
 
 def _fit(record, training, validation, run_dir, scores_dirs, strategy):
-    """Trains to the last epoch; returns the student with its best epoch's weights, and the state."""
+    """Trains to the last epoch; returns the state, with the best epoch's weights."""
     config, train, folder = record.config, record.config.train, stage_dir(run_dir, record.config.stage)
     if train.batch_size % strategy.num_replicas_in_sync:
         raise ValueError(
             f"batch_size: expected a multiple of the {strategy.num_replicas_in_sync} replicas, got {train.batch_size}"
         )
-    steps = training.num_clips // train.batch_size
+    steps = data.steps_per_epoch(training, train.batch_size)
     with strategy.scope():
         student = build_student(record)
         student.get_layer("standardize").set_statistics(training.info.mean, training.info.variance)
@@ -257,8 +258,7 @@ def _fit(record, training, validation, run_dir, scores_dirs, strategy):
             teacher_scores_dirs=scores_dirs,
         )
         model.fit(batches, initial_epoch=epoch, epochs=epoch + 1, callbacks=watchers, verbose=0)
-    student.set_weights(state.best_weights)
-    return student, state
+    return state
 
 
 def learning_rate_schedule(
@@ -266,7 +266,7 @@ def learning_rate_schedule(
 ) -> keras.optimizers.schedules.LearningRateSchedule:
     """Linear warm-up from 0 to the peak, then a half cosine to 0 at the last step."""
     total = train.epochs * steps_per_epoch
-    warmup = round(train.warmup_share * total)
+    warmup = min(round(train.warmup_share * total), total - 1)
     return keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0 if warmup else train.learning_rate,
         decay_steps=total - warmup,
@@ -275,11 +275,11 @@ def learning_rate_schedule(
     )
 
 
-def _finish(
-    student: keras.Model, state: checkpoints.TrainingState, record: StageRecord, run_dir: str
-) -> dict:
+def _finish(state: checkpoints.TrainingState, record: StageRecord, split: Split, run_dir: str) -> dict:
     """Saves the student, scores the training set for the next stage and evaluates; `metrics.json` comes last."""
     config, folder = record.config, stage_dir(run_dir, record.config.stage)
+    student = wels_net(config.network)  # float32, as `load_student` gives it, whatever it was trained in
+    student.set_weights(state.best_weights)
     save_student(student, folder)
     started = time.monotonic()
     train_split = Split(record.data_dir, shards.read_dataset_info(record.data_dir, "train"))
@@ -288,7 +288,6 @@ def _finish(
     )
     scorer = scoring.Scorer(student, config.train.batch_size)
     scorer.write_teacher_scores(train_split, storage.join(folder, TEACHER_SCORES))
-    split = evaluation_split(record.data_dir, config.train)
     evaluation = evaluate_student(scorer, split)
     write_per_class(storage.join(folder, PER_CLASS_CSV), evaluation, record.class_map)
     figures = {
@@ -321,7 +320,9 @@ def save_student(student: keras.Model, folder: str) -> None:
 def evaluation_split(data_dir: str, train: TrainConfig) -> Split:
     """The eval split; where there is none, what picked the best epoch, with a warning that says so."""
     if shards.has_split(data_dir, "eval"):
-        return Split(data_dir, shards.read_dataset_info(data_dir, "eval"))
+        info = shards.read_dataset_info(data_dir, "eval")
+        check_same_input(shards.read_dataset_info(data_dir, "train"), info, data_dir)
+        return Split(data_dir, info)
     validation = training_splits(data_dir, train)[1]
     if validation is None:
         raise ValueError(

@@ -157,10 +157,9 @@ def define_device_flags() -> None:
     )
 
 
-def main(argv: Sequence[str]) -> None:
-    """Reads the flags, runs the cascade and prints its table."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    config = CascadeConfig(
+def cascade_config() -> CascadeConfig:
+    """What the flags ask for; `--precision` is left to `main`, which looks at the machine."""
+    return CascadeConfig(
         stage=FLAGS.stage,
         alphas=parse_numbers("alpha", FLAGS.alpha, float),
         network={name: FLAGS[name].value for name in _NETWORK_FLAGS},
@@ -174,6 +173,12 @@ def main(argv: Sequence[str]) -> None:
         teacher_stages=parse_numbers("teacher_stages", FLAGS.teacher_stages, int),
         prerequisites=FLAGS.prerequisites,
     )
+
+
+def main(argv: Sequence[str]) -> None:
+    """Reads the flags, runs the cascade and prints its table."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    config = cascade_config()
     data_dir = FLAGS.data_dir or embedded_data()
     precision, reason = runtime.choose_precision(FLAGS.precision)
     logging.info("precision %s: %s", precision, reason)

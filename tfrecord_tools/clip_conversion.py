@@ -105,7 +105,8 @@ def convert_clip(clip: Clip, config: ConvertConfig) -> ConvertedClip:
             clip.end_seconds,
             clip.file_start_seconds,
         )
-        features = log_mel(audio.waveform, config.log_mel)
+        with np.errstate(over="ignore"):  # found below
+            features = log_mel(audio.waveform, config.log_mel)
         if not len(features):
             raise AudioError(
                 "too_short",

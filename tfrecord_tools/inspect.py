@@ -168,18 +168,19 @@ def read_clips_csv(data_dir: str, split: str) -> list[tuple[str, int, int, int]]
 
 def plot(data_dir: str, info: DatasetInfo, path: str) -> None:
     """Draws the log-mel of one clip of each class, for the 12 most frequent at most, and the clips per class; a PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
     order = sorted(range(len(info.class_map)), key=lambda i: (-info.positives[i], i))
     chosen = [index for index in order[:_MOST_PLOTS] if info.positives[index]]
     examples = _examples(data_dir, info, chosen)
     chosen = [index for index in chosen if index in examples]
+    if not chosen:
+        raise ValueError(
+            f"{storage.join(data_dir, info.split)}: no clip has a label, so that there is nothing to draw"
+        )
     columns = min(4, len(chosen))
     rows = -(-len(chosen) // columns)
-    figure = pyplot.figure(figsize=(14, 2.4 * rows + 3.2), layout="constrained")
+    figure = Figure(figsize=(14, 2.4 * rows + 3.2), layout="constrained")
     upper, lower = figure.subfigures(2, 1, height_ratios=[2.4 * rows, 3.2])
     upper.suptitle(
         f"{storage.join(data_dir, info.split)}: {info.num_clips} clips, {info.seconds / 3600:.2f} h",
@@ -207,7 +208,6 @@ def plot(data_dir: str, info: DatasetInfo, path: str) -> None:
     _draw_histogram(lower.subplots(), info, order)
     with storage.atomic_write(path, "wb") as stream:
         figure.savefig(stream, dpi=110, format="png")
-    pyplot.close(figure)
 
 
 def _examples(data_dir: str, info: DatasetInfo, classes: list[int]) -> dict[int, schema.ClipRecord]:

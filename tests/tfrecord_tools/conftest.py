@@ -17,7 +17,9 @@ from tfrecord_tools.datasets import manifest
 from tfrecord_tools.datasets.clips import ClassMap
 
 
-def _write_noise(path: Path, seconds: float = 0.3, rate_hz: int = 16000, seed: int = 0, channels: int = 1) -> Path:
+def _write_noise(
+    path: Path, seconds: float = 0.3, rate_hz: int = 16000, seed: int = 0, channels: int = 1
+) -> Path:
     """Writes white noise at a tenth of full scale; the same seed and rate give the same beginning."""
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = 0.1 * np.random.default_rng(seed).standard_normal((round(seconds * rate_hz), channels))

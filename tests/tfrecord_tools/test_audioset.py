@@ -15,12 +15,8 @@ def read(tmp_path, class_labels_csv):
         path = tmp_path / "segments.csv"
         path.write_bytes(text.encode())
         (tmp_path / "audio").mkdir(exist_ok=True)
-        return audioset.read(
-            segments_csv=str(path),
-            class_labels_csv=class_labels_csv,
-            audio_dir=str(tmp_path / "audio"),
-            **options,
-        )
+        options.setdefault("audio_dir", str(tmp_path / "audio"))
+        return audioset.read(segments_csv=str(path), class_labels_csv=class_labels_csv, **options)
 
     return read_text
 
@@ -68,27 +64,30 @@ def test_several_segments_of_a_recording_have_their_start_in_the_id(read, add):
     [
         ('aaaaaaaaaaa, 0, 10, "/m/9"', "positive_labels: unknown class '/m/9'"),
         ("aaaaaaaaaaa, 0, 10", r"expected 4 cells \(YTID, .*\), got 3"),
-        ("aaaaaaaaaaa, 0, 10, /m/1, /m/2", r"the labels in quotes\), got 5"),
+        ("aaaaaaaaaaa, 0, 10, /m/1, /m/2", r"expected 4 cells \(.*, the labels in quotes\), got 5"),
         ('aaaaaaaaaaa, zero, 10, "/m/1"', "start_seconds: expected a time"),
         ('aaaaaaaaaaa, 0, , "/m/1"', "end_seconds: expected a time"),
         ('aaaaaaaaaaa, 10, 10, "/m/1"', "expected an end after the start"),
-        ('../../etc/x, 0, 10, "/m/1"', r"YTID: expected letters, digits, '_' and '-' only, got '\.\./\.\./etc/x'"),
+        (
+            '../../etc/x, 0, 10, "/m/1"',
+            r"YTID: expected letters, digits, '_' and '-' only, got '\.\./\.\./etc/x'",
+        ),
         ('.., 0, 10, "/m/1"', "YTID: expected letters"),
         ('bbbbbbbbbbb, 0, 10, "/m/1"', r"bbbbbbbbbbb from 0 s was there before, at .*, line 3"),
     ],
 )
 def test_bad_lines(read, line, message):
     with pytest.raises(ValueError, match=rf"segments\.csv, line 4: {message}"):
-        read(f'# comment\nYTID, start_seconds, end_seconds, positive_labels\nbbbbbbbbbbb, 0, 10, ""\n{line}\n')
+        read(
+            f'# comment\nYTID, start_seconds, end_seconds, positive_labels\nbbbbbbbbbbb, 0, 10, ""\n{line}\n'
+        )
 
 
-def test_no_segments_and_no_folder(read, tmp_path, class_labels_csv):
+def test_no_segments_and_no_folder(read, tmp_path):
     with pytest.raises(ValueError, match="no segment in it"):
         read("# comment\n")
-    with pytest.raises(ValueError, match="--audio_dir: expected a folder"):
-        audioset.read(
-            segments_csv=str(tmp_path / "segments.csv"), class_labels_csv=class_labels_csv, audio_dir="nowhere"
-        ) if (tmp_path / "segments.csv").write_text('aaaaaaaaaaa,0,1,""\n') else None
+    with pytest.raises(ValueError, match="--audio_dir: expected a folder of audio files, got 'nowhere'"):
+        read('aaaaaaaaaaa,0,1,""\n', audio_dir="nowhere")
 
 
 @pytest.mark.parametrize(
@@ -116,7 +115,17 @@ def test_usual_file_names(read, add, name, file_start, ytid):
 
 @pytest.mark.parametrize(
     "name",
-    ["{}x.wav", "x{}.wav", "{}.txt", "{}.wav.part", "{}_x.wav", "_{}.wav", "{}_.wav", "{}_1_30_40.wav", "y{}.wav"],
+    [
+        "{}x.wav",
+        "x{}.wav",
+        "{}.txt",
+        "{}.wav.part",
+        "{}_x.wav",
+        "_{}.wav",
+        "{}_.wav",
+        "{}_1_30_40.wav",
+        "y{}.wav",
+    ],
 )
 def test_never_another_file(read, add, name):
     add(name.format(YTID))
@@ -182,7 +191,9 @@ def test_strong_labels(read, tmp_path):
 
 def test_bad_strong_labels(read, tmp_path):
     line = f'{YTID}, 30.000, 40.000, "/m/1"\n'
-    with pytest.raises(ValueError, match=rf"no event of any segment in the list; expected ids such as {YTID}_30000"):
+    with pytest.raises(
+        ValueError, match=rf"no event of any segment in the list; expected ids such as {YTID}_30000"
+    ):
         read(line, strong_tsv=strong(tmp_path, f"{YTID}\t0\t1\t/m/1"))
     with pytest.raises(ValueError, match=r"strong\.tsv, line 2: end_time_seconds: expected a time"):
         read(line, strong_tsv=strong(tmp_path, f"{YTID}_30000\t0\t?\t/m/1"))

@@ -13,7 +13,9 @@ def run(command):
     """Runs `main` as a command."""
 
     def run_main(main, *arguments, define=()):
-        module = types.SimpleNamespace(__name__="some_command", run=lambda: commands.run_command(main, *define))
+        module = types.SimpleNamespace(
+            __name__="some_command", run=lambda: commands.run_command(main, *define)
+        )
         return command(module, *arguments)
 
     return run_main

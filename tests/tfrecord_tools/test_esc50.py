@@ -61,7 +61,7 @@ def test_bad_rows(read, change, message):
 
 
 def test_nothing_selected_or_there(read, tmp_path):
-    with pytest.raises(ValueError, match="no row is selected; asked for folds .7,., it has"):
+    with pytest.raises(ValueError, match=r"no row is selected; asked for folds \(7,\), it has"):
         read(folds=(7,))
     with pytest.raises(ValueError, match=r"esc50\.csv: expected a csv file there, found nothing"):
         esc50.read(audio_dir=str(tmp_path / "nowhere"))

@@ -20,7 +20,9 @@ def reference(waveform: np.ndarray, config: LogMelConfig) -> np.ndarray:
         power = np.abs((waveform[start : start + window_samples] * window) @ transform) ** 2
         row = []
         for lower, centre, upper in zip(edges_hz[:-2], edges_hz[1:-1], edges_hz[2:], strict=True):
-            weights = np.interp(bins * config.sample_rate_hz / config.fft_length, [lower, centre, upper], [0, 1, 0])
+            weights = np.interp(
+                bins * config.sample_rate_hz / config.fft_length, [lower, centre, upper], [0, 1, 0]
+            )
             row.append(np.log(power @ weights + config.log_offset))
         rows.append(row)
     return np.array(rows)
@@ -69,7 +71,9 @@ def test_a_frame_does_not_depend_on_the_others():
 
 def test_window_and_mel_matrix():
     window = hann_window(CONFIG)
-    assert window.shape == (400,) and window[0] == 0 and window[200] == 1  # periodic: its last sample is not 0
+    assert (
+        window.shape == (400,) and window[0] == 0 and window[200] == 1
+    )  # periodic: its last sample is not 0
     assert window[399] > 0
     matrix = mel_matrix(CONFIG)
     assert matrix.shape == (257, 64) and matrix.min() == 0 and matrix.max() <= 1
@@ -97,7 +101,7 @@ def test_bad_waveform(waveform):
         ({"sample_rate_hz": 0}, "sample_rate_hz: expected a positive rate"),
         ({"sample_rate_hz": "16k"}, "sample_rate_hz: expected a number"),
         ({"mel_bins": True}, "mel_bins: expected a number"),
-        ({"window_seconds": 0.0001}, "window_seconds: expected at least two samples"),
+        ({"window_seconds": 0.00005}, "window_seconds: expected at least two samples"),
         ({"hop_seconds": 0.0}, "hop_seconds: expected at least one sample"),
         ({"fft_length": 256}, "fft_length: expected at least the window, 400 samples"),
         ({"mel_bins": 0}, "mel_bins: expected at least 1"),

@@ -33,7 +33,9 @@ def test_aliases_and_folds(read, tmp_path):
     text = "filename,label,fold\r\nx.ogg,dog,1\r\ny.ogg,cat,2\r\nz.ogg,cat,3\r\n"
     assert [clip.id for clip in read(text, folds=(1, 3))[0]] == ["x", "z"]
     assert len(read(text)[0]) == 3
-    with pytest.raises(ValueError, match=r"no row is selected; asked for fold 7, the manifest has '1' \(1 rows\)"):
+    with pytest.raises(
+        ValueError, match=r"no row is selected; asked for fold 7, the manifest has '1' \(1 rows\)"
+    ):
         read(text, folds=(7,))
     with pytest.raises(ValueError, match="line 1: --folds needs a column 'fold'"):
         read("path,labels\nx,dog\n", folds=(1,))
@@ -43,9 +45,7 @@ def test_aliases_and_folds(read, tmp_path):
 
 def test_audio_dir_and_class_list(read, tmp_path, class_labels_csv):
     clips, class_map = read(
-        "path,labels\nx.wav,/m/1;Male speech, man speaking\n".replace("/m/1;Male", '"/m/1;Male').replace(
-            "speaking", 'speaking"'
-        ),
+        'path,labels\nx.wav,"/m/1;Male speech, man speaking"\n',
         audio_dir="sounds",
         class_labels_csv=class_labels_csv,
     )
@@ -84,7 +84,9 @@ def test_options_of_readers(collection):
         read_dataset("x", "train", {})
     with pytest.raises(ValueError, match="--dataset=audioset needs --segments_csv, --audio_dir"):
         read_dataset("audioset", "train", {"class_labels_csv": "x"})
-    with pytest.raises(ValueError, match="--dataset=manifest has no use for --segments_csv; it takes --manifest"):
+    with pytest.raises(
+        ValueError, match="--dataset=manifest has no use for --segments_csv; it takes --manifest"
+    ):
         read_dataset("manifest", "train", {"manifest": labels, "segments_csv": "x"})
     assert set(READERS) == {"audioset", "esc50", "manifest"}
 

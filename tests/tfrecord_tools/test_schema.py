@@ -34,7 +34,12 @@ def test_clip_with_no_label_and_no_event():
 
 @pytest.mark.parametrize(
     "log_mel",
-    [np.zeros((0, 4), np.float16), np.zeros(4, np.float16), np.zeros((3, 4)), np.full((3, 4), np.nan, np.float32)],
+    [
+        np.zeros((0, 4), np.float16),
+        np.zeros(4, np.float16),
+        np.zeros((3, 4)),
+        np.full((3, 4), np.nan, np.float32),
+    ],
 )
 def test_encode_refuses(log_mel):
     with pytest.raises(ValueError, match="clip Ä-_b: log_mel"):
@@ -65,10 +70,15 @@ def test_tensorflow_reads_what_is_encoded():
     assert tf.train.Example.FromString(data).features.feature["labels"].int64_list.value == [0, 2]
     parsed = schema.parse(tf.constant(data), "float16", 4, 3)
     assert parsed["video_id"].numpy().decode() == "Ä-_b"
-    assert parsed["log_mel"].dtype == tf.float32 and parsed["log_mel"].numpy().tolist() == clip().log_mel.tolist()
+    assert (
+        parsed["log_mel"].dtype == tf.float32
+        and parsed["log_mel"].numpy().tolist() == clip().log_mel.tolist()
+    )
     assert parsed["num_frames"].numpy() == 3
     assert parsed["labels"].numpy().tolist() == [1.0, 0.0, 1.0]
     nothing = schema.parse(tf.constant(schema.encode(clip(labels=(), events=()))), "float16", 4, 3)
     assert nothing["labels"].numpy().tolist() == [0.0, 0.0, 0.0]
-    video_id, scores = schema.parse_teacher_scores(schema.encode_teacher_scores("a", np.array([0.25, 1.0])), 2)
+    video_id, scores = schema.parse_teacher_scores(
+        schema.encode_teacher_scores("a", np.array([0.25, 1.0])), 2
+    )
     assert video_id.numpy() == b"a" and scores.numpy().tolist() == [0.25, 1.0]

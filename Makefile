@@ -1,0 +1,47 @@
+# make demo: the whole path on the embedded corpus.   make test: lint and tests.   PYTHON=python3.12 make test: on that one.
+PYTHONS := $(or $(PYTHON),python3.11 python3.12 python3.10 python3.13)
+VENV ?= .venv$(addprefix -,$(notdir $(PYTHON)))
+BIN := $(VENV)/bin
+DEMO ?= demo
+SOUNDSCAPES ?= --num_train=600 --num_eval=200 --label_noise=0.2
+DEMO_FLAGS ?=
+
+.PHONY: demo test lint format wheel clean
+
+$(BIN)/python:
+	python=$$(sh .ci/find-python $(PYTHONS)) && "$$python" -m venv $(VENV)
+
+$(VENV)/installed: setup.py | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+$(VENV)/installed-test: setup.py | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[test]"
+	touch $@ $(VENV)/installed
+
+demo: $(VENV)/installed
+	$(BIN)/python -m tfrecord_tools.soundscapes --out=$(DEMO)/corpus $(SOUNDSCAPES)
+	for split in train eval; do \
+	    $(BIN)/python -m tfrecord_tools.convert --dataset=audioset --split=$$split --out=$(DEMO)/data \
+	        --segments_csv=$(DEMO)/corpus/$${split}_segments.csv --strong_tsv=$(DEMO)/corpus/$${split}_strong.tsv \
+	        --class_labels_csv=$(DEMO)/corpus/class_labels_indices.csv --audio_dir=$(DEMO)/corpus/$$split || exit 1; \
+	done
+	$(BIN)/python -m tfrecord_tools.inspect --plot=$(DEMO)/data.png $(DEMO)/data
+	$(BIN)/python -m secost_tf.train --flagfile=flags/demo.flags --data_dir=$(DEMO)/data --run_dir=$(DEMO)/run $(DEMO_FLAGS)
+
+test: lint
+	$(BIN)/python -m pytest -n 2 --dist=loadfile --cov --cov-report=term --cov-fail-under=90
+
+lint: $(VENV)/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/installed-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+wheel: $(VENV)/installed-test
+	$(BIN)/python -m build --wheel --outdir dist
+
+clean:
+	rm -rf .venv .venv-* build dist demo *.egg-info

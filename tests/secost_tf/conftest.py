@@ -1,0 +1,218 @@
+"""Tiny converted splits of random log-mels, a cascade trained on them once, and commands run in this process."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import pytest
+from absl import flags
+
+from tfrecord_tools import schema, shards
+from tfrecord_tools.datasets.clips import ClassMap
+from tfrecord_tools.log_mel import LogMelConfig
+from tfrecord_tools.shards import DatasetInfo, Shard
+
+CLASS_MAP = ClassMap(("/m/a", "/m/b", "/m/c", "/m/d"), ("Bark", "Bell", "Rain", "Siren"))
+LOG_MEL = LogMelConfig(mel_bins=32)
+
+
+def _random_clips(split: str, count: int, num_classes: int, mel_bins: int) -> list[schema.ClipRecord]:
+    """Clips of 40 to 100 frames; each class lifts a band of mel bins of its own. Every fourth clip has no label."""
+    generator = np.random.default_rng(sum(split.encode()))
+    clips = []
+    for index in range(count):
+        labels = sorted({index % num_classes, int(generator.integers(num_classes))}) if index % 4 != 3 else []
+        log_mel = generator.standard_normal((40 + (index * 23) % 61, mel_bins)) - 6.0
+        for label in labels:
+            log_mel[:, label * mel_bins // num_classes :][:, : mel_bins // num_classes] += 3.0
+        clips.append(
+            schema.ClipRecord(
+                f"{split}-clip-{index:03d}", log_mel.astype(np.float16), tuple(labels), 0.0, len(log_mel) / 100
+            )
+        )
+    return clips
+
+
+def _write_split(
+    data_dir: Path | str,
+    split: str,
+    shard_sizes: Sequence[int],
+    *,
+    class_map: ClassMap = CLASS_MAP,
+    log_mel: LogMelConfig = LOG_MEL,
+    change: Callable[[list[schema.ClipRecord]], list[schema.ClipRecord]] = lambda clips: clips,
+) -> DatasetInfo:
+    """Writes a split as the converter does: shards, `clips.csv`, `dataset.json`."""
+    clips = change(_random_clips(split, sum(shard_sizes), len(class_map), log_mel.mel_bins))
+    folder = Path(data_dir, split)
+    folder.mkdir(parents=True)
+    written, rows, start = [], [], 0
+    for index, size in enumerate(shard_sizes):
+        path = folder / shards.shard_name(split, index, len(shard_sizes))
+        part, start = clips[start : start + size], start + size
+        shards.write_records(str(path), map(schema.encode, part))
+        written.append(Shard(path.name, size, path.stat().st_size))
+        rows += [(clip.video_id, index, record, len(clip.log_mel)) for record, clip in enumerate(part)]
+    with open(folder / shards.CLIPS_CSV, "w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows([shards.CLIPS_COLUMNS, *rows])
+    frames = np.concatenate([clip.log_mel for clip in clips]).astype(np.float64)
+    info = DatasetInfo(
+        split=split,
+        dataset="manifest",
+        log_mel=log_mel,
+        feature_dtype="float16",
+        class_map=class_map,
+        num_clips=len(clips),
+        seconds=len(frames) / 100,
+        max_frames=max(len(clip.log_mel) for clip in clips),
+        positives=tuple(sum(label in clip.labels for clip in clips) for label in range(len(class_map))),
+        mean=tuple(frames.mean(axis=0).tolist()),
+        variance=tuple(frames.var(axis=0).tolist()),
+        shards=tuple(written),
+        failures={},
+        settings={},
+    )
+    info.write(str(data_dir))
+    return info
+
+
+def _read_clips(data_dir: Path | str, split: str) -> list[schema.ClipRecord]:
+    info = shards.read_dataset_info(str(data_dir), split)
+    return [
+        schema.decode(record, info.feature_dtype, info.log_mel.mel_bins)
+        for path in info.shard_paths(str(data_dir))
+        for record in shards.read_records(path)
+    ]
+
+
+def _write_tiny_data(folder: Path) -> str:
+    _write_split(folder, "train", (11, 9, 10))
+    _write_split(folder, "eval", (7, 5))
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def write_split():
+    return _write_split
+
+
+@pytest.fixture(scope="session")
+def read_clips():
+    """All clips of a split as stored, in the order of the shards."""
+    return _read_clips
+
+
+@pytest.fixture
+def tiny_data(tmp_path) -> str:
+    """Train, 30 clips of 4 classes in 3 shards, and eval, 12 clips in 2; free to be changed."""
+    return _write_tiny_data(tmp_path / "data")
+
+
+@pytest.fixture(scope="session")
+def kept_data(tmp_path_factory) -> str:
+    """The same as `tiny_data`, not to be changed."""
+    return _write_tiny_data(tmp_path_factory.mktemp("kept") / "data")
+
+
+@pytest.fixture
+def flip_byte():
+    """Damages a file: one byte, counted from the start, or from the end if negative."""
+
+    def flip(path: Path | str, position: int) -> None:
+        content = bytearray(Path(path).read_bytes())
+        content[position] ^= 0xFF
+        Path(path).write_bytes(content)
+
+    return flip
+
+
+@pytest.fixture
+def rewrite_shard():
+    """Replaces a shard's records by what a function makes of them."""
+
+    def rewrite(path: Path | str, change: Callable[[list[bytes]], list[bytes]]) -> None:
+        shards.write_records(str(path), change(list(shards.read_records(str(path)))))
+
+    return rewrite
+
+
+@pytest.fixture(scope="session")
+def files_of():
+    """The bytes of every file below a folder, by its relative path."""
+
+    def read(folder: Path | str) -> dict[str, bytes]:
+        folder = Path(folder)
+        return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def small_network() -> dict:
+    """A network of two blocks that is built and traced quickly."""
+    return {
+        "width": 0.02,
+        "block_channels": (200, 400),
+        "block_pools": (8, 4),
+        "block_convolutions": 1,
+        "hidden_channels": (1024,),
+    }
+
+
+@pytest.fixture(scope="session")
+def cascade_config(small_network):
+    """Makes a `CascadeConfig` of two epochs a stage; keywords go to its TrainConfig or to itself."""
+    from secost_tf.cascade import CascadeConfig
+    from secost_tf.config import TrainConfig
+
+    def make(stage: int, *alphas: float, teacher_stages=(), prerequisites=True, **train) -> CascadeConfig:
+        train = {"epochs": 2, "batch_size": 4, "learning_rate": 3e-3, "validation_share": 0.3, "seed": 1} | train
+        return CascadeConfig(
+            stage, alphas or (0.3,), small_network, TrainConfig(**train), teacher_stages, prerequisites
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def one_device():
+    """Makes the strategy of one device."""
+    import tensorflow as tf
+
+    return lambda: tf.distribute.OneDeviceStrategy("CPU:0")
+
+
+@pytest.fixture(scope="session")
+def kept_run(tmp_path_factory, kept_data, cascade_config, one_device) -> str:
+    """The run folder of an undisturbed cascade of stages 0 to 2 on `kept_data`; not to be changed."""
+    from secost_tf.cascade import run_cascade
+
+    run_dir = str(tmp_path_factory.mktemp("kept") / "run")
+    run_cascade(cascade_config(2), kept_data, run_dir, one_device)
+    return run_dir
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Runs a command in this process: (exit status, what it printed, what it said on stderr)."""
+
+    def run(module, *arguments) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, arguments)])
+        try:
+            with pytest.raises(SystemExit) as stopped:
+                module.run()
+        finally:
+            for flag in flags.FLAGS.get_flags_for_module(module.__name__):
+                delattr(flags.FLAGS, flag.name)
+            flags.FLAGS.unparse_flags()
+        printed = capsys.readouterr()
+        return stopped.value.code or 0, printed.out, printed.err
+
+    return run

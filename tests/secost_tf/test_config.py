@@ -1,0 +1,98 @@
+import dataclasses
+import json
+
+import pytest
+
+from secost_tf.config import StageConfig, TrainConfig, WelsNetConfig
+
+NETWORK = WelsNetConfig(num_classes=5, mel_bins=8, block_channels=(4, 6), block_pools=(4, 2), hidden_channels=(7,))
+TRAIN = TrainConfig(epochs=3, learning_rate=0.01, precision="mixed_bfloat16", teacher="online")
+STAGE = StageConfig(stage=2, alpha=0.3, teacher_stages=(0, 1), network=NETWORK, train=TRAIN)
+
+
+def test_json_round_trip():
+    restored = StageConfig.from_dict(json.loads(json.dumps(STAGE.to_dict())))
+    assert restored == STAGE
+    assert isinstance(restored.network, WelsNetConfig)
+    assert isinstance(restored.train, TrainConfig)
+    assert restored.network.block_channels == (4, 6)
+    assert restored.teacher_stages == (0, 1)
+
+
+def test_what_is_left_out_takes_its_default():
+    assert WelsNetConfig.from_dict({"num_classes": 527}) == WelsNetConfig(num_classes=527)
+
+
+def test_differences():
+    other = dataclasses.replace(
+        STAGE,
+        alpha=0.5,
+        network=dataclasses.replace(NETWORK, width=0.25),
+        train=dataclasses.replace(TRAIN, epochs=4, teacher="cached"),
+    )
+    assert STAGE.differences(STAGE) == ""
+    assert (
+        STAGE.differences(other)
+        == "alpha: 0.3 != 0.5; width: 1.0 != 0.25; epochs: 3 != 4; teacher: 'online' != 'cached'"
+    )
+
+
+def test_unknown_key():
+    with pytest.raises(ValueError, match="TrainConfig has no epoch, lr"):
+        TrainConfig.from_dict({"lr": 0.1, "epoch": 3, "epochs": 3})
+    values = STAGE.to_dict()
+    values["network"]["depth"] = 3
+    with pytest.raises(ValueError, match="WelsNetConfig has no depth"):
+        StageConfig.from_dict(values)
+
+
+@pytest.mark.parametrize(
+    ("config", "changes", "message"),
+    [
+        (NETWORK, {"num_classes": 0}, "num_classes: expected at least 1, got 0"),
+        (NETWORK, {"width": 0.0}, "width: expected a positive number, got 0.0"),
+        (NETWORK, {"width": float("nan")}, "width: expected a positive number, got nan"),
+        (NETWORK, {"block_pools": (4, 2, 2)}, "block_pools: expected one pool for each of 2 blocks"),
+        (NETWORK, {"block_channels": (), "block_pools": ()}, "block_pools: expected one pool for each of 0 blocks"),
+        (NETWORK, {"block_pools": (4, 0)}, "block_pools: expected at least 1 each"),
+        (NETWORK, {"mel_bins": 12}, "mel_bins: expected a multiple of 8, the product of the max-pools"),
+        (NETWORK, {"mel_bins": 0}, "mel_bins: expected a multiple of 8"),
+        (NETWORK, {"embedding_frames": 0}, "embedding_frames: expected at least 1"),
+        (NETWORK, {"pooling_k": 0}, "pooling_k: expected at least 1"),
+        (TRAIN, {"epochs": 0}, "epochs: expected at least 1, got 0"),
+        (TRAIN, {"batch_size": 0}, "batch_size: expected at least 1, got 0"),
+        (TRAIN, {"shuffle_clips": 0}, "shuffle_clips: expected at least 1, got 0"),
+        (TRAIN, {"learning_rate": 0.0}, "learning_rate: expected a positive number, got 0.0"),
+        (TRAIN, {"warmup_share": 1.0}, "warmup_share: expected a share in"),
+        (TRAIN, {"validation_share": -0.1}, "validation_share: expected a share in"),
+        (TRAIN, {"teacher": "none"}, "teacher: expected cached or online, got 'none'"),
+        (TRAIN, {"precision": "auto"}, "precision: expected float32, mixed_bfloat16, mixed_float16, got 'auto'"),
+        (STAGE, {"stage": -1}, "stage: expected 0 or more, got -1"),
+        (STAGE, {"alpha": 1.1}, "alpha: expected a number in .0, 1., the weight of the labels, got 1.1"),
+        (STAGE, {"alpha": float("nan")}, "alpha: expected a number in"),
+        (STAGE, {"stage": 0}, "alpha: expected 1 for stage 0, which has no teacher, got 0.3"),
+        (STAGE, {"stage": 0, "alpha": 1.0}, "teacher_stages: expected none for stage 0"),
+        (STAGE, {"teacher_stages": ()}, "teacher_stages: expected stages before stage 2, got"),
+        (STAGE, {"teacher_stages": (1, 2)}, "teacher_stages: expected stages before stage 2, got"),
+        (STAGE, {"teacher_stages": (-1,)}, "teacher_stages: expected stages before stage 2, got"),
+    ],
+)
+def test_errors_name_the_setting_what_was_expected_and_what_came(config, changes, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(config, **changes)
+
+
+def test_the_base_model_has_no_teacher():
+    assert StageConfig(0, 1.0, (), NETWORK, TRAIN).teacher_stages == ()
+
+
+def test_strides_windows_and_channels():
+    default = WelsNetConfig(num_classes=527, width=0.25)
+    assert (default.stride_frames, default.window_frames) == (32, 96)
+    assert [default.channels(number) for number in (64, 2048, 1)] == [16, 512, 1]
+    assert (NETWORK.stride_frames, NETWORK.window_frames) == (8, 24)
+
+
+@pytest.mark.parametrize(("frames", "segments"), [(1, 1), (96, 1), (97, 2), (128, 2), (998, 30), (1024, 30)])
+def test_num_segments(frames, segments):
+    assert WelsNetConfig(num_classes=1).num_segments(frames) == segments

@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+
+from secost_tf import stage as stages
+from secost_tf.data import Split, check_teacher_scores
+from secost_tf.scoring import Scorer, sigmoid
+from tfrecord_tools import schema, shards
+
+
+@pytest.fixture(scope="module")
+def scored(kept_run, kept_data):
+    """(the student of stage 0, the train split)."""
+    return stages.load_student(kept_run, 0), Split(kept_data, shards.read_dataset_info(kept_data, "train"))
+
+
+def test_sigmoid_is_exact_at_both_ends():
+    logits = np.array([-800.0, -np.log(3.0), 0.0, np.log(3.0), 800.0], np.float32)
+    np.testing.assert_allclose(sigmoid(logits), [0.0, 0.25, 0.5, 0.75, 1.0], rtol=1e-6)
+
+
+def test_batched_logits_are_those_of_each_clip_alone(scored, kept_data, read_clips):
+    student, split = scored
+    ids, labels, logits = Scorer(student, batch_size=7).split(split)
+    clips = read_clips(kept_data, "train")
+    assert ids == [clip.video_id for clip in clips]
+    for index, clip in enumerate(clips):
+        alone = student(
+            {
+                "log_mel": clip.log_mel[None].astype(np.float32),
+                "num_frames": np.array([len(clip.log_mel)], np.int32),
+            },
+            training=False,
+        )
+        np.testing.assert_allclose(logits[index], alone["logits"][0], atol=1e-5)
+        assert np.flatnonzero(labels[index]).tolist() == list(clip.labels)
+    assert np.ptp(logits, axis=0).min() > 1e-3  # not one answer for all clips
+
+
+def test_written_scores_stand_beside_the_shards(scored, tmp_path):
+    student, split = scored
+    folder = str(tmp_path / "teacher_scores")
+    scorer = Scorer(student, batch_size=8)
+    scorer.write_teacher_scores(split, folder)
+    check_teacher_scores(split, folder)
+    _, _, logits = scorer.split(split)
+    records = [
+        schema.decode_teacher_scores(record)
+        for shard in split.info.shards
+        for record in shards.read_records(f"{folder}/{shard.file}")
+    ]
+    assert [video_id for video_id, _ in records] == sum(split.clip_ids, [])
+    np.testing.assert_array_equal([scores for _, scores in records], sigmoid(logits).astype(np.float32))
+
+
+def test_a_graph_is_traced_once_for_all_lengths(scored):
+    student, split = scored
+    scorer = Scorer(student, batch_size=3)
+    scorer.split(split)
+    assert scorer._logits.experimental_get_tracing_count() == 1
+
+
+def test_a_damaged_shard_is_named(scored, tiny_data, flip_byte):
+    student, _ = scored
+    split = Split(tiny_data, shards.read_dataset_info(tiny_data, "eval"))
+    path = split.info.shard_paths(tiny_data)[1]
+    flip_byte(path, -100)
+    with pytest.raises(ValueError, match=rf"{path}: record 4 .*wrong checksum"):
+        Scorer(student, batch_size=4).split(split)

@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+import soundfile
+
+from tfrecord_tools import schema
+from tfrecord_tools.audio import load_audio
+from tfrecord_tools.clip_conversion import ConvertConfig, convert_clip
+from tfrecord_tools.datasets.clips import Clip
+from tfrecord_tools.log_mel import log_mel
+
+CONFIG = ConvertConfig("train", "manifest")
+
+
+@pytest.mark.parametrize("dtype", schema.FEATURE_DTYPES)
+def test_record_is_the_log_mel_of_the_span(tmp_path, write_noise, dtype):
+    path = str(write_noise(tmp_path / "a.wav", 2.0, 44100))
+    config = ConvertConfig("train", "manifest", feature_dtype=dtype)
+    clip = Clip("a", path, 0.5, 1.5, (2, 1), ((1, 0.25, 0.5),))
+    converted = convert_clip(clip, config)
+    record = schema.decode(converted.record, dtype, 64)
+    expected = log_mel(load_audio(path, 16000, 0.5, 1.5).waveform, config.log_mel).astype(dtype)
+    np.testing.assert_array_equal(record.log_mel, expected)
+    assert (record.video_id, record.labels, record.events) == ("a", (1, 2), ((1, 0.25, 0.5),))
+    assert (record.start_time_seconds, record.end_time_seconds) == (0.5, 1.5)
+    assert (converted.num_frames, converted.seconds, converted.problems) == (98, 1.0, ())
+    exact = expected.astype(np.float64)
+    np.testing.assert_allclose(converted.total, exact.sum(axis=0))
+    np.testing.assert_allclose(converted.total_of_squares, (exact**2).sum(axis=0))
+
+
+def test_times_are_those_of_the_recording_and_true(tmp_path, write_noise):
+    path = str(write_noise(tmp_path / "a.wav", 0.75))
+    converted = convert_clip(Clip("a", path, 30.0, 31.0, file_start_seconds=None), CONFIG)
+    record = schema.decode(converted.record, "float16", 64)
+    assert (record.start_time_seconds, record.end_time_seconds) == (30.0, 30.75)
+    (problem,) = converted.problems
+    assert (problem.id, problem.path, problem.severity, problem.kind) == ("a", path, "warning", "short")
+
+
+def test_whatever_is_wrong_is_a_problem(tmp_path, write_noise, monkeypatch):
+    write_noise(tmp_path / "short.wav", 399 / 16000)
+    soundfile.write(tmp_path / "huge.wav", np.full(1600, 1e30), 16000, subtype="FLOAT")
+    (tmp_path / "empty.wav").touch()
+
+    def kind_of(path: str | None) -> str:
+        converted = convert_clip(Clip("a", path, missing="no such file"), CONFIG)
+        assert converted.record is None
+        (problem,) = converted.problems
+        assert problem.severity == "error" and problem.detail
+        return problem.kind
+
+    assert kind_of(None) == "missing"
+    assert kind_of(str(tmp_path / "gone.wav")) == "missing"
+    assert kind_of(str(tmp_path / "short.wav")) == "too_short"
+    assert kind_of(str(tmp_path / "huge.wav")) == "non_finite"
+    assert kind_of(str(tmp_path / "empty.wav")) == "empty"
+    assert kind_of("not\udcfftext.wav") == "missing"
+    monkeypatch.setattr("tfrecord_tools.clip_conversion.load_audio", lambda *args: 1 / 0)
+    assert kind_of(str(tmp_path / "short.wav")) == "unexpected"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"split": "a/b"}, "split: expected letters"),
+        ({"split": ""}, "split: expected letters"),
+        ({"feature_dtype": "uint8"}, "feature_dtype: expected float16 or float32, got 'uint8'"),
+        ({"clips_per_shard": -1}, "clips_per_shard: expected 0"),
+    ],
+)
+def test_bad_config(settings, message):
+    with pytest.raises(ValueError, match=message):
+        ConvertConfig(**{"split": "train", "dataset": "manifest", **settings})
+
+
+@pytest.mark.parametrize(
+    ("clips", "shards"), [(1, 1), (16, 1), (17, 2), (320, 8), (8192, 8), (8193, 9), (22160, 22)]
+)
+def test_num_shards(clips, shards):
+    assert CONFIG.num_shards(clips) == shards
+    assert ConvertConfig("train", "manifest", clips_per_shard=10).num_shards(clips) == -(-clips // 10)
