@@ -13,6 +13,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from secost_tf.keras_compat import optimizer_variables
 from tfrecord_tools import storage
@@ -45,7 +46,8 @@ def save_state(folder: str, state: TrainingState, student: keras.Model, optimize
     groups = {
         "student": student.get_weights(),
         "best": state.best_weights,
-        "optimizer": [np.asarray(variable) for variable in optimizer_variables(optimizer)],
+        # Not `np.asarray`, which under Keras 2 cannot read a variable of several replicas in their scope.
+        "optimizer": [tf.convert_to_tensor(variable).numpy() for variable in optimizer_variables(optimizer)],
     }
     arrays = {
         f"{group}_{index:05d}": array for group, items in groups.items() for index, array in enumerate(items)

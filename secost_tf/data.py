@@ -121,7 +121,9 @@ def training_data(
     steps = steps_per_epoch(split, batch_size)
     shard_seed, clip_seed = np.random.SeedSequence([seed, epoch]).generate_state(2).tolist()
     dataset = _records(split, teacher_scores_dirs, shard_seed)
-    dataset = dataset.shuffle(shuffle_clips, seed=clip_seed, reshuffle_each_iteration=False).take(steps * batch_size)
+    dataset = dataset.shuffle(shuffle_clips, seed=clip_seed, reshuffle_each_iteration=False).take(
+        steps * batch_size
+    )
     dataset = _map(dataset, functools.partial(_training_example, split))
     dataset = dataset.padded_batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
     # Without a known length, Keras 3 takes one step more on a batch of zeros at the end of a distributed data set.
@@ -172,7 +174,7 @@ def _selects(split: Split, path: tf.Tensor, *records: tf.Tensor) -> tf.Tensor:
     checks = [
         tf.debugging.Assert(
             ids[0] == other,
-            [tf.strings.join(["teacher scores of '", other, "' beside clip '", ids[0], "' in ", path])],
+            [tf.strings.join(["teacher scores of ", other, " beside clip ", ids[0], " in ", path])],
         )
         for other in ids[1:]
     ]

@@ -88,7 +88,10 @@ class TeacherDistillation(keras.Model):
         inputs, targets, weights = keras.utils.unpack_x_y_sample_weight(data)
         logits = tf.cast(self(inputs, training=False), tf.float32)
         per_clip = losses.label_part(tf.cast(targets["labels"], tf.float32), logits)
-        return self._track(loss=per_clip if weights is None else per_clip * tf.cast(weights, tf.float32))
+        if weights is not None:
+            per_clip *= tf.cast(weights, tf.float32)
+        # All three: Keras 3 adds up over replicas only where every metric is returned.
+        return self._track(loss=per_clip, label_loss=per_clip, teacher_loss=tf.zeros_like(per_clip))
 
     def _teacher_for(self, inputs, targets):
         if "teacher_scores" in targets and self._teacher_scores is None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
 from absl import logging
 
-from tfrecord_tools.convert import ConvertConfig, convert
+from tfrecord_tools.clip_conversion import ConvertConfig
+from tfrecord_tools.convert import convert
 from tfrecord_tools.datasets import audioset
 from tfrecord_tools.shards import has_split
-from tfrecord_tools.soundscapes import SoundscapeConfig, make_corpus
+from tfrecord_tools.soundscapes import GENERATOR_VERSION, SoundscapeConfig, make_corpus
 
 
 def cache_dir() -> Path:
@@ -21,8 +23,8 @@ def cache_dir() -> Path:
 def embedded_data(config: SoundscapeConfig | None = None, folder: Path | None = None) -> str:
     """Makes the corpus and its shards, or keeps those that stand there; returns the folder of the shards."""
     config = config or SoundscapeConfig()
-    name = f"soundscapes-{config.num_train}-{config.num_eval}-seed{config.seed}"
-    folder = folder or cache_dir() / name
+    digest = hashlib.sha256(repr((GENERATOR_VERSION, config)).encode()).hexdigest()[:12]
+    folder = folder or cache_dir() / f"soundscapes-{digest}"
     data_dir = folder / "data"
     if all(has_split(str(data_dir), split) for split in ("train", "eval")):
         logging.info("no --data_dir: the embedded corpus is used, kept in %s", folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterator
 
@@ -26,7 +27,8 @@ class Scorer:
         signature = {
             name: tf.TensorSpec(tensor.shape, tensor.dtype) for name, tensor in student.input.items()
         }
-        self._logits = tf.function(lambda inputs: student(inputs, training=False)["logits"], [signature])
+        # A `partial`, since TensorFlow takes the lambdas of several scorers for one that it has to trace ever again.
+        self._logits = tf.function(functools.partial(_logits, student), [signature])
 
     def batches(self, split: Split) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Yields (video ids [batch], labels float32 [batch, classes], logits float32 [batch, classes]) in order.
@@ -56,6 +58,10 @@ class Scorer:
         for shard in split.info.shards:
             path = storage.join(scores_dir, shard.file)
             shards.write_records(path, itertools.islice(records, shard.clips))
+
+
+def _logits(student: keras.Model, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
+    return student(inputs, training=False)["logits"]
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:

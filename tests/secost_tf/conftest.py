@@ -34,7 +34,11 @@ def _random_clips(split: str, count: int, num_classes: int, mel_bins: int) -> li
             log_mel[:, label * mel_bins // num_classes :][:, : mel_bins // num_classes] += 3.0
         clips.append(
             schema.ClipRecord(
-                f"{split}-clip-{index:03d}", log_mel.astype(np.float16), tuple(labels), 0.0, len(log_mel) / 100
+                f"{split}-clip-{index:03d}",
+                log_mel.astype(np.float16),
+                tuple(labels),
+                0.0,
+                len(log_mel) / 100,
             )
         )
     return clips
@@ -156,11 +160,11 @@ def files_of():
 
 @pytest.fixture(scope="session")
 def small_network() -> dict:
-    """A network of two blocks that is built and traced quickly."""
+    """A network of one block and few layers, which is built and traced quickly."""
     return {
         "width": 0.02,
-        "block_channels": (200, 400),
-        "block_pools": (8, 4),
+        "block_channels": (400,),
+        "block_pools": (32,),
         "block_convolutions": 1,
         "hidden_channels": (1024,),
     }
@@ -173,7 +177,13 @@ def cascade_config(small_network):
     from secost_tf.config import TrainConfig
 
     def make(stage: int, *alphas: float, teacher_stages=(), prerequisites=True, **train) -> CascadeConfig:
-        train = {"epochs": 2, "batch_size": 4, "learning_rate": 3e-3, "validation_share": 0.3, "seed": 1} | train
+        train = {
+            "epochs": 2,
+            "batch_size": 4,
+            "learning_rate": 3e-3,
+            "validation_share": 0.3,
+            "seed": 1,
+        } | train
         return CascadeConfig(
             stage, alphas or (0.3,), small_network, TrainConfig(**train), teacher_stages, prerequisites
         )

@@ -5,7 +5,9 @@ import pytest
 
 from secost_tf.config import StageConfig, TrainConfig, WelsNetConfig
 
-NETWORK = WelsNetConfig(num_classes=5, mel_bins=8, block_channels=(4, 6), block_pools=(4, 2), hidden_channels=(7,))
+NETWORK = WelsNetConfig(
+    num_classes=5, mel_bins=8, block_channels=(4, 6), block_pools=(4, 2), hidden_channels=(7,)
+)
 TRAIN = TrainConfig(epochs=3, learning_rate=0.01, precision="mixed_bfloat16", teacher="online")
 STAGE = StageConfig(stage=2, alpha=0.3, teacher_stages=(0, 1), network=NETWORK, train=TRAIN)
 
@@ -53,7 +55,11 @@ def test_unknown_key():
         (NETWORK, {"width": 0.0}, "width: expected a positive number, got 0.0"),
         (NETWORK, {"width": float("nan")}, "width: expected a positive number, got nan"),
         (NETWORK, {"block_pools": (4, 2, 2)}, "block_pools: expected one pool for each of 2 blocks"),
-        (NETWORK, {"block_channels": (), "block_pools": ()}, "block_pools: expected one pool for each of 0 blocks"),
+        (
+            NETWORK,
+            {"block_channels": (), "block_pools": ()},
+            "block_pools: expected one pool for each of 0 blocks",
+        ),
         (NETWORK, {"block_pools": (4, 0)}, "block_pools: expected at least 1 each"),
         (NETWORK, {"mel_bins": 12}, "mel_bins: expected a multiple of 8, the product of the max-pools"),
         (NETWORK, {"mel_bins": 0}, "mel_bins: expected a multiple of 8"),
@@ -66,7 +72,11 @@ def test_unknown_key():
         (TRAIN, {"warmup_share": 1.0}, "warmup_share: expected a share in"),
         (TRAIN, {"validation_share": -0.1}, "validation_share: expected a share in"),
         (TRAIN, {"teacher": "none"}, "teacher: expected cached or online, got 'none'"),
-        (TRAIN, {"precision": "auto"}, "precision: expected float32, mixed_bfloat16, mixed_float16, got 'auto'"),
+        (
+            TRAIN,
+            {"precision": "auto"},
+            "precision: expected float32, mixed_bfloat16, mixed_float16, got 'auto'",
+        ),
         (STAGE, {"stage": -1}, "stage: expected 0 or more, got -1"),
         (STAGE, {"alpha": 1.1}, "alpha: expected a number in .0, 1., the weight of the labels, got 1.1"),
         (STAGE, {"alpha": float("nan")}, "alpha: expected a number in"),

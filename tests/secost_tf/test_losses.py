@@ -122,12 +122,16 @@ def test_bad_alpha(batch, alpha):
 
 def test_target():
     labels, teacher_scores = tf.constant([[1.0, 0.0, 1.0]]), tf.constant([[0.5, 0.5, 0.0]])
-    np.testing.assert_allclose(losses.secost_target(labels, teacher_scores, 0.3), [[0.65, 0.35, 0.3]], rtol=1e-6)
+    np.testing.assert_allclose(
+        losses.secost_target(labels, teacher_scores, 0.3), [[0.65, 0.35, 0.3]], rtol=1e-6
+    )
     assert losses.secost_target(labels, teacher_scores, 1) is labels
     assert losses.secost_target(labels, teacher_scores, 0) is teacher_scores
 
 
-@pytest.mark.parametrize(("reduction", "reduce"), [("none", np.array), ("sum", np.sum), ("sum_over_batch_size", np.mean)])
+@pytest.mark.parametrize(
+    ("reduction", "reduce"), [("none", np.array), ("sum", np.sum), ("sum_over_batch_size", np.mean)]
+)
 def test_keras_loss_reduces_as_keras_does(batch, reduction, reduce):
     labels, teacher_scores, logits = batch
     per_clip = reference(*batch, 0.3)
@@ -145,7 +149,9 @@ def test_keras_loss_takes_half_precision_logits(batch):
     half = tf.cast(logits, tf.bfloat16)
     loss = SeCoSTLoss(0.3).call(losses.stack_targets(labels, teacher_scores), half)
     assert loss.dtype == tf.float32
-    np.testing.assert_allclose(loss, reference(labels, teacher_scores, tf.cast(half, tf.float64), 0.3), rtol=1e-5)
+    np.testing.assert_allclose(
+        loss, reference(labels, teacher_scores, tf.cast(half, tf.float64), 0.3), rtol=1e-5
+    )
 
 
 def test_keras_loss_config_round_trip():

@@ -48,7 +48,7 @@ def test_written_scores_stand_beside_the_shards(scored, tmp_path):
         for shard in split.info.shards
         for record in shards.read_records(f"{folder}/{shard.file}")
     ]
-    assert [video_id for video_id, _ in records] == sum(split.clip_ids, [])
+    assert [video_id for video_id, _ in records] == [video_id for ids in split.clip_ids for video_id in ids]
     np.testing.assert_array_equal([scores for _, scores in records], sigmoid(logits).astype(np.float32))
 
 
@@ -57,6 +57,13 @@ def test_a_graph_is_traced_once_for_all_lengths(scored):
     scorer = Scorer(student, batch_size=3)
     scorer.split(split)
     assert scorer._logits.experimental_get_tracing_count() == 1
+
+
+def test_scoring_many_stages_brings_no_retracing_warning(scored, caplog):
+    student, split = scored
+    for _ in range(6):
+        Scorer(student, batch_size=15).split(split)
+    assert not [record for record in caplog.records if "retracing" in record.getMessage()]
 
 
 def test_a_damaged_shard_is_named(scored, tiny_data, flip_byte):

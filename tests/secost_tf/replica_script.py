@@ -1,0 +1,88 @@
+"""Trains a tiny student over a number of replicas, in each of CASES, and writes what came of it as `.npz`.
+
+Run in a process of its own, as logical devices must be set before TensorFlow starts: `replica_script.py REPLICAS FILE`.
+"""
+
+import sys
+import tempfile
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from secost_tf import runtime
+from secost_tf.checkpoints import TrainingState, restore_state, save_state
+from secost_tf.config import WelsNetConfig
+from secost_tf.distillation import TeacherDistillation, average_teacher
+from secost_tf.keras_compat import build_optimizer
+from secost_tf.losses import SeCoSTLoss
+from secost_tf.wels_net import wels_net
+
+CONFIG = WelsNetConfig(
+    num_classes=3,
+    mel_bins=8,
+    block_channels=(4,),
+    block_pools=(8,),
+    block_convolutions=1,
+    embedding_channels=8,
+    hidden_channels=(),
+)
+GLOBAL_BATCH = 6
+
+
+def batches(clips, *, weighted=False):
+    """Batches of six clips, the last with what is left."""
+    rng = np.random.default_rng(0)
+    inputs = {
+        "log_mel": rng.normal(0, 1, (clips, 40, 8)).astype(np.float32),
+        "num_frames": rng.integers(1, 41, clips).astype(np.int32),
+    }
+    labels = (rng.random((clips, 3)) < 0.4).astype(np.float32)
+    weights = (np.arange(clips) % 4 if weighted else np.ones(clips)).astype(np.float32)
+    data = tf.data.Dataset.from_tensor_slices((inputs, {"labels": labels}, weights)).batch(GLOBAL_BATCH)
+    return data.apply(tf.data.experimental.assert_cardinality(-(-clips // GLOBAL_BATCH)))
+
+
+CASES = {
+    "even": lambda: batches(6),
+    "uneven": lambda: batches(11),  # of the last 5, one replica takes 3
+    "weighted": lambda: batches(11, weighted=True),
+}
+
+
+def make_model():
+    runtime.set_seed(0)
+    student = wels_net(CONFIG)
+    model = TeacherDistillation(student, average_teacher([wels_net(CONFIG)]))
+    # A large epsilon: the gradient of a shift that the next normalisation undoes is but rounding, which Adam's default
+    # would blow up to whole steps.
+    model.compile(keras.optimizers.Adam(0.01, epsilon=1e-3), SeCoSTLoss(0.3))
+    build_optimizer(model.optimizer, student.trainable_variables)
+    return model
+
+
+def train(model, data):
+    """The figures of one epoch and of an evaluation, the optimizer's steps, and the student's weights."""
+    results = {name: values[0] for name, values in model.fit(data, verbose=0).history.items()}
+    results["validation_loss"] = model.evaluate(data, verbose=0, return_dict=True)["loss"]
+    results["steps"] = tf.convert_to_tensor(model.optimizer.iterations).numpy()
+    for layer in model.student.layers:
+        for weight, value in zip(layer.weights, layer.get_weights(), strict=True):
+            results[f"weight {layer.name} {weight.name.split('/')[-1].split(':')[0]}"] = value
+    return results
+
+
+def main(replicas, path):
+    strategy = runtime.make_strategy("auto", logical_cpus=replicas)
+    results = {"replicas": {"count": strategy.num_replicas_in_sync}}
+    with strategy.scope(), tempfile.TemporaryDirectory() as folder:
+        model = make_model()
+        save_state(folder, TrainingState(), model.student, model.optimizer)
+        for case, make_data in CASES.items():
+            restore_state(folder, model.student, model.optimizer)  # every case starts alike
+            results[case] = train(model, make_data())
+    np.savez(path, **{f"{case}/{name}": x for case, values in results.items() for name, x in values.items()})
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2])

@@ -1,0 +1,333 @@
+"""The training step by hand, teachers that stay as they are, and one replica against two."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from secost_tf.config import WelsNetConfig
+from secost_tf.distillation import TeacherDistillation, average_teacher
+from secost_tf.losses import SeCoSTLoss
+from secost_tf.runtime import precision_policy, set_seed
+from secost_tf.wels_net import wels_net
+
+CONFIG = WelsNetConfig(
+    num_classes=3,
+    mel_bins=8,
+    block_channels=(4,),
+    block_pools=(8,),
+    block_convolutions=1,
+    embedding_channels=8,
+    hidden_channels=(6,),
+)
+CLIPS = 8
+
+
+def sigmoid(z):
+    return 1 / (1 + np.exp(-np.asarray(z, np.float64)))
+
+
+def network(seed):
+    set_seed(seed)
+    return wels_net(CONFIG)
+
+
+@pytest.fixture
+def clips():
+    """Inputs, labels and teacher scores of eight clips."""
+    rng = np.random.default_rng(0)
+    inputs = {
+        "log_mel": rng.normal(0, 1, (CLIPS, 40, 8)).astype(np.float32),
+        "num_frames": rng.integers(1, 41, CLIPS).astype(np.int32),
+    }
+    labels = (rng.random((CLIPS, 3)) < 0.4).astype(np.float32)
+    return inputs, labels, rng.random((CLIPS, 3)).astype(np.float32)
+
+
+def batches(inputs, labels, teacher_scores=None, weights=None, size=4):
+    targets = {"labels": labels} | ({} if teacher_scores is None else {"teacher_scores": teacher_scores})
+    slices = (inputs, targets) if weights is None else (inputs, targets, np.asarray(weights, np.float32))
+    return tf.data.Dataset.from_tensor_slices(slices).batch(size)
+
+
+def distillation(student, teacher=None, alpha=0.3, optimizer=None):
+    model = TeacherDistillation(student, teacher)
+    model.compile(optimizer or keras.optimizers.Adam(0.01, epsilon=1e-3), SeCoSTLoss(alpha))
+    return model
+
+
+def assert_equal_weights(actual, expected, **tolerance):
+    for one, other in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(one, other, **{"rtol": 0, "atol": 0, **tolerance})
+
+
+# === By hand ===
+
+
+def linear_student(**options):
+    """Logits = 2 inputs times weights, which start at 0, so that every p = 1/2."""
+    inputs = keras.Input((2,))
+    return keras.Model(
+        inputs, keras.layers.Dense(2, use_bias=False, kernel_initializer="zeros", **options)(inputs)
+    )
+
+
+X = np.array([[1.0, 2.0], [3.0, -1.0], [0.0, 1.0]], np.float32)
+Y = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], np.float32)
+TEACHER = np.array([[0.5, 0.25], [0.5, 0.75], [1.0, 0.0]], np.float32)
+TARGET = 0.25 * Y + 0.75 * TEACHER
+
+
+@pytest.mark.parametrize("weights", [None, [1, 2, 1], [0, 1, 0]])
+def test_step_by_hand(weights):
+    """Sum over clips of weight times gradient x (p − ȳ) / C, over the number of clips."""
+    model = distillation(linear_student(), alpha=0.25, optimizer=keras.optimizers.SGD(1.0))
+    history = model.fit(batches(X, Y, TEACHER, weights, size=3), verbose=0).history
+    w = np.ones(3) if weights is None else np.array(weights)
+    gradient = sum(w[n] * np.outer(X[n], 0.5 - TARGET[n]) / 2 for n in range(3)) / 3
+    np.testing.assert_allclose(model.student.get_weights()[0], -gradient, rtol=1e-6)
+    np.testing.assert_allclose(history["loss"], [np.log(2) * w.sum() / 3], rtol=1e-6)
+
+
+def test_weight_of_two_is_that_clip_twice():
+    """The same sum over clips; four clips instead of three divide it."""
+    twice = [0, 1, 1, 2]
+    weighted = distillation(linear_student(), alpha=0.25, optimizer=keras.optimizers.SGD(3.0))
+    weighted.fit(batches(X, Y, TEACHER, [1, 2, 1], size=3), verbose=0)
+    repeated = distillation(linear_student(), alpha=0.25, optimizer=keras.optimizers.SGD(4.0))
+    repeated.fit(batches(X[twice], Y[twice], TEACHER[twice], size=4), verbose=0)
+    assert_equal_weights(weighted.student.get_weights(), repeated.student.get_weights(), rtol=1e-6)
+
+
+def test_regularisers_count_once():
+    student = linear_student(kernel_regularizer=keras.regularizers.L2(0.1))
+    student.set_weights([np.ones((2, 2), np.float32)])
+    model = distillation(student, optimizer=keras.optimizers.SGD(1.0), alpha=1.0)
+    model.fit(batches(np.zeros((3, 2), np.float32), Y, size=3), verbose=0)
+    np.testing.assert_allclose(student.get_weights()[0], np.full((2, 2), 1 - 2 * 0.1), rtol=1e-6)
+
+
+def test_evaluation_by_hand():
+    model = distillation(linear_student())
+    model.student.set_weights([np.array([[1.0, 0.0], [0.0, -1.0]], np.float32)])
+    z = X * [1, -1]
+    per_clip = np.mean(np.log1p(np.exp(z)) - Y * z, axis=1)
+    for weights in (None, [1, 2, 0]):
+        loss = model.evaluate(batches(X, Y, weights=weights, size=2), verbose=0, return_dict=True)["loss"]
+        expected = np.mean(per_clip * (np.ones(3) if weights is None else weights))
+        assert loss == pytest.approx(expected, rel=1e-6)
+
+
+# === Losses ===
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+def test_logged_loss_is_label_loss_plus_teacher_loss(alpha):
+    model = distillation(linear_student(), alpha=alpha, optimizer=keras.optimizers.SGD(0.5))
+    history = model.fit(batches(X, Y, TEACHER, [1, 2, 0.5], size=2), epochs=3, verbose=0).history
+    assert sorted(history) == ["label_loss", "loss", "teacher_loss"]
+    parts = np.add(history["label_loss"], history["teacher_loss"])
+    np.testing.assert_allclose(parts, history["loss"], rtol=0, atol=1e-6)
+    assert np.any(history["teacher_loss"]) == (alpha < 1)
+    assert len(set(history["loss"])) == 3
+
+
+def test_logged_loss_is_that_of_the_step(clips):
+    inputs, labels, teacher_scores = clips
+    model = distillation(network(0))
+    p = sigmoid(network(0)(inputs, training=True)["logits"])  # another student of the same weights
+    target = 0.3 * labels + 0.7 * teacher_scores
+    expected = -np.mean(target * np.log(p) + (1 - target) * np.log(1 - p))
+    history = model.fit(batches(*clips, size=CLIPS), verbose=0).history
+    np.testing.assert_allclose(history["loss"], [expected], rtol=1e-5)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+def test_validation_loss_is_plain_bce_whatever_alpha(clips, alpha):
+    inputs, labels, _ = clips
+    model = distillation(network(0), alpha=alpha)
+    p = sigmoid(model.student(inputs, training=False)["logits"])
+    figures = model.evaluate(batches(inputs, labels), verbose=0, return_dict=True)
+    expected = -np.mean(labels * np.log(p) + (1 - labels) * np.log(1 - p))
+    assert figures["loss"] == pytest.approx(expected, rel=1e-5)
+    assert figures["label_loss"] == figures["loss"]
+    assert figures["teacher_loss"] == 0
+
+
+def test_validation_in_fit():
+    model = distillation(linear_student())
+    history = model.fit(batches(X, Y, TEACHER), validation_data=batches(X, Y), verbose=0).history
+    after = model.evaluate(batches(X, Y), verbose=0, return_dict=True)
+    assert history["val_loss"] == [pytest.approx(after["loss"], rel=1e-6)]
+
+
+def test_training_lowers_the_loss(clips):
+    losses = distillation(network(0)).fit(batches(*clips), epochs=15, verbose=0).history["loss"]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+@pytest.mark.parametrize(("size", "steps"), [(3, 1), (2, 2), (1, 3)])
+def test_one_step_a_batch(size, steps):
+    model = distillation(linear_student())
+    model.fit(batches(X, Y, TEACHER, size=size), epochs=2, verbose=0)
+    assert int(model.optimizer.iterations) == 2 * steps
+
+
+# === The teacher ===
+
+
+def test_online_teacher_stays_as_it_is(clips, tmp_path):
+    inputs, labels, _ = clips
+    teacher = network(1)
+    before = [weight.copy() for weight in teacher.get_weights()]
+    model = distillation(network(0), average_teacher([teacher]))
+    model.fit(batches(inputs, labels), epochs=2, verbose=0)
+    assert_equal_weights(teacher.get_weights(), before)  # batch normalisation's statistics among them
+    assert np.any(model.student.get_weights()[-1] != network(0).get_weights()[-1])
+
+    theirs = {id(weight) for weight in teacher.weights}
+    assert not theirs & {id(weight) for weight in (*model.weights, *model.variables)}
+    trained = {id(weight) for weight in model.trainable_variables}
+    assert trained == {id(weight) for weight in model.student.trainable_variables}
+
+    def arrays_saved_by(name, saved):
+        saved.save_weights(str(tmp_path / name))
+        return arrays_in(tmp_path / name)
+
+    arrays = arrays_saved_by("model.weights.h5", model)
+    largest = max(before, key=np.size)
+    assert any(same(array, max(model.student.get_weights(), key=np.size)) for array in arrays)
+    assert not any(same(array, largest) for array in arrays)
+    assert any(same(array, largest) for array in arrays_saved_by("teacher.weights.h5", teacher))
+
+
+def arrays_in(path):
+    import h5py
+
+    arrays = []
+    with h5py.File(path) as file:
+        file.visititems(lambda _, item: arrays.append(item[()]) if isinstance(item, h5py.Dataset) else None)
+    return arrays
+
+
+def same(one, other):
+    return np.shape(one) == np.shape(other) and np.array_equal(one, other)
+
+
+def test_cached_and_online_scores_take_the_same_step(clips):
+    inputs, labels, _ = clips
+    teacher = network(1)
+    scores = sigmoid(teacher(inputs, training=False)["logits"]).astype(np.float32)
+    cached, online = distillation(network(0)), distillation(network(0), average_teacher([teacher]))
+    histories = [
+        cached.fit(batches(inputs, labels, scores), verbose=0).history,
+        online.fit(batches(inputs, labels), verbose=0).history,
+    ]
+    for name, values in histories[0].items():
+        np.testing.assert_allclose(values, histories[1][name], rtol=1e-5, atol=1e-6)
+    assert_equal_weights(cached.student.get_weights(), online.student.get_weights(), atol=1e-5)
+
+
+def test_two_teachers_are_averaged(clips):
+    inputs = clips[0]
+    teachers = [network(1), network(2)]
+    scores = [sigmoid(teacher(inputs, training=False)["logits"]) for teacher in teachers]
+    assert np.abs(scores[0] - scores[1]).max() > 0.01
+    np.testing.assert_allclose(average_teacher(teachers)(inputs), (scores[0] + scores[1]) / 2, rtol=1e-5)
+
+
+def test_no_gradient_flows_into_a_teacher():
+    """A teacher that is the student itself counts as a constant target."""
+    student = linear_student()
+    model = distillation(
+        student, lambda x: tf.sigmoid(student(x)), alpha=0.0, optimizer=keras.optimizers.SGD(1.0)
+    )
+    start = np.array([[1.0, 0.0], [0.0, -1.0]], np.float32)
+    student.set_weights([start])
+    model.fit(batches(X, Y, size=3), verbose=0)
+    np.testing.assert_allclose(student.get_weights()[0], start, atol=1e-6)  # p = ȳ
+
+
+def test_teacher_and_cached_scores_at_once():
+    model = distillation(linear_student(), tf.sigmoid)
+    with pytest.raises(
+        ValueError, match="teacher: expected a teacher or batches with `teacher_scores`, got both"
+    ):
+        model.fit(batches(X, Y, TEACHER), verbose=0)
+
+
+def test_neither_teacher_nor_cached_scores():
+    with pytest.raises(
+        ValueError, match=r"teacher: alpha = 0\.3 needs a teacher, or batches with `teacher_scores`"
+    ):
+        distillation(linear_student()).fit(batches(X, Y), verbose=0)
+
+
+def test_alpha_1_needs_no_teacher():
+    alone, taught = distillation(linear_student(), alpha=1.0), distillation(linear_student(), alpha=1.0)
+    history = alone.fit(batches(X, Y), verbose=0).history
+    assert history["teacher_loss"] == [0]
+    taught_history = taught.fit(batches(X, Y, np.full_like(TEACHER, np.nan)), verbose=0).history
+    assert taught_history == history
+    assert_equal_weights(taught.student.get_weights(), alone.student.get_weights())
+
+
+def test_another_loss():
+    for loss in ("binary_crossentropy", keras.losses.BinaryCrossentropy()):
+        with pytest.raises(ValueError, match="loss: expected a SeCoSTLoss, got"):
+            TeacherDistillation(linear_student()).compile(keras.optimizers.SGD(1.0), loss)
+
+
+# === Precision ===
+
+
+def test_mixed_float16_scales_the_loss_and_takes_the_same_step(clips):
+    full = distillation(network(0), optimizer=keras.optimizers.SGD(0.1))
+    with precision_policy("mixed_float16"):
+        half = distillation(network(0), optimizer=keras.optimizers.SGD(0.1))
+        assert isinstance(half.optimizer, keras.mixed_precision.LossScaleOptimizer)
+        half.fit(batches(*clips, size=CLIPS), verbose=0)
+    start = full.student.get_weights()
+    full.fit(batches(*clips, size=CLIPS), verbose=0)
+    moved = [after - before for after, before in zip(full.student.get_weights(), start, strict=True)]
+    assert max(np.abs(change).max() for change in moved) > 0.01
+    assert_equal_weights(half.student.get_weights(), full.student.get_weights(), atol=2e-3)
+
+
+# === Replicas ===
+
+
+@pytest.fixture(scope="module")
+def replicas(tmp_path_factory):
+    """What `replica_script` wrote with one replica, and with two."""
+    folder, script = tmp_path_factory.mktemp("replicas"), Path(__file__).with_name("replica_script.py")
+    paths = [str(folder / f"{count}.npz") for count in (1, 2)]
+    running = [
+        subprocess.Popen([sys.executable, script, str(count), path], stderr=subprocess.PIPE, text=True)
+        for count, path in enumerate(paths, 1)
+    ]
+    for process in running:
+        errors = process.communicate(timeout=600)[1]
+        assert process.returncode == 0, errors
+    return [dict(np.load(path)) for path in paths]
+
+
+def test_replicas_are_one_and_two(replicas):
+    assert [int(results["replicas/count"]) for results in replicas] == [1, 2]
+
+
+@pytest.mark.parametrize(("case", "steps"), [("even", 1), ("uneven", 2), ("weighted", 2)])
+def test_one_replica_and_two_take_the_same_steps(replicas, case, steps):
+    one, two = ({k: v for k, v in results.items() if k.startswith(f"{case}/")} for results in replicas)
+    assert one.keys() == two.keys()
+    assert (
+        sum("/weight " in name for name in one) == 14
+    )  # statistics, two convolutions with their norms, the last
+    assert int(one[f"{case}/steps"]) == int(two[f"{case}/steps"]) == steps
+    for name, value in one.items():
+        np.testing.assert_allclose(two[name], value, rtol=1e-5, atol=1e-5, err_msg=name)
+    assert np.all(two[f"{case}/weight b1_1_norm moving_mean"] != 0)

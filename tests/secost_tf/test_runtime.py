@@ -1,0 +1,117 @@
+import random
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from secost_tf import runtime
+
+
+def policy():
+    return keras.mixed_precision.global_policy().name
+
+
+@pytest.mark.parametrize(
+    ("flags", "precision", "reason"),
+    [
+        ({"avx2", "avx512f"}, "float32", "the processor has neither amx_bf16 nor avx512_bf16"),
+        (set(), "float32", "the processor has neither amx_bf16 nor avx512_bf16"),
+        ({"avx512_bf16", "avx2"}, "mixed_bfloat16", "the processor has avx512_bf16"),
+        ({"amx_bf16", "avx512_bf16"}, "mixed_bfloat16", "the processor has amx_bf16 and avx512_bf16"),
+    ],
+)
+def test_precision_follows_the_processor(monkeypatch, flags, precision, reason):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    monkeypatch.setattr(runtime, "_processor_flags", lambda: flags)
+    assert runtime.choose_precision("auto") == (precision, reason)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "precision"),
+    [([(8, 0)], "mixed_bfloat16"), ([(9, 0), (7, 5)], "float32"), ([None], "float32")],
+)
+def test_precision_follows_the_gpus_where_there_are_some(monkeypatch, capabilities, precision):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: capabilities)
+    monkeypatch.setattr(
+        tf.config.experimental, "get_device_details", lambda gpu: {"compute_capability": gpu} if gpu else {}
+    )
+    monkeypatch.setattr(runtime, "_processor_flags", lambda: {"amx_bf16"})
+    assert runtime.choose_precision("auto")[0] == precision
+
+
+def test_precision_as_asked():
+    for name in ("float32", "mixed_bfloat16", "mixed_float16"):
+        assert runtime.choose_precision(name) == (name, "as asked")
+
+
+def test_processor_flags(monkeypatch, tmp_path):
+    cpuinfo = tmp_path / "cpuinfo"
+    monkeypatch.setattr(runtime, "Path", lambda path: cpuinfo)
+    assert runtime._processor_flags() == set()
+    cpuinfo.write_text("processor\t: 0\nflags\t\t: fpu avx2 amx_bf16\nbugs\t: none\nflags\t: other\n")
+    assert {"fpu", "avx2", "amx_bf16"} <= runtime._processor_flags()
+    assert "other" not in runtime._processor_flags()
+    cpuinfo.write_text("processor\t: 0\nFeatures\t: asimd\n")
+    assert runtime._processor_flags() == set()
+
+
+def test_unknown_names():
+    with pytest.raises(ValueError, match=r"precision: expected one of auto, float32, .*, got 'bfloat16'"):
+        runtime.choose_precision("bfloat16")
+    with pytest.raises(ValueError, match="strategy: expected one of auto, one_device, mirrored, got 'tpu'"):
+        runtime.make_strategy("tpu")
+
+
+def test_precision_policy_is_restored():
+    assert policy() == "float32"
+    with runtime.precision_policy("mixed_bfloat16"):
+        assert policy() == "mixed_bfloat16"
+        assert keras.layers.Dense(1).compute_dtype == "bfloat16"
+        with runtime.precision_policy("float32"):
+            assert policy() == "float32"
+        assert policy() == "mixed_bfloat16"
+    assert policy() == "float32"
+    with pytest.raises(KeyError), runtime.precision_policy("mixed_float16"):
+        raise KeyError
+    assert policy() == "float32"
+
+
+def draw(seed):
+    runtime.set_seed(seed)
+    layer = keras.layers.Dense(4)
+    layer.build((None, 3))
+    values = (random.random(), np.random.random(), *layer.get_weights()[0].ravel())  # noqa: NPY002
+    return np.array(values)
+
+
+def test_a_seed_makes_equal_weights():
+    np.testing.assert_array_equal(draw(3), draw(3))
+    assert np.all(draw(3)[:3] != draw(4)[:3])
+
+
+@pytest.mark.parametrize("name", ["auto", "one_device", "mirrored"])
+def test_one_processor_is_one_replica(name):
+    strategy = runtime.make_strategy(name)
+    assert strategy.num_replicas_in_sync == 1
+    assert isinstance(strategy, tf.distribute.MirroredStrategy) == (name == "mirrored")
+
+
+def test_logical_processors_after_tensorflow_has_started():
+    tf.constant(0)
+    with pytest.raises(ValueError, match="logical_cpus: must be set before TensorFlow has started"):
+        runtime.make_strategy("mirrored", logical_cpus=2)
+
+
+def test_logical_processors_in_a_fresh_process():
+    script = (
+        "from secost_tf.runtime import make_strategy\n"
+        "for name, cpus in (('auto', 3), ('mirrored', 0), ('one_device', 0)):\n"
+        "    strategy = make_strategy(name, logical_cpus=cpus)\n"
+        "    print(type(strategy).__name__, strategy.num_replicas_in_sync)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["MirroredStrategy 3", "MirroredStrategy 3", "OneDeviceStrategy 1"]

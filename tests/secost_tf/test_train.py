@@ -1,0 +1,200 @@
+import functools
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from absl import flags
+
+from secost_tf import cascade, train
+from secost_tf import stage as stages
+from secost_tf.cascade import CascadeConfig
+from secost_tf.config import TrainConfig, WelsNetConfig
+
+REPOSITORY = Path(__file__).parents[2]
+DEFINE = (
+    train.define_cascade_flags,
+    train.define_network_flags,
+    train.define_training_flags,
+    train.define_device_flags,
+)
+SMALL = (
+    "--width=0.02",
+    "--epochs=2",
+    "--batch_size=4",
+    "--learning_rate=3e-3",
+    "--validation_share=0.3",
+    "--seed=1",
+)
+
+
+@pytest.fixture
+def parse():
+    """Parses arguments with the command's flags, which are undefined again afterwards."""
+
+    def parsed(*arguments):
+        for define in DEFINE:
+            define()
+        flags.FLAGS(["train", *arguments])
+
+    yield parsed
+    for flag in flags.FLAGS.get_flags_for_module(train.__name__):
+        delattr(flags.FLAGS, flag.name)
+    flags.FLAGS.unparse_flags()
+
+
+@pytest.fixture
+def small(monkeypatch, small_network):
+    """Gives the command the layers of `kept_run`, which no flag sets; the width is left to its flag."""
+    layers = {name: value for name, value in small_network.items() if name != "width"}
+    monkeypatch.setattr(cascade, "WelsNetConfig", functools.partial(WelsNetConfig, **layers))
+
+
+@pytest.fixture
+def copied_run(kept_run, tmp_path) -> Path:
+    return Path(shutil.copytree(kept_run, tmp_path / "run"))
+
+
+def python(*arguments) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, *arguments], cwd=REPOSITORY, capture_output=True, text=True)
+
+
+# --- flags ---
+
+
+def test_flags_become_the_settings(parse):
+    parse(
+        "--stage=2",
+        "--alpha=0.3,0.25",
+        "--teacher_stages=0,1",
+        "--noprerequisites",
+        "--width=0.5",
+        "--pooling=top_k",
+        "--pooling_k=4",
+        "--epochs=3",
+        "--batch_size=8",
+        "--optimizer=SGD",
+        "--learning_rate=0.01",
+        "--warmup_share=0.2",
+        "--validation_share=0.05",
+        "--shuffle_clips=99",
+        "--seed=7",
+        "--teacher=online",
+    )
+    assert train.cascade_config() == CascadeConfig(
+        stage=2,
+        alphas=(0.3, 0.25),
+        network={"width": 0.5, "pooling": "top_k", "pooling_k": 4},
+        train=TrainConfig(3, 8, "SGD", 0.01, 0.2, 0.05, 99, 7, teacher="online"),
+        teacher_stages=(0, 1),
+        prerequisites=False,
+    )
+
+
+def test_without_flags_the_settings_are_the_defaults(parse):
+    parse()
+    defaults = WelsNetConfig(num_classes=1)
+    network = {name: getattr(defaults, name) for name in ("width", "pooling", "pooling_k")}
+    assert train.cascade_config() == CascadeConfig(0, (0.3,), network, TrainConfig())
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--alpha=0.3,x", "alpha: expected numbers separated by commas, got 'x'"),
+        ("--teacher_stages=1.5", r"teacher_stages: expected numbers separated by commas, got '1\.5'"),
+        (
+            "--alpha=0.3,0.4",
+            r"alpha: expected one number, or one for each of stages 1 to 3 \(3 numbers\), got 2",
+        ),
+        ("--alpha=1.01", r"alpha: expected numbers in \[0, 1\], the weight of the labels, got 1\.01"),
+        ("--warmup_share=1", r"warmup_share: expected a share in \[0, 1\), got 1\.0"),
+    ],
+)
+def test_flags_that_make_no_settings(parse, argument, message):
+    parse("--stage=3", argument)
+    with pytest.raises(ValueError, match=message):
+        train.cascade_config()
+
+
+def test_every_flag_says_what_it_does(parse):
+    parse()
+    defined = flags.FLAGS.get_flags_for_module(train.__name__)
+    assert set(TrainConfig.__dataclass_fields__) <= {flag.name for flag in defined}
+    texts = [flag.help for flag in defined]
+    assert len(set(texts)) == len(texts) > 20
+    for flag in defined:
+        assert len(flag.help.split()) >= 5 and flag.help.endswith("."), flag.name
+
+
+def test_help_is_there_without_tensorflow():
+    script = (
+        "import sys; from absl import flags; from secost_tf import train\n"
+        f"for define in ({', '.join('train.' + define.__name__ for define in DEFINE)}): define()\n"
+        "print(flags.FLAGS.module_help('secost_tf.train'))\n"
+        "print('loaded:', 'tensorflow' in sys.modules, 'keras' in sys.modules)"
+    )
+    shown = python("-c", script)
+    assert shown.returncode == 0, shown.stderr
+    assert "--alpha: Weight of the labels" in shown.stdout and "(default: '30')" in shown.stdout
+    assert shown.stdout.splitlines()[-1] == "loaded: False False"
+
+
+# --- the command ---
+
+
+def test_the_next_stage_is_trained_and_the_table_printed(
+    small, command, copied_run, kept_data, files_of, caplog
+):
+    before = {number: files_of(copied_run / f"stage-{number}") for number in range(3)}
+    arguments = ("--stage=3", "--alpha=0.5", f"--data_dir={kept_data}", f"--run_dir={copied_run}", *SMALL)
+    status, printed, stderr = command(train, *arguments, "--precision=float32")
+    assert status == 0, stderr
+    lines = printed.splitlines()
+    assert lines[0].split()[:4] == ["stage", "alpha", "teacher", "mAP"]
+    assert [line.split()[:3] for line in lines[2:6]] == [
+        ["0", "1", "-"],
+        ["1", "0.3", "0"],
+        ["2", "0.3", "1"],
+        ["3", "0.5", "2"],
+    ]
+    assert lines[-1] == f"figures of the eval split; curves: tensorboard --logdir {copied_run}"
+    assert "stage 0: kept, done in" in caplog.text and "stage 3: alpha 0.5, teacher 2" in caplog.text
+    assert "stage 3 epoch 2/2: loss" in caplog.text and "precision float32: as asked" in caplog.text
+    assert before == {number: files_of(copied_run / f"stage-{number}") for number in range(3)}
+    figures = json.loads((copied_run / "stage-3" / "metrics.json").read_text())
+    assert f"{figures['mAP']:.4f}" == lines[5].split()[3]
+
+
+def test_without_data_the_embedded_corpus_is_used(small, command, copied_run, kept_data, monkeypatch, caplog):
+    monkeypatch.setattr(train, "embedded_data", lambda: kept_data)
+    monkeypatch.setattr(stages, "train_stage", lambda *args: pytest.fail("trained a stage"))
+    monkeypatch.setattr(train.runtime, "choose_precision", lambda name: ("float32", f"{name} it is"))
+    status, printed, stderr = command(train, "--stage=2", f"--run_dir={copied_run}", *SMALL)
+    assert status == 0, stderr
+    assert "stage 2: kept" in caplog.text and "auto it is" in caplog.text
+    assert "figures of the eval split" in printed
+
+
+def test_a_user_s_errors_are_one_paragraph(small, command, tmp_path, tiny_data, kept_data, flip_byte):
+    shard = Path(tiny_data, "train", "train-00000-of-00003.tfrecord")
+    flip_byte(shard, -100)
+    (tmp_path / "file").write_text("")
+    for data_dir, run_dir, message in (
+        (tiny_data, tmp_path / "run", f"error: {shard}: record 10 "),
+        (kept_data, tmp_path / "file", f"error: {tmp_path / 'file' / 'stage-0'}: "),
+    ):
+        arguments = (f"--data_dir={data_dir}", f"--run_dir={run_dir}", "--precision=float32", *SMALL)
+        status, printed, stderr = command(train, *arguments)
+        assert (status, printed) == (1, "")
+        assert stderr.splitlines()[-1].startswith(message) and "Traceback" not in stderr
+
+
+def test_as_a_process_an_error_is_a_line_and_status_1(tmp_path):
+    arguments = (f"--data_dir={tmp_path}", f"--run_dir={tmp_path / 'run'}", "--precision=float32")
+    ended = python("-c", "from secost_tf.train import run; run()", *arguments)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert f"error: {tmp_path}: no converted split 'train'" in ended.stderr
+    assert "Traceback" not in ended.stderr and not (tmp_path / "run").exists()

@@ -1,0 +1,382 @@
+"""The layer table, the layers against float64, and what a clip's scores must not depend on."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from secost_tf.config import WelsNetConfig
+from secost_tf.pooling import HEADS
+from secost_tf.runtime import precision_policy, set_seed
+from secost_tf.wels_net import BatchNorm, SegmentMask, Standardize, ZeroPadding, segment_times, wels_net
+from tfrecord_tools.log_mel import LogMelConfig
+
+TINY = WelsNetConfig(
+    num_classes=3,
+    mel_bins=8,
+    block_channels=(4, 5),
+    block_pools=(4, 2),
+    embedding_channels=8,
+    hidden_channels=(6,),
+)
+NARROW = WelsNetConfig(num_classes=5, width=1 / 32)  # the table, with 2 ... 64 channels
+LENGTHS = (1, 7, 8, 9, 24, 25, 40, 100)
+
+
+def network(config, seed=0):
+    """A network whose weights, biases and statistics all differ from their initial values."""
+    net = wels_net(config)
+    rng = np.random.default_rng(seed)
+    for layer in net.layers:
+        scale = 0.5 if isinstance(layer, keras.layers.Conv2D) else 0.2
+        for weight in layer.weights:
+            start = 1.0 if weight.name.split("/")[-1].startswith(("gamma", "moving_var", "variance")) else 0.0
+            noise = rng.uniform(-scale, scale, tuple(weight.shape))
+            weight.assign(noise + start)
+    return net
+
+
+def run(net, log_mels, num_frames):
+    inputs = {"log_mel": tf.constant(log_mels, tf.float32), "num_frames": tf.constant(num_frames, tf.int32)}
+    return {name: output.numpy() for name, output in net(inputs, training=False).items()}
+
+
+def clip(frames, config=TINY, seed=0):
+    return np.random.default_rng([seed, frames]).normal(0, 2, (frames, config.mel_bins)).astype(np.float32)
+
+
+# === The layer table ===
+
+
+@pytest.mark.parametrize("frames", [1024, 998])
+def test_each_block_has_the_shape_of_the_table(frames):
+    net = wels_net(NARROW)
+    names = ["b1_pool", "b2_pool", "b3_pool", "b4_pool", "b5_relu", "b6_relu", "b7_relu", "b8"]
+    probe = keras.Model(net.inputs, [net.get_layer(name).output for name in names] + [net.output["logits"]])
+    log_mels = tf.zeros([2, frames, 64])
+    values = {"log_mel": log_mels, "num_frames": tf.fill([2], frames)}
+    shapes = [tuple(x.shape) for x in probe([values[tensor.name.split(":")[0]] for tensor in net.inputs])]
+    assert shapes == [
+        (2, 256, 16, 2),
+        (2, 128, 8, 4),
+        (2, 64, 4, 8),
+        (2, 32, 2, 16),
+        (2, 30, 1, 64),
+        (2, 30, 1, 32),
+        (2, 30, 1, 32),
+        (2, 30, 1, 5),
+        (2, 5),
+    ]
+
+
+def test_outputs():
+    outputs = run(wels_net(NARROW), np.zeros((2, 1024, 64)), [1024, 998])
+    assert {name: (x.shape, x.dtype.name) for name, x in outputs.items()} == {
+        "logits": ((2, 5), "float32"),
+        "segment_logits": ((2, 30, 5), "float32"),
+    }
+
+
+def test_weights_at_full_width():
+    net = wels_net(WelsNetConfig(num_classes=527))
+    channels = {
+        name: net.get_layer(name).output.shape[-1] for name in ("b1_pool", "b4_pool", "b5_relu", "b7_relu")
+    }
+    assert channels == {"b1_pool": 64, "b4_pool": 512, "b5_relu": 2048, "b7_relu": 1024}
+    convolutions = [
+        9 * (1 * 64 + 64 * 64),
+        9 * (64 * 128 + 128 * 128),
+        9 * (128 * 256 + 256 * 256),
+        9 * (256 * 512 + 512 * 512),
+        3 * 2 * 512 * 2048,
+        2048 * 1024,
+        1024 * 1024,
+        1024 * 527 + 527,
+    ]
+    batch_norms = 2 * (2 * (64 + 128 + 256 + 512) + 2048 + 1024 + 1024)
+    assert sum(convolutions) + batch_norms == 14_671_695
+    assert sum(np.prod(weight.shape) for weight in net.trainable_variables) == 14_671_695
+
+
+def test_names_and_shapes_of_the_weights():
+    """Pinned: weights saved on one stack load on the other, which goes by this order."""
+    weights = [
+        (f"{layer.name}/{weight.name.split('/')[-1].split(':')[0]}", tuple(weight.shape))
+        for layer in wels_net(dataclasses.replace(TINY, pooling="auto")).layers
+        for weight in layer.weights
+    ]
+    norm = ("gamma", "beta", "moving_mean", "moving_variance")
+    assert weights == [
+        ("standardize/mean", (8,)),
+        ("standardize/variance", (8,)),
+        ("b1_1_conv/kernel", (3, 3, 1, 4)),
+        *((f"b1_1_norm/{name}", (4,)) for name in norm),
+        ("b1_2_conv/kernel", (3, 3, 4, 4)),
+        *((f"b1_2_norm/{name}", (4,)) for name in norm),
+        ("b2_1_conv/kernel", (3, 3, 4, 5)),
+        *((f"b2_1_norm/{name}", (5,)) for name in norm),
+        ("b2_2_conv/kernel", (3, 3, 5, 5)),
+        *((f"b2_2_norm/{name}", (5,)) for name in norm),
+        ("b3_conv/kernel", (3, 1, 5, 8)),
+        *((f"b3_norm/{name}", (8,)) for name in norm),
+        ("b4_conv/kernel", (1, 1, 8, 6)),
+        *((f"b4_norm/{name}", (6,)) for name in norm),
+        ("b5/kernel", (1, 1, 6, 3)),
+        ("b5/bias", (3,)),
+        ("pooling/softness", (3,)),
+    ]
+
+
+@pytest.mark.parametrize("pooling", list(HEADS))
+def test_every_head_saves_and_loads(pooling, tmp_path):
+    config = dataclasses.replace(
+        TINY, pooling=pooling, block_channels=(4,), block_pools=(8,), block_convolutions=1
+    )
+    net = network(config)
+    net.get_layer("standardize").set_statistics(np.arange(8), 1 + np.arange(8))
+    batch = np.stack([clip(40), clip(40, seed=1)]), [40, 30]
+    expected = run(net, *batch)
+    weights, whole = str(tmp_path / "net.weights.h5"), str(tmp_path / "net.keras")
+    net.save_weights(weights)
+    net.save(whole)
+    fresh = wels_net(config)
+    assert np.any(run(fresh, *batch)["logits"] != expected["logits"])
+    fresh.load_weights(weights)
+    for restored in (fresh, keras.models.load_model(whole)):
+        for name, values in run(restored, *batch).items():
+            np.testing.assert_array_equal(values, expected[name])
+
+
+def test_unknown_head():
+    with pytest.raises(ValueError, match="head must be one of average, max"):
+        wels_net(dataclasses.replace(TINY, pooling="median"))
+
+
+# === What a clip's scores depend on ===
+
+
+@pytest.mark.parametrize("pooling", list(HEADS))
+def test_scores_depend_on_neither_padding_nor_batch(pooling):
+    config = dataclasses.replace(TINY, pooling=pooling)
+    net = network(config)
+    garbage = [1e6, np.nan, np.inf, -1e6]
+    batch = np.stack(
+        [
+            np.pad(clip(frames), ((0, 120 - frames), (0, 0)), constant_values=garbage[index % 4])
+            for index, frames in enumerate(LENGTHS)
+        ]
+    )
+    together = run(net, batch, LENGTHS)
+    for index, frames in enumerate(LENGTHS):
+        alone = run(net, clip(frames)[None], [frames])
+        segments = config.num_segments(frames)
+        assert alone["segment_logits"].shape == (1, segments, 3)
+        np.testing.assert_allclose(together["logits"][index], alone["logits"][0], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(
+            together["segment_logits"][index, :segments], alone["segment_logits"][0], rtol=1e-5, atol=1e-5
+        )
+    assert np.unique(together["logits"].round(3), axis=0).shape == (8, 3)  # the clips do differ
+
+
+def test_scores_depend_on_every_real_frame():
+    net, frames = network(TINY), 40
+    plain = run(net, clip(frames)[None], [frames])["logits"]
+    for frame in range(frames):
+        changed = clip(frames)
+        changed[frame] += 3.0
+        assert np.abs(run(net, changed[None], [frames])["logits"] - plain).max() > 1e-4
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_zero_padding_zeroes_behind_each_end_at_inference_only(training):
+    features = np.ones((3, 6, 2, 2), np.float32)  # 24 frames at stride 4
+    kept = ZeroPadding(stride=4, multiple=8)(features, tf.constant([1, 8, 17]), training=training).numpy()
+    expected = [6, 6, 6] if training else [2, 2, 6]  # of 8, 8 and 24 frames
+    np.testing.assert_array_equal(kept[:, :, 1, 1].sum(axis=1), expected)
+    np.testing.assert_array_equal(kept[:, 0], np.ones((3, 2, 2)))
+
+
+def test_segment_mask():
+    mask = SegmentMask(stride=8, kernel=3)(tf.zeros([5, 4, 2]), tf.constant([1, 24, 25, 33, 48]))
+    np.testing.assert_array_equal(mask.numpy().sum(axis=1), [1, 1, 2, 3, 4])
+    np.testing.assert_array_equal(mask[2], [True, True, False, False])
+
+
+# === Standardize ===
+
+
+def test_standardize():
+    layer = Standardize(multiple=4, minimum=8)
+    layer(tf.zeros([1, 1, 2]), tf.constant([1]))
+    layer.set_statistics([2.0, -1.0], [4.0, 0.25])
+    log_mels = np.array([[[4.0, -1.0], [2.0, 0.0], [9.0, np.nan]]], np.float32)
+    actual = layer(log_mels, tf.constant([2])).numpy()
+    assert actual.shape == (1, 8, 2, 1)
+    np.testing.assert_allclose(actual[0, :2, :, 0], [[1, 0], [0, 2]], atol=1e-5)
+    np.testing.assert_array_equal(actual[0, 2:], np.zeros((6, 2, 1)))
+
+
+@pytest.mark.parametrize(("frames", "padded"), [(1, 8), (8, 8), (9, 12), (12, 12)])
+def test_standardize_pads_to_whole_strides(frames, padded):
+    layer = Standardize(multiple=4, minimum=8)
+    assert layer(tf.zeros([2, frames, 3]), tf.fill([2], frames)).shape == (2, padded, 3, 1)
+
+
+def test_statistics_have_the_effect_of_standardised_input(tmp_path):
+    mean, variance = np.linspace(-5, 2, 8), np.linspace(0.5, 6, 8)
+    net = wels_net(TINY)
+    standardised = run(net, (clip(40)[None] - mean) / np.sqrt(variance), [40])
+    net.get_layer("standardize").set_statistics(mean, variance)
+    np.testing.assert_allclose(run(net, clip(40)[None], [40])["logits"], standardised["logits"], atol=1e-4)
+    net.save_weights(str(tmp_path / "net.weights.h5"))
+    fresh = wels_net(TINY)
+    fresh.load_weights(str(tmp_path / "net.weights.h5"))
+    np.testing.assert_allclose(fresh.get_layer("standardize").mean, mean, rtol=1e-6)
+    np.testing.assert_allclose(fresh.get_layer("standardize").variance, variance, rtol=1e-6)
+
+
+# === BatchNorm ===
+
+GAMMA, BETA = np.array([1.5, 0.5, -1.0]), np.array([0.1, -0.2, 0.3])
+MOVING_MEAN, MOVING_VARIANCE = np.array([0.5, -1.0, 2.0]), np.array([2.0, 0.5, 1.0])
+
+
+def batch_norm(**options):
+    layer = BatchNorm(**{"momentum": 0.8, "epsilon": 0.01, **options})
+    layer.build((None, 3))
+    layer.set_weights([GAMMA, BETA, MOVING_MEAN, MOVING_VARIANCE])
+    return layer
+
+
+def normalised(x, mean, variance):
+    return GAMMA * (x - mean) / np.sqrt(variance + 0.01) + BETA
+
+
+each_shape = pytest.mark.parametrize("shape", [(5, 3), (2, 4, 3), (2, 3, 4, 3)])
+
+
+@each_shape
+def test_batch_norm_in_training(shape):
+    x = np.random.default_rng(0).normal(3, 2, shape)
+    axes = tuple(range(len(shape) - 1))
+    mean, variance = x.mean(axes), x.var(axes)  # biased
+    layer = batch_norm()
+    actual = layer(tf.constant(x, tf.float32), training=True)
+    assert tuple(actual.shape) == shape
+    np.testing.assert_allclose(actual, normalised(x, mean, variance), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(layer.moving_mean, 0.8 * MOVING_MEAN + 0.2 * mean, rtol=1e-5)
+    np.testing.assert_allclose(layer.moving_variance, 0.8 * MOVING_VARIANCE + 0.2 * variance, rtol=1e-5)
+
+
+@each_shape
+def test_batch_norm_at_inference(shape):
+    x = np.random.default_rng(0).normal(3, 2, shape)
+    layer = batch_norm()
+    np.testing.assert_allclose(
+        layer(tf.constant(x, tf.float32), training=False),
+        normalised(x, MOVING_MEAN, MOVING_VARIANCE),
+        rtol=1e-4,
+        atol=1e-5,
+    )
+    np.testing.assert_array_equal(layer.moving_mean, MOVING_MEAN)
+    np.testing.assert_array_equal(layer.moving_variance, MOVING_VARIANCE)
+
+
+def test_batch_norm_gradients():
+    rng = np.random.default_rng(0)
+    x, r = rng.normal(0, 1, (2, 3, 4, 3)), rng.normal(0, 1, (2, 3, 4, 3))
+    layer, tensors = batch_norm(), [tf.constant(x, tf.float32)]
+    with tf.GradientTape() as tape:
+        tape.watch(tensors)
+        loss = tf.reduce_sum(layer(tensors[0], training=True) * r.astype(np.float32))
+    actual = tape.gradient(loss, [*tensors, *layer.trainable_variables])
+    # By hand: x̂ normalised, n rows a channel; the statistics depend on x too.
+    n, deviation = 24, np.sqrt(x.var((0, 1, 2)) + 0.01)
+    x_hat = (x - x.mean((0, 1, 2))) / deviation
+    d_gamma, d_beta = (r * x_hat).sum((0, 1, 2)), r.sum((0, 1, 2))
+    d_x = GAMMA / deviation * (r - d_beta / n - x_hat * d_gamma / n)
+    for value, expected in zip(actual, (d_x, d_gamma, d_beta), strict=True):
+        np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_batch_norm_keeps_the_type_of_its_input(training):
+    x = tf.random.stateless_normal([4, 2, 2, 3], [0, 1])
+    actual = batch_norm()(tf.cast(x, tf.bfloat16), training=training)
+    assert actual.dtype == tf.bfloat16
+    np.testing.assert_allclose(tf.cast(actual, tf.float32), batch_norm()(x, training=training), atol=0.05)
+
+
+def test_layers_round_trip_through_their_config():
+    for layer in (
+        BatchNorm(0.7, 0.02, name="norm"),
+        Standardize(4, 8, name="front"),
+        ZeroPadding(2, 8, name="zeros"),
+        SegmentMask(8, 3, name="mask"),
+    ):
+        with precision_policy("mixed_bfloat16"):
+            restored = type(layer).from_config(layer.get_config())
+        assert restored.get_config() == layer.get_config()
+        assert restored.name == layer.name
+
+
+# === Precision and seeds ===
+
+
+def test_mixed_bfloat16():
+    set_seed(0)
+    full = wels_net(TINY)
+    with precision_policy("mixed_bfloat16"):
+        mixed = wels_net(TINY)
+    assert mixed.get_layer("b1_1_conv").compute_dtype == "bfloat16"
+    assert {str(getattr(weight.dtype, "name", weight.dtype)) for weight in mixed.weights} == {"float32"}
+    mixed.set_weights(full.get_weights())
+    batch = np.stack([clip(40), clip(40, seed=1)]), [40, 30]
+    actual, expected = run(mixed, *batch), run(full, *batch)
+    for name, values in expected.items():
+        assert actual[name].dtype == np.float32
+        np.testing.assert_allclose(actual[name], values, rtol=0.05, atol=0.05)
+        assert np.any(actual[name] != values)
+
+
+# === When a segment looks ===
+
+
+def test_segment_times_at_the_defaults():
+    times = segment_times(WelsNetConfig(num_classes=1), LogMelConfig(), 998)
+    assert times.shape == (30, 2)
+    np.testing.assert_allclose(times[:, 0], 0.32 * np.arange(30))
+    np.testing.assert_allclose(times[:, 1] - times[:, 0], 0.975)  # 95 hops and a window
+    np.testing.assert_allclose(times[-1], [9.28, 10.255])  # past the end of ten seconds
+
+
+def test_segment_times_of_other_settings():
+    log_mel = LogMelConfig(
+        sample_rate_hz=8000, window_seconds=0.05, hop_seconds=0.02, mel_max_hz=4000, mel_bins=8
+    )
+    np.testing.assert_allclose(segment_times(TINY, log_mel, 25), [[0, 0.51], [0.16, 0.67]])
+    np.testing.assert_allclose(segment_times(TINY, log_mel, 1), [[0, 0.51]])
+
+
+def test_a_click_changes_most_a_segment_that_contains_it():
+    config, log_mel = dataclasses.replace(NARROW, num_classes=16), LogMelConfig()
+    set_seed(0)
+    net, frames = wels_net(config), 256  # K = 6
+    times = segment_times(config, log_mel, frames)
+    clicks = np.arange(0, frames - 4, 12)
+    log_mels = np.zeros((1 + len(clicks), frames, 64), np.float32)  # the first without a click
+    for row, first in enumerate(clicks, 1):
+        log_mels[row, first : first + 4] = 5.0
+    logits = run(net, log_mels, np.full(len(log_mels), frames))["segment_logits"]
+    change = np.abs(logits[1:] - logits[0]).sum(axis=-1)  # [clicks, K]
+    assert change.shape == (len(clicks), 6)
+    onset, offset = clicks * 0.01, (clicks + 3) * 0.01 + 0.025
+    largest = times[change.argmax(axis=1)]
+    assert np.all(largest[:, 0] <= onset + 1e-9)
+    assert np.all(offset <= largest[:, 1] + 1e-9)
+    # Two 3x3 convolutions at strides 1, 4, 8 and 16 add 58 frames of context a side; beyond it nothing is heard.
+    heard = (times[:, 0] - 0.58 < offset[:, None]) & (onset[:, None] < times[:, 1] + 0.58)
+    assert not np.any(change[~heard])
+    assert heard.sum() < heard.size
