@@ -8,6 +8,17 @@ from typing import Any, TypeVar
 
 T = TypeVar("T", bound="Config")
 
+POOLING_HEADS = (
+    "average",
+    "max",
+    "linear_softmax",
+    "exp_softmax",
+    "attention",
+    "auto",
+    "noisy_or",
+    "top_k",
+)  # the heads P of `secost_tf.pooling`
+
 
 def _require(config: Any, ok: bool, name: str, expected: str) -> None:
     if not ok:
@@ -62,7 +73,7 @@ class WelsNetConfig(Config):
         embedding_channels, embedding_frames: B5: channels, and the kernel's length in (pooled) frames; its height is
             whatever mel bins are left.
         hidden_channels: B6 and B7: channels of the 1x1 convolutions.
-        pooling: the head P, a name in `secost_tf.pooling.HEADS`.
+        pooling: the head P, one of `POOLING_HEADS`.
         pooling_k: segments that `top_k` averages.
         batch_norm_momentum, batch_norm_epsilon: of every batch normalisation.
     """
@@ -98,6 +109,7 @@ class WelsNetConfig(Config):
             f"a multiple of {self.stride_frames}, the product of the max-pools (block_pools)",
         )
         _require(self, self.embedding_frames >= 1, "embedding_frames", "at least 1")
+        _require(self, self.pooling in POOLING_HEADS, "pooling", f"one of {', '.join(POOLING_HEADS)}")
         _require(self, self.pooling_k >= 1, "pooling_k", "at least 1")
 
     @property

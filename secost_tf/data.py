@@ -24,6 +24,7 @@ SUBSETS = ("all", "training", "validation")
 _HASH_BUCKETS = 10_000
 _READ_AHEAD_SHARDS = 8
 _END = "end of the shard"
+_in_graph = tf.autograph.experimental.do_not_convert  # TensorFlow's own operations alone: nothing to convert
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,6 +152,7 @@ def _records(split: Split, scores_dirs: Sequence[str] = (), seed: int | None = N
 
     files = tf.data.Dataset.from_tensor_slices(tuple(paths))
 
+    @_in_graph
     def read(*paths):
         end = tf.data.Dataset.from_tensors(b"")
         # The end of each file is a record too: files of unequal length then meet it at different places.
@@ -167,6 +169,7 @@ def _records(split: Split, scores_dirs: Sequence[str] = (), seed: int | None = N
     )
 
 
+@_in_graph
 def _selects(split: Split, path: tf.Tensor, *records: tf.Tensor) -> tf.Tensor:
     """Whether a record is in the subset; stops the pipeline where clip and teacher scores are not of one id."""
     feature = {schema.VIDEO_ID: tf.io.FixedLenFeature([], tf.string, default_value=_END)}
@@ -192,6 +195,7 @@ def _inputs(clip: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     return {name: clip[name] for name in (schema.LOG_MEL, schema.NUM_FRAMES)}
 
 
+@_in_graph
 def _training_example(split: Split, record: tf.Tensor, *scores: tf.Tensor):
     clip = _parse(split, record)
     targets = {"labels": clip[schema.LABELS]}
@@ -201,6 +205,7 @@ def _training_example(split: Split, record: tf.Tensor, *scores: tf.Tensor):
     return _inputs(clip), targets
 
 
+@_in_graph
 def _scoring_example(split: Split, record: tf.Tensor):
     clip = _parse(split, record)
     return _inputs(clip), clip[schema.LABELS], clip[schema.VIDEO_ID]

@@ -257,7 +257,9 @@ def _fit(record, training, validation, run_dir, scores_dirs, strategy):
             shuffle_clips=train.shuffle_clips,
             teacher_scores_dirs=scores_dirs,
         )
-        model.fit(batches, initial_epoch=epoch, epochs=epoch + 1, callbacks=watchers, verbose=0)
+        model.fit(
+            batches, initial_epoch=epoch, epochs=epoch + 1, callbacks=watchers, shuffle=False, verbose=0
+        )
     return state
 
 

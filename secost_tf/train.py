@@ -10,7 +10,7 @@ from absl import flags, logging
 
 from secost_tf import runtime
 from secost_tf.cascade import CascadeConfig, format_table, run_cascade
-from secost_tf.config import TrainConfig, WelsNetConfig
+from secost_tf.config import POOLING_HEADS, TrainConfig, WelsNetConfig
 from secost_tf.embedded import embedded_data
 from tfrecord_tools.commands import run_command
 
@@ -67,11 +67,11 @@ def define_network_flags() -> None:
         "trains on two processor cores.",
         lower_bound=0.01,
     )
-    flags.DEFINE_string(
+    flags.DEFINE_enum(
         "pooling",
         defaults.pooling,
-        "Head P, from segment scores to clip scores: average, max, linear_softmax, exp_softmax, attention, auto, "
-        "noisy_or or top_k.",
+        POOLING_HEADS,
+        "Head P, from segment scores to clip scores. average is the method's own; attention costs one convolution more.",
     )
     flags.DEFINE_integer(
         "pooling_k", defaults.pooling_k, "Number of segments that --pooling=top_k averages.", lower_bound=1

@@ -179,9 +179,10 @@ def test_an_earlier_stage_asked_for_is_kept_with_those_after_it(
 
 
 def test_the_same_seed_gives_the_same_run_to_the_bit(
-    kept_run, kept_data, cascade_config, tmp_path, one_device
+    kept_run, kept_data, cascade_config, tmp_path, one_device, recwarn
 ):
     run_cascade(cascade_config(0), kept_data, str(tmp_path), one_device)
+    assert not [warning for warning in recwarn if "shuffle" in str(warning.message)]
     assert metrics_of(tmp_path, 0) == metrics_of(kept_run, 0)
     mine, theirs = (stages.load_student(run_dir, 0).get_weights() for run_dir in (str(tmp_path), kept_run))
     for one, other in zip(mine, theirs, strict=True):
@@ -195,7 +196,39 @@ def test_another_seed_gives_another_run(kept_run, kept_data, cascade_config, tmp
     assert metrics_of(tmp_path, 0)["mAUC"] != metrics_of(kept_run, 0)["mAUC"]
 
 
+def test_each_seed_and_stage_has_its_own_order_of_clips(
+    kept_data, cascade_config, begun, one_device, monkeypatch
+):
+    run_dir, seeds = begun(0), []
+
+    def stop(*args, seed, epoch, **options):
+        seeds.append(seed)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stages.data, "training_data", stop)
+    info = shards.read_dataset_info(kept_data, "train")
+    for folder, stage, seed in ((f"{run_dir}/other", 0, 1), (f"{run_dir}/other", 0, 2), (run_dir, 1, 1)):
+        with pytest.raises(KeyboardInterrupt):
+            config = cascade_config(1, seed=seed).stage_config(stage, info)
+            stages.train_stage(config, kept_data, folder, one_device())
+    assert len(set(seeds)) == 3
+
+
 # --- stopped and continued ---
+
+
+def test_the_best_epoch_s_weights_are_the_student(kept_data, cascade_config, begun, one_device):
+    """Stopped after its last epoch, a stage goes on with the weights that it kept, here marked by hand."""
+    run_dir = begun(0)
+    path = Path(run_dir, "stage-0", "checkpoints", "training-state.npz")
+    with np.load(path) as file:
+        state = dict(file)
+    marked = {name: np.full_like(value, 0.25) for name, value in state.items() if name.startswith("best_")}
+    np.savez(path, **{**state, **marked})
+    Path(run_dir, "stage-0", "metrics.json").unlink()
+    run_cascade(cascade_config(0), kept_data, run_dir, one_device)
+    assert len(marked) == len(stages.load_student(run_dir, 0).get_weights())
+    assert all((weight == 0.25).all() for weight in stages.load_student(run_dir, 0).get_weights())
 
 
 def test_a_stage_stopped_half_way_is_continued(
@@ -309,13 +342,14 @@ def test_several_teachers_are_averaged(kept_data, cascade_config, begun, one_dev
     plain = stages.data.training_data
 
     def watched(*args, **options):
-        joined.append([Path(folder).parent.name for folder in options["teacher_scores_dirs"]])
+        folders = [Path(folder).parent.name for folder in options["teacher_scores_dirs"]]
+        joined.append((options["epoch"], folders))
         return plain(*args, **options)
 
     monkeypatch.setattr(stages.data, "training_data", watched)
-    config = cascade_config(2, 0.5, teacher_stages=(0, 1), epochs=1)
+    config = cascade_config(2, 0.5, teacher_stages=(0, 1))
     rows = run_cascade(config, kept_data, run_dir, one_device)
-    assert joined == [["stage-0", "stage-1"]]
+    assert joined == [(0, ["stage-0", "stage-1"]), (1, ["stage-0", "stage-1"])]
     assert rows[2]["teacher_stages"] == [0, 1] and rows[2]["alpha"] == 0.5
     assert "0+1" in format_table(rows)
 

@@ -240,6 +240,16 @@ def test_two_teachers_are_averaged(clips):
     np.testing.assert_allclose(average_teacher(teachers)(inputs), (scores[0] + scores[1]) / 2, rtol=1e-5)
 
 
+def test_a_model_as_teacher_is_no_part_of_the_student():
+    student, teacher = linear_student(), linear_student()
+    teacher.set_weights([np.ones((2, 2), np.float32)])
+    model = distillation(student, teacher)
+    model.fit(batches(X, Y), verbose=0)
+    assert not any(weight is teacher.weights[0] for weight in model.weights)
+    assert [weight is student.weights[0] for weight in model.trainable_variables] == [True]
+    np.testing.assert_array_equal(teacher.get_weights()[0], np.ones((2, 2)))
+
+
 def test_no_gradient_flows_into_a_teacher():
     """A teacher that is the student itself counts as a constant target."""
     student = linear_student()
