@@ -136,14 +136,17 @@ def test_logged_loss_is_label_loss_plus_teacher_loss(alpha):
     assert len(set(history["loss"])) == 3
 
 
-def test_logged_loss_is_that_of_the_step(clips):
-    inputs, labels, teacher_scores = clips
-    model = distillation(network(0))
-    p = sigmoid(network(0)(inputs, training=True)["logits"])  # another student of the same weights
-    target = 0.3 * labels + 0.7 * teacher_scores
-    expected = -np.mean(target * np.log(p) + (1 - target) * np.log(1 - p))
-    history = model.fit(batches(*clips, size=CLIPS), verbose=0).history
-    np.testing.assert_allclose(history["loss"], [expected], rtol=1e-5)
+def test_logged_loss_is_that_of_the_step():
+    model = distillation(linear_student(), alpha=0.25)
+    model.student.set_weights([np.array([[1.0, 0.5], [0.0, -1.0]], np.float32)])
+    p = sigmoid(X @ model.student.get_weights()[0])
+    history = model.fit(batches(X, Y, TEACHER, size=3), verbose=0).history
+    np.testing.assert_allclose(
+        history["loss"], [-np.mean(TARGET * np.log(p) + (1 - TARGET) * np.log(1 - p))], rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        history["label_loss"], [-np.mean(Y * np.log(p) + (1 - Y) * np.log(1 - p))], rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0])
@@ -165,11 +168,6 @@ def test_validation_in_fit():
     assert history["val_loss"] == [pytest.approx(after["loss"], rel=1e-6)]
 
 
-def test_training_lowers_the_loss(clips):
-    losses = distillation(network(0)).fit(batches(*clips), epochs=15, verbose=0).history["loss"]
-    assert losses[-1] < 0.9 * losses[0]
-
-
 @pytest.mark.parametrize(("size", "steps"), [(3, 1), (2, 2), (1, 3)])
 def test_one_step_a_batch(size, steps):
     model = distillation(linear_student())
@@ -180,27 +178,32 @@ def test_one_step_a_batch(size, steps):
 # === The teacher ===
 
 
-def test_online_teacher_stays_as_it_is(clips, tmp_path):
+def test_online_teacher_teaches_as_its_cached_scores_and_stays_as_it_is(clips, tmp_path):
     inputs, labels, _ = clips
     teacher = network(1)
     before = [weight.copy() for weight in teacher.get_weights()]
-    model = distillation(network(0), average_teacher([teacher]))
-    model.fit(batches(inputs, labels), epochs=2, verbose=0)
+    scores = sigmoid(teacher(inputs, training=False)["logits"]).astype(np.float32)
+    online, cached = distillation(network(0), average_teacher([teacher])), distillation(network(0))
+    start = online.student.get_weights()
+    taught = online.fit(batches(inputs, labels), verbose=0).history
+    for name, values in cached.fit(batches(inputs, labels, scores), verbose=0).history.items():
+        np.testing.assert_allclose(values, taught[name], rtol=1e-5, atol=1e-6)
+    assert_equal_weights(cached.student.get_weights(), online.student.get_weights(), atol=1e-5)
+    assert np.any(online.student.get_weights()[-1] != start[-1])
     assert_equal_weights(teacher.get_weights(), before)  # batch normalisation's statistics among them
-    assert np.any(model.student.get_weights()[-1] != network(0).get_weights()[-1])
 
     theirs = {id(weight) for weight in teacher.weights}
-    assert not theirs & {id(weight) for weight in (*model.weights, *model.variables)}
-    trained = {id(weight) for weight in model.trainable_variables}
-    assert trained == {id(weight) for weight in model.student.trainable_variables}
+    assert not theirs & {id(weight) for weight in (*online.weights, *online.variables)}
+    trained = {id(weight) for weight in online.trainable_variables}
+    assert trained == {id(weight) for weight in online.student.trainable_variables}
 
     def arrays_saved_by(name, saved):
         saved.save_weights(str(tmp_path / name))
         return arrays_in(tmp_path / name)
 
-    arrays = arrays_saved_by("model.weights.h5", model)
+    arrays = arrays_saved_by("model.weights.h5", online)
     largest = max(before, key=np.size)
-    assert any(same(array, max(model.student.get_weights(), key=np.size)) for array in arrays)
+    assert any(same(array, max(online.student.get_weights(), key=np.size)) for array in arrays)
     assert not any(same(array, largest) for array in arrays)
     assert any(same(array, largest) for array in arrays_saved_by("teacher.weights.h5", teacher))
 
@@ -216,20 +219,6 @@ def arrays_in(path):
 
 def same(one, other):
     return np.shape(one) == np.shape(other) and np.array_equal(one, other)
-
-
-def test_cached_and_online_scores_take_the_same_step(clips):
-    inputs, labels, _ = clips
-    teacher = network(1)
-    scores = sigmoid(teacher(inputs, training=False)["logits"]).astype(np.float32)
-    cached, online = distillation(network(0)), distillation(network(0), average_teacher([teacher]))
-    histories = [
-        cached.fit(batches(inputs, labels, scores), verbose=0).history,
-        online.fit(batches(inputs, labels), verbose=0).history,
-    ]
-    for name, values in histories[0].items():
-        np.testing.assert_allclose(values, histories[1][name], rtol=1e-5, atol=1e-6)
-    assert_equal_weights(cached.student.get_weights(), online.student.get_weights(), atol=1e-5)
 
 
 def test_two_teachers_are_averaged(clips):
