@@ -190,7 +190,7 @@ def test_the_same_seed_gives_the_same_run_to_the_bit(
 
 
 def test_another_seed_gives_another_run(kept_run, kept_data, cascade_config, tmp_path, one_device):
-    run_cascade(cascade_config(0, seed=2, epochs=1), kept_data, str(tmp_path), one_device)
+    run_cascade(cascade_config(0, seed=2), kept_data, str(tmp_path), one_device)
     mine, theirs = (stages.load_student(run_dir, 0).get_weights() for run_dir in (str(tmp_path), kept_run))
     assert any(not np.array_equal(one, other) for one, other in zip(mine, theirs, strict=True))
     assert metrics_of(tmp_path, 0)["mAUC"] != metrics_of(kept_run, 0)["mAUC"]

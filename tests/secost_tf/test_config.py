@@ -64,6 +64,7 @@ def test_unknown_key():
         (NETWORK, {"mel_bins": 12}, "mel_bins: expected a multiple of 8, the product of the max-pools"),
         (NETWORK, {"mel_bins": 0}, "mel_bins: expected a multiple of 8"),
         (NETWORK, {"embedding_frames": 0}, "embedding_frames: expected at least 1"),
+        (NETWORK, {"pooling": "median"}, "pooling: expected one of average, max, .*, got 'median'"),
         (NETWORK, {"pooling_k": 0}, "pooling_k: expected at least 1"),
         (TRAIN, {"epochs": 0}, "epochs: expected at least 1, got 0"),
         (TRAIN, {"batch_size": 0}, "batch_size: expected at least 1, got 0"),
