@@ -12,6 +12,7 @@ import functools
 import io
 import itertools
 import json
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -242,7 +243,9 @@ def _some(ids: list[str], most: int = 5) -> str:
 
 
 def find_damage(split: Split, error: tf.errors.OpError) -> ValueError:
-    """The readable reason for an error that TensorFlow raised while reading a split: names file and record."""
+    """The readable reason for an error that TensorFlow raised while reading a split: names clips, or file and record."""
+    if mismatch := re.search(r"teacher scores of .+ beside clip [^\]]+", error.message):
+        return ValueError(f"{mismatch[0]}; convert the split again, or score its clips again")
     for path in split.info.shard_paths(split.data_dir):
         try:
             for index, record in enumerate(shards.read_records(path)):

@@ -6,15 +6,10 @@ import pytest
 import tensorflow as tf
 
 from secost_tf import pooling
-from secost_tf.config import POOLING_HEADS
 from secost_tf.pooling import EMPTY_CLIP_LOGIT, HEADS, Pooling
 
 K = 3  # of top_k
 SOFTNESS = np.array([0.0, 1.0, 4.0, -2.0], np.float32)
-
-
-def test_the_configuration_knows_every_head():
-    assert set(POOLING_HEADS) == set(HEADS)
 
 
 def sigmoid(z):
