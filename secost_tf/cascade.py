@@ -136,19 +136,9 @@ def write_summary(run_dir: str) -> list[dict]:
     rows: list[dict] = []
     while stages.is_done(run_dir, len(rows)):
         metrics = storage.read_json(storage.join(stages.stage_dir(run_dir, len(rows)), stages.METRICS_JSON))
-        base = rows[0]["mAP"] if rows else metrics["mAP"]
-        change = metrics["mAP"] - base if None not in (metrics["mAP"], base) else None
-        rows.append(
-            {
-                **{
-                    name: metrics[name]
-                    for name in ("stage", "alpha", "teacher_stages", "split", "best_epoch")
-                },
-                **{name: metrics[name] for name in _FIGURES},
-                "change": change,
-                "relative_change": change / base if change is not None and base else None,
-            }
-        )
+        names = ("stage", "alpha", "teacher_stages", "split", "best_epoch", *_FIGURES)
+        rows.append({name: metrics[name] for name in names})
+    add_changes(rows)
     stream = io.StringIO()
     writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -156,6 +146,15 @@ def write_summary(run_dir: str) -> list[dict]:
     with storage.atomic_write(storage.join(run_dir, SUMMARY_CSV)) as file:
         file.write(stream.getvalue())
     storage.write_json(storage.join(run_dir, SUMMARY_JSON), rows)
+    return rows
+
+
+def add_changes(rows: list[dict]) -> list[dict]:
+    """Adds `change` and `relative_change` of mAP against stage 0 to each row; None where one of the two is unknown."""
+    base = next((row["mAP"] for row in rows if row["stage"] == 0), None)
+    for row in rows:
+        row["change"] = None if None in (base, row["mAP"]) else row["mAP"] - base
+        row["relative_change"] = row["change"] / base if row["change"] is not None and base else None
     return rows
 
 

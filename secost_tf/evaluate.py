@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from secost_tf.cascade import format_table
+from secost_tf.cascade import add_changes, format_table
 from tfrecord_tools import shards, storage
 from tfrecord_tools.commands import run_command
 
@@ -78,16 +78,8 @@ def evaluate_run(
             **evaluation.scalars(),
         }
         storage.write_json(storage.join(stage_dir, f"metrics-{split}.json"), figures)
-        base = rows[0]["mAP"] if rows and rows[0]["stage"] == 0 else None
-        change = figures["mAP"] - base if None not in (base, figures["mAP"]) else None
-        rows.append(
-            {
-                **figures,
-                "change": change,
-                "relative_change": change / base if change is not None and base else None,
-            }
-        )
-    return rows
+        rows.append(figures)
+    return add_changes(rows)
 
 
 def main(argv: Sequence[str]) -> None:

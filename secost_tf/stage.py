@@ -167,7 +167,9 @@ def train_stage(config: StageConfig, data_dir: str, run_dir: str, strategy: tf.d
     try:
         training, validation = training_splits(data_dir, train)
         evaluation = evaluation_split(data_dir, train)
-        record = StageRecord(config, data_dir, training.info.class_map, training.info.log_mel)
+        record = StageRecord(
+            config, storage.absolute(data_dir), training.info.class_map, training.info.log_mel
+        )
         _begin(record, run_dir, training.info)
         scores_dirs = _check_teacher(config, run_dir, training)
         with runtime.precision_policy(train.precision):

@@ -45,6 +45,11 @@ def join(folder: str, *names: str) -> str:
     )
 
 
+def absolute(path: str) -> str:
+    """The path as it can be found from any working folder."""
+    return path if is_remote(path) else os.path.abspath(path)
+
+
 def exists(path: str) -> bool:
     """Whether a file or folder stands at `path`."""
     return _gfile(path).exists(path) if is_remote(path) else os.path.exists(path)

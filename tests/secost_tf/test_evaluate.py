@@ -41,16 +41,9 @@ def test_the_run_s_own_figures_come_out_again(copied_run, kept_data, command):
         assert (figures["split"], figures["data_dir"]) == ("eval", kept_data)
         line = printed.splitlines()[2 + number].split()
         assert line[0] == str(number) and line[3] == f"{summary[number]['mAP']:.4f}"
+        assert not number or line[7] == f"{summary[number]['change']:+.4f}"
         folder = copied_run / f"stage-{number}"
         assert (folder / "per_class-eval.csv").read_bytes() == (folder / "per_class.csv").read_bytes()
-
-
-def test_changes_are_those_of_the_summary(copied_run):
-    rows, summary = evaluate_run(str(copied_run)), json.loads((copied_run / "summary.json").read_text())
-    assert rows[0]["change"] is None
-    for row, other in zip(rows[1:], summary[1:], strict=True):
-        assert row["change"] == pytest.approx(other["change"], abs=1e-9)
-        assert row["relative_change"] == pytest.approx(other["relative_change"], abs=1e-9)
 
 
 def test_a_student_trained_in_bfloat16_is_evaluated_as_it_was(

@@ -62,7 +62,7 @@ def test_a_graph_is_traced_once_for_all_lengths(scored):
 def test_scoring_many_stages_brings_no_retracing_warning(scored, caplog):
     student, split = scored
     for _ in range(6):
-        Scorer(student, batch_size=15).split(split)
+        Scorer(student, batch_size=30).split(split)
     assert not [record for record in caplog.records if "retracing" in record.getMessage()]
 
 
