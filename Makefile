@@ -3,7 +3,7 @@ PYTHONS := $(or $(PYTHON),python3.11 python3.12 python3.10 python3.13)
 VENV ?= .venv$(addprefix -,$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 DEMO ?= demo
-SOUNDSCAPES ?= --num_train=600 --num_eval=200 --label_noise=0.2
+SOUNDSCAPES ?= --num_train=500 --num_eval=200 --label_noise=0.2
 DEMO_FLAGS ?=
 
 .PHONY: demo test lint format wheel clean
