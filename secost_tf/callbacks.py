@@ -86,7 +86,7 @@ class StateKeeper(keras.callbacks.Callback):
             state.best_epoch, state.best_key, state.best_weights = epoch + 1, key, student.get_weights()
         state.epoch = epoch + 1
         figures = {name: float(value) for name, value in logs.items()}
-        step = int(np.asarray(self.model.optimizer.iterations))
+        step = int(tf.convert_to_tensor(self.model.optimizer.iterations).numpy())
         state.history.append(
             {
                 "epoch": epoch + 1,

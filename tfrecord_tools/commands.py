@@ -44,6 +44,7 @@ def _show_progress() -> None:
     """Shows log lines from INFO on, with the time alone before them, unless `--verbosity` says otherwise."""
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.INFO)
+    standard_logging.getLogger("tensorflow").setLevel(standard_logging.WARNING)
     logging.get_absl_handler().setFormatter(standard_logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
 
 

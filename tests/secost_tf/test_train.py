@@ -198,3 +198,21 @@ def test_as_a_process_an_error_is_a_line_and_status_1(tmp_path):
     assert (ended.returncode, ended.stdout) == (1, "")
     assert f"error: {tmp_path}: no converted split 'train'" in ended.stderr
     assert "Traceback" not in ended.stderr and not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_cascade_runs_on_two_replicas(kept_data, tmp_path):
+    """Through the command, since logical devices must be set before TensorFlow starts."""
+    flags_ = (
+        "--stage=1",
+        "--logical_cpus=2",
+        "--strategy=mirrored",
+        "--width=0.02",
+        "--epochs=1",
+        "--batch_size=6",
+    )
+    done = python(
+        "-m", "secost_tf.train", *flags_, f"--data_dir={kept_data}", f"--run_dir={tmp_path / 'run'}"
+    )
+    assert done.returncode == 0, done.stderr
+    assert [row["stage"] for row in json.loads((tmp_path / "run" / "summary.json").read_text())] == [0, 1]
