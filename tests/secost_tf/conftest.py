@@ -1,10 +1,9 @@
-"""Tiny converted splits of random log-mels, a cascade trained on them once, and commands run in this process."""
+"""Tiny converted splits of random log-mels, and a cascade trained on them once."""
 
 from __future__ import annotations
 
 import csv
 import os
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,7 +11,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import pytest
-from absl import flags
 
 from tfrecord_tools import schema, shards
 from tfrecord_tools.datasets.clips import ClassMap
@@ -207,22 +205,3 @@ def kept_run(tmp_path_factory, kept_data, cascade_config, one_device) -> str:
     run_dir = str(tmp_path_factory.mktemp("kept") / "run")
     run_cascade(cascade_config(2), kept_data, run_dir, one_device)
     return run_dir
-
-
-@pytest.fixture
-def command(monkeypatch, capsys):
-    """Runs a command in this process: (exit status, what it printed, what it said on stderr)."""
-
-    def run(module, *arguments) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, arguments)])
-        try:
-            with pytest.raises(SystemExit) as stopped:
-                module.run()
-        finally:
-            for flag in flags.FLAGS.get_flags_for_module(module.__name__):
-                delattr(flags.FLAGS, flag.name)
-            flags.FLAGS.unparse_flags()
-        printed = capsys.readouterr()
-        return stopped.value.code or 0, printed.out, printed.err
-
-    return run

@@ -1,16 +1,14 @@
-"""Tiny trees of audio, and commands run in this process."""
+"""Tiny trees of audio."""
 
 from __future__ import annotations
 
 import csv
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from absl import flags
 
 from tfrecord_tools import shards
 from tfrecord_tools.datasets import manifest
@@ -64,25 +62,6 @@ def read_collection(collection):
         return manifest.read(manifest=str(collection / "labels.csv"), split=split)
 
     return read
-
-
-@pytest.fixture
-def command(monkeypatch, capsys):
-    """Runs a command in this process: (exit status, what it printed, what it said on stderr)."""
-
-    def run(module, *arguments) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, arguments)])
-        try:
-            with pytest.raises(SystemExit) as stopped:
-                module.run()
-        finally:
-            for flag in flags.FLAGS.get_flags_for_module(module.__name__):
-                delattr(flags.FLAGS, flag.name)
-            flags.FLAGS.unparse_flags()
-        printed = capsys.readouterr()
-        return stopped.value.code or 0, printed.out, printed.err
-
-    return run
 
 
 @pytest.fixture
