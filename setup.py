@@ -35,6 +35,7 @@ setup(
         f"numpy>=1.24,<2; {REFERENCE}",
         f"numpy>=2; {CURRENT}",
         "absl-py>=1.4",
+        "av>=13",
         "google-crc32c>=1.5",
         "matplotlib>=3.7",
         "protobuf>=4.22",
@@ -44,8 +45,11 @@ setup(
         "tqdm>=4.64",
     ],
     extras_require={
+        "beam": ["apache-beam>=2.60"],
         "test": [
+            "apache-beam>=2.60",
             "build",
+            f"moto[server]>=5; {REFERENCE}",
             "pytest>=8",
             "pytest-cov>=5",
             "pytest-xdist>=3.5",

@@ -157,7 +157,10 @@ def _records(split: Split, scores_dirs: Sequence[str] = (), seed: int | None = N
     def read(*paths):
         end = tf.data.Dataset.from_tensors(b"")
         # The end of each file is a record too: files of unequal length then meet it at different places.
-        records = tf.data.Dataset.zip(tuple(tf.data.TFRecordDataset(path).concatenate(end) for path in paths))
+        clips, *scores = paths
+        compression = "" if split.info.compression == "NONE" else split.info.compression
+        columns = [tf.data.TFRecordDataset(clips, compression), *map(tf.data.TFRecordDataset, scores)]
+        records = tf.data.Dataset.zip(tuple(column.concatenate(end) for column in columns))
         return records.filter(functools.partial(_selects, split, paths[0]))
 
     if seed is None:
@@ -188,7 +191,11 @@ def _selects(split: Split, path: tf.Tensor, *records: tf.Tensor) -> tf.Tensor:
 
 def _parse(split: Split, record: tf.Tensor) -> dict[str, tf.Tensor]:
     return schema.parse(
-        record, split.info.feature_dtype, split.info.log_mel.mel_bins, len(split.info.class_map)
+        record,
+        split.info.feature_dtype,
+        split.info.feature_range,
+        split.info.log_mel.mel_bins,
+        len(split.info.class_map),
     )
 
 
@@ -248,7 +255,7 @@ def find_damage(split: Split, error: tf.errors.OpError) -> ValueError:
         return ValueError(f"{mismatch[0]}; convert the split again, or score its clips again")
     for path in split.info.shard_paths(split.data_dir):
         try:
-            for index, record in enumerate(shards.read_records(path)):
+            for index, record in enumerate(shards.read_records(path, split.info.compression)):
                 try:
                     schema.decode(record, split.info.feature_dtype, split.info.log_mel.mel_bins)
                 except ValueError as reason:

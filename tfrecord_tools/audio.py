@@ -8,29 +8,14 @@ import os
 from collections.abc import Iterator
 
 import numpy as np
-import soundfile
 import soxr
 
-# What libsndfile decodes, in the order in which one of several copies of a recording is chosen: lossless ones first.
-EXTENSIONS = (
-    ".wav",
-    ".flac",
-    ".aiff",
-    ".aif",
-    ".w64",
-    ".rf64",
-    ".caf",
-    ".au",
-    ".ogg",
-    ".oga",
-    ".opus",
-    ".mp3",
-)
+from tfrecord_tools.decoders import DecodingError, Recording, open_recording
 
-_BLOCK_SECONDS = 1  # read at once: a header may promise more than memory holds, and an error costs one block
 _MARGIN_SECONDS = (
     0.05  # decoded around the span, so that the resampling filter sees what lies beyond its ends
 )
+_MOST_SAMPLES = 100_000_000  # of one clip at its own rate: 400 MB, 38 minutes at 44.1 kHz
 _SHORT_SECONDS = 0.05  # that much may be missing from a span without a warning
 _SILENT_PEAK = 1e-4  # -80 dB of full scale
 _CLIPPED_LEVEL = 0.999
@@ -41,7 +26,8 @@ class AudioError(ValueError):
     """A recording that can't be used.
 
     Attributes:
-        kind: missing, empty, unreadable, outside (the file ends before the span begins), non_finite or too_short.
+        kind: missing, empty, unreadable, outside (the file ends before the span begins), too_long, too_short or
+            non_finite.
         detail: what exactly was found.
     """
 
@@ -95,10 +81,10 @@ def load_audio(
     if not os.path.getsize(path):
         raise AudioError("empty", "the file has no bytes")
     try:
-        with soundfile.SoundFile(path) as file:
-            if not file.frames:
+        with open_recording(path) as recording:
+            if not recording.num_samples:
                 raise AudioError("empty", "the file has no samples")
-            file_seconds = file.frames / file.samplerate
+            file_seconds = recording.num_samples / recording.rate_hz
             if file_start_seconds is None:
                 file_start_seconds = guess_file_start(file_seconds, start_seconds, end_seconds)
             start = max(0.0, start_seconds - file_start_seconds)
@@ -107,9 +93,9 @@ def load_audio(
                 raise AudioError(
                     "outside", f"the file has {file_seconds:.3f} s, the span starts at {start:.3f} s"
                 )
-            waveform = _read_span(file, start, end, sample_rate_hz)
-    except (soundfile.SoundFileError, TypeError) as error:  # TypeError: headerless, by its extension
-        raise AudioError("unreadable", getattr(error, "error_string", str(error))) from error
+            waveform = _read_span(recording, start, end, sample_rate_hz)
+    except DecodingError as error:
+        raise AudioError("unreadable", str(error)) from error
     if not len(waveform):
         raise AudioError("empty", "no samples could be decoded in the span")
     if not np.isfinite(waveform).all():
@@ -132,39 +118,39 @@ def guess_file_start(file_seconds: float, start_seconds: float, end_seconds: flo
     return start_seconds if is_cut else 0.0
 
 
-def _read_span(file: soundfile.SoundFile, start: float, end: float, sample_rate_hz: int) -> np.ndarray:
-    """The span from `start` to `end` seconds of an open file, mono and resampled; shorter if the file ends early."""
-    rate = file.samplerate
+def _read_span(recording: Recording, start: float, end: float, sample_rate_hz: int) -> np.ndarray:
+    """The span from `start` to `end` seconds, mono and resampled; shorter if the file ends early."""
+    rate = recording.rate_hz
     if rate == sample_rate_hz:
-        return _read_mono(file, round(start * rate), round(end * rate))
+        return _read_samples(recording, round(start * rate), round(end * rate))
     # Reading begins where a sample of the file and one of the result fall together, so that the filter's phase is that
     # of the whole file.
     step = rate // math.gcd(rate, sample_rate_hz)
     margin = math.ceil(_MARGIN_SECONDS * rate)
     first = max(0, math.floor(start * rate) - margin) // step * step
-    samples = _read_mono(file, first, math.ceil(end * rate) + margin)
+    samples = _read_samples(recording, first, math.ceil(end * rate) + margin)
     skipped = round(start * sample_rate_hz) - first * sample_rate_hz // rate
     length = round(end * sample_rate_hz) - round(start * sample_rate_hz)
     return soxr.resample(samples, rate, sample_rate_hz, quality="HQ")[skipped : skipped + length]
 
 
-def _read_mono(file: soundfile.SoundFile, first: int, last: int) -> np.ndarray:
-    """Samples [first, last) as the mean of the channels, float32; fewer if the file, or what is readable of it, ends."""
-    if first:
-        file.seek(first)
-    blocks, remaining = [], last - first
-    while remaining > 0:
-        try:
-            block = file.read(min(remaining, _BLOCK_SECONDS * file.samplerate), "float32", always_2d=True)
-        except soundfile.SoundFileError:
-            if not blocks:
-                raise
+def _read_samples(recording: Recording, first: int, last: int) -> np.ndarray:
+    """Samples [first, last), float32; fewer if the file, or what is readable of it, ends."""
+    # A damaged header may promise more than memory holds; what is not written to takes none.
+    samples = np.empty(min(last - first, _MOST_SAMPLES), np.float32)
+    filled = 0
+    for block in recording.blocks(first):
+        block = block[: len(samples) - filled]
+        samples[filled : filled + len(block)] = block
+        filled += len(block)
+        if filled == len(samples):
             break
-        if not len(block):
-            break
-        blocks.append(block[:, 0] if block.shape[1] == 1 else block.mean(axis=1))
-        remaining -= len(block)
-    return np.concatenate(blocks) if blocks else np.empty(0, np.float32)
+    if filled == _MOST_SAMPLES < last - first:
+        raise AudioError(
+            "too_long",
+            f"more than {filled / recording.rate_hz / 60:.0f} minutes; cut it into clips, with a start and an end",
+        )
+    return samples[:filled]
 
 
 def _warnings(waveform: np.ndarray, expected_seconds: float, seconds: float) -> Iterator[tuple[str, str]]:

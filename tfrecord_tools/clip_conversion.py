@@ -8,12 +8,10 @@ import re
 
 import numpy as np
 
-from tfrecord_tools import schema
+from tfrecord_tools import schema, shards, storage
 from tfrecord_tools.audio import AudioError, load_audio
 from tfrecord_tools.datasets.clips import Clip
 from tfrecord_tools.log_mel import LogMelConfig, log_mel
-
-ERROR, WARNING = "error", "warning"
 
 _CLIPS_PER_SHARD = 1024  # about 130 MB of AudioSet
 _USUAL_SHARDS, _FEWEST_CLIPS_PER_SHARD = 8, 16
@@ -27,7 +25,9 @@ class ConvertConfig:
         split: the name of the split and its folder.
         dataset: the reader that the clips came from, for the record.
         log_mel: the log-mel settings.
-        feature_dtype: the stored type of the log-mel; float16 halves the size, its rounding is below 0.004 nat.
+        feature_dtype: the stored type of the log-mel; float16 halves the size, its rounding is below 0.004 nat; uint8
+            halves it again, its rounding is below 0.05 nat.
+        compression: of the shards, NONE or GZIP, which takes a quarter off.
         clips_per_shard: most clips in a shard; 0 takes 1024, or fewer so that small sets have up to 8 shards of at
             least 16.
     """
@@ -36,17 +36,22 @@ class ConvertConfig:
     dataset: str
     log_mel: LogMelConfig = dataclasses.field(default_factory=LogMelConfig)
     feature_dtype: str = "float16"
+    compression: str = "NONE"
     clips_per_shard: int = 0
 
     def __post_init__(self):
         if not re.fullmatch(r"[A-Za-z0-9_-]+", self.split):
             raise ValueError(f"split: expected letters, digits, '_' and '-' only, got {self.split!r}")
-        if self.feature_dtype not in schema.FEATURE_DTYPES:
-            raise ValueError(
-                f"feature_dtype: expected {' or '.join(schema.FEATURE_DTYPES)}, got {self.feature_dtype!r}"
-            )
+        for name, known in (("feature_dtype", schema.FEATURE_DTYPES), ("compression", shards.COMPRESSIONS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name}: expected {' or '.join(known)}, got {getattr(self, name)!r}")
         if self.clips_per_shard < 0:
             raise ValueError(f"clips_per_shard: expected 0 (automatic) or more, got {self.clips_per_shard}")
+
+    @property
+    def feature_range(self) -> tuple[float, float] | None:
+        """See `schema.feature_range`."""
+        return schema.feature_range(self.log_mel, self.feature_dtype)
 
     def num_shards(self, num_clips: int) -> int:
         """Number of shards for `num_clips` clips."""
@@ -59,24 +64,30 @@ class ConvertConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """A line of `failures.csv`: an error left its clip out, a warning did not."""
+    """A line of `failures.csv`, whose clips were left out, or of `warnings.csv`, whose clips were not."""
 
     id: str
     path: str
-    severity: str
     kind: str
     detail: str
+
+    @classmethod
+    def of(cls, clip: Clip, kind: str, detail: str) -> Problem:
+        """A problem of a clip."""
+        path = os.fsencode(clip.path or "").decode(errors="backslashreplace")  # a file name may be no text
+        return cls(clip.id, path, kind, detail)
 
 
 @dataclasses.dataclass(frozen=True)
 class ConvertedClip:
-    """What a worker makes of one clip; without a record its problems say why.
+    """What a worker makes of one clip; without a record `failure` says why.
 
     Attributes:
-        record: the serialised clip, or None.
+        record: the serialised clip, as it stands in a shard (see `shards.frame`), or None.
         num_frames, seconds: its length.
         total, total_of_squares: float64 [mel_bins], over the frames as they are stored.
-        problems: what was wrong.
+        failure: why there is no record.
+        warnings: what is suspicious.
     """
 
     clip: Clip
@@ -85,59 +96,63 @@ class ConvertedClip:
     seconds: float = 0.0
     total: np.ndarray | None = None
     total_of_squares: np.ndarray | None = None
-    problems: tuple[Problem, ...] = ()
+    failure: Problem | None = None
+    warnings: tuple[Problem, ...] = ()
+
+
+def failed_clip(clip: Clip, kind: str, detail: str) -> ConvertedClip:
+    """The result for a clip of which there is no record."""
+    return ConvertedClip(clip, failure=Problem.of(clip, kind, detail))
 
 
 def convert_clip(clip: Clip, config: ConvertConfig) -> ConvertedClip:
-    """Decodes, transforms and serialises one clip. Whatever is wrong with it is a problem in the result, never raised."""
-
-    def problem(severity: str, kind: str, detail: str) -> Problem:
-        path = os.fsencode(clip.path or "").decode(errors="backslashreplace")  # a file name may be no text
-        return Problem(clip.id, path, severity, kind, detail)
-
+    """Decodes, transforms and serialises one clip. Whatever is wrong with it is in the result, never raised."""
+    if clip.path is None:
+        return failed_clip(clip, "missing", clip.missing)
     try:
-        if clip.path is None:
-            raise AudioError("missing", clip.missing)
+        return _convert_audio(clip, config)
+    except AudioError as error:
+        return failed_clip(clip, error.kind, error.detail)
+    except Exception as error:  # one clip, whatever is wrong with it, does not stop the others
+        return failed_clip(clip, "unexpected", f"{type(error).__name__}: {error}")
+
+
+def _convert_audio(clip: Clip, config: ConvertConfig) -> ConvertedClip:
+    with storage.local_copy(clip.path) as path:
         audio = load_audio(
-            clip.path,
+            path,
             config.log_mel.sample_rate_hz,
             clip.start_seconds,
             clip.end_seconds,
             clip.file_start_seconds,
         )
-        with np.errstate(over="ignore"):  # found below
-            features = log_mel(audio.waveform, config.log_mel)
-        if not len(features):
-            raise AudioError(
-                "too_short",
-                f"{audio.duration_seconds:.4f} s, less than one window of {config.log_mel.window_seconds:g} s",
-            )
-        if not np.isfinite(features).all():
-            raise AudioError("non_finite", "samples so large that their power is not finite")
-        stored = features.astype(config.feature_dtype)
-        record = schema.encode(
-            schema.ClipRecord(
-                video_id=clip.id,
-                log_mel=stored,
-                labels=clip.labels,
-                start_time_seconds=clip.start_seconds,
-                end_time_seconds=clip.start_seconds + audio.duration_seconds,
-                events=clip.events,
-            )
+    with np.errstate(over="ignore"):  # found below
+        features = log_mel(audio.waveform, config.log_mel)
+    if not len(features):
+        raise AudioError(
+            "too_short",
+            f"{audio.duration_seconds:.4f} s, less than one window of {config.log_mel.window_seconds:g} s",
         )
-    except AudioError as error:
-        return ConvertedClip(clip, problems=(problem(ERROR, error.kind, error.detail),))
-    except Exception as error:  # one clip, whatever is wrong with it, does not stop the others
-        return ConvertedClip(
-            clip, problems=(problem(ERROR, "unexpected", f"{type(error).__name__}: {error}"),)
+    if not np.isfinite(features).all():
+        raise AudioError("non_finite", "samples so large that their power is not finite")
+    stored = schema.quantize(features, config.feature_dtype, config.feature_range)
+    record = schema.encode(
+        schema.ClipRecord(
+            video_id=clip.id,
+            log_mel=stored,
+            labels=clip.labels,
+            start_time_seconds=clip.start_seconds,
+            end_time_seconds=clip.start_seconds + audio.duration_seconds,
+            events=clip.events,
         )
-    exact = stored.astype(np.float64)
+    )
+    exact = schema.dequantize(stored, config.feature_range).astype(np.float64)
     return ConvertedClip(
         clip,
-        record,
+        shards.frame(record, config.compression),
         num_frames=len(features),
         seconds=audio.duration_seconds,
         total=exact.sum(axis=0),
         total_of_squares=np.square(exact).sum(axis=0),
-        problems=tuple(problem(WARNING, *warning) for warning in audio.warnings),
+        warnings=tuple(Problem.of(clip, kind, detail) for kind, detail in audio.warnings),
     )

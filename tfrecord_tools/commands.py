@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 from absl import app, flags, logging
 
+from tfrecord_tools.storage import FULL_ERRNOS
+
 
 def run_command(main: Callable[[list[str]], int | None], *define_flags: Callable[[], None]) -> None:
     """Defines the flags, runs `main(argv)` and exits the process.
@@ -51,5 +53,6 @@ def _show_progress() -> None:
 def describe_error(error: Exception) -> str:
     """One readable paragraph for an exception: its message, and for an operating system error its path."""
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        hint = "; make room, and the same command continues" if error.errno in FULL_ERRNOS else ""
+        return (f"{error.filename}: {error.strerror}" if error.filename else error.strerror) + hint
     return str(error) or type(error).__name__

@@ -8,37 +8,39 @@ What is written, each file whole or not at all:
     DATA_DIR/<split>/<split>-00000-of-00008.tfrecord ...   the clips, in an order drawn from a hash of their ids
     DATA_DIR/<split>/classes.csv     index, mid, display_name
     DATA_DIR/<split>/clips.csv       video_id, shard, record, num_frames: where each clip is
-    DATA_DIR/<split>/failures.csv    id, path, severity, kind, detail: an error left the clip out, a warning did not
+    DATA_DIR/<split>/failures.csv    id, path, kind, detail: the clips that were left out, and why
+    DATA_DIR/<split>/warnings.csv    the same columns: clips that are short, silent or clipped
     DATA_DIR/<split>/dataset.json    settings, counts and statistics; written last, its presence means complete
     DATA_DIR/<split>/progress/       the settings and statistics of finished shards, until the split is complete
 
 The same clips and settings give the same bytes for any number of workers, and also when a conversion was stopped and
-started again: it continues with the first shard that is not finished.
+started again: it continues with the shards that are not finished.
+
+Several machines share a conversion by `--shard_range`, or through Apache Beam: `--runner=beam`, with Beam's own options
+after `--`. Both need an `--out` that all of them reach.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import itertools
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures.process import BrokenProcessPool
 
 from absl import flags, logging
 
-from tfrecord_tools import schema, shards, storage
-from tfrecord_tools.clip_conversion import WARNING, ConvertConfig, convert_clip
+from tfrecord_tools import local_runner, schema, shards, storage
+from tfrecord_tools.clip_conversion import ConvertConfig
 from tfrecord_tools.commands import run_command
 from tfrecord_tools.datasets import READERS, read_dataset
 from tfrecord_tools.datasets.clips import ClassMap, Clip
 from tfrecord_tools.log_mel import LogMelConfig
-from tfrecord_tools.parallel import available_cores, ordered_map
-from tfrecord_tools.progress import Progress
+from tfrecord_tools.shard_job import ShardJob
 from tfrecord_tools.split_writer import SplitWriter, count_text
 
-_FEWEST_CLIPS_PER_WORKER = 8  # to start another process takes as long as a few dozen clips
+Runner = Callable[[Sequence[ShardJob], ConvertConfig, Callable[[str], None]], None]
 
 
 def convert(
@@ -47,10 +49,11 @@ def convert(
     config: ConvertConfig,
     out_dir: str,
     *,
-    workers: int = 0,
+    runner: Runner = local_runner.convert_shards,
+    shard_range: tuple[int, int] | None = None,
     overwrite: bool = False,
     report: Callable[[str], None] = logging.info,
-) -> shards.DatasetInfo:
+) -> shards.DatasetInfo | None:
     """Converts one split into `out_dir/<split>`, or finishes or keeps what stands there with the same settings.
 
     Args:
@@ -58,63 +61,73 @@ def convert(
         class_map: the classes that the labels index.
         config: the settings.
         out_dir: the folder of all splits, which share the classes and the log-mel settings.
-        workers: processes; 0 takes one a core. They change the speed, never the result.
+        runner: writes the shards that it is given (jobs, config, report); `local_runner.convert_shards` or
+            `beam_runner.convert_shards`, with their options bound. It changes the speed, never the result.
+        shard_range: the first and the last shard to write; others are left to other machines.
         overwrite: replace what stands there.
         report: gets a line now and then, and the summary.
+
+    Returns:
+        What `dataset.json` says; None while shards that are not in the range are missing.
 
     Raises:
         ValueError: if there is no clip, none with audio or none that could be converted, if an id occurs twice, if
             another split, or an unfinished or complete one of this name, was made with other settings (names them), if
-            the folder can't be written to, or if a worker process died.
+            the folder can't be written to, if there is no such shard, or if the runner fails.
     """
     writer = SplitWriter(clips, class_map, config, out_dir)
+    first, last = shard_range or (0, len(writer.jobs) - 1)
+    if not 0 <= first <= last < len(writer.jobs):
+        raise ValueError(f"shard_range: expected shards of 0-{len(writer.jobs) - 1}, got {first}-{last}")
+    if overwrite and shard_range:
+        raise ValueError("shard_range: does not go with overwrite, which would remove other machines' shards")
     if overwrite:
         writer.clear()
     elif info := writer.complete():
         report(f"{writer.folder} is complete with these settings: kept (--overwrite converts it again)")
         return info
     writer.begin()
-    pending = [index for index in range(len(writer.plan)) if index not in writer.reports]
     if writer.reports:
-        report(f"continuing: {len(writer.reports)} of {len(writer.plan)} shards were finished before")
-    todo = list(itertools.chain.from_iterable(writer.plan[index] for index in pending))
-    workers = min(workers or available_cores(), max(1, len(todo) // _FEWEST_CLIPS_PER_WORKER))
-    convert_one = functools.partial(convert_clip, config=config)
-    with (
-        Progress(len(todo), report) as progress,
-        contextlib.closing(ordered_map(convert_one, todo, workers)) as results,
-    ):
-        try:
-            for index in pending:
-                writer.write_shard(
-                    index,
-                    itertools.islice(results, len(writer.plan[index])),
-                    on_clip=lambda clip: progress.update(failed=clip.record is None),
-                )
-        except BrokenProcessPool as error:
-            raise ValueError(
-                "a worker process died: memory ran out, or a decoder crashed on a file. Finished shards are kept; the "
-                "same command continues, with fewer --workers if memory is short"
-            ) from error
+        report(f"continuing: {len(writer.reports)} of {len(writer.jobs)} shards were finished before")
+    pending = [writer.jobs[index] for index in range(first, last + 1) if index not in writer.reports]
+    if pending:
+        runner(pending, config, report)
+        writer.read_reports()
+    unfinished = [index for index in range(len(writer.jobs)) if index not in writer.reports]
+    if any(first <= index <= last for index in unfinished):
+        raise ValueError(f"{writer.folder}: shards {_ranges(unfinished)} were not written; try again")
+    if unfinished:
+        report(
+            f"{writer.folder}: shards {first}-{last} are finished, {_ranges(unfinished)} are not. When all are, the same "
+            "command without --shard_range writes the tables"
+        )
+        return None
     info = writer.finish()
-    _summarise(writer, info, progress, report)
+    _summarise(writer, info, report)
     return info
 
 
-def _summarise(
-    writer: SplitWriter, info: shards.DatasetInfo, progress: Progress, report: Callable[[str], None]
-) -> None:
+def _summarise(writer: SplitWriter, info: shards.DatasetInfo, report: Callable[[str], None]) -> None:
     failed = sum(info.failures.values())
-    warnings = Counter(problem.kind for problem in writer.problems(WARNING))
+    warnings = Counter(problem.kind for problem in writer.warnings())
     report(
         f"{writer.folder}: {info.num_clips} of {info.num_clips + failed} clips converted, "
         f"{info.seconds / 3600:.2f} h of sound, {len(info.shards)} shards, "
-        f"{sum(shard.bytes for shard in info.shards) / 1e6:.1f} MB; "
-        f"{progress.done} clips in {progress.seconds:.1f} s ({progress.clips_per_second:.1f} clips/s)"
+        f"{sum(shard.bytes for shard in info.shards) / 1e6:.1f} MB"
     )
-    for what, counts in (("failed", info.failures), ("warnings", warnings)):
+    for what, counts, name in (
+        ("failed", info.failures, shards.FAILURES_CSV),
+        ("warnings", warnings, shards.WARNINGS_CSV),
+    ):
         if counts:
-            report(f"{what}: {count_text(counts)}; see {storage.join(writer.folder, shards.FAILURES_CSV)}")
+            report(f"{what}: {count_text(counts)}; see {storage.join(writer.folder, name)}")
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """`0-3, 7, 9-10`, of ascending numbers."""
+    groups = itertools.groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0])
+    runs = [[number for _, number in run] for _, run in groups]
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
 
 
 # === Command ===
@@ -142,7 +155,10 @@ def define_dataset_flags() -> None:
     """The flags of the readers in `READERS`."""
     flags.DEFINE_enum("dataset", None, list(READERS), "The reader of audio and labels.", required=True)
     flags.DEFINE_string(
-        "split", "train", "Split to write: train, eval or validation; a manifest's rows of it."
+        "split",
+        "train",
+        "Split to write: train, eval or validation. manifest and fsd50k read the clips of that split; for the others, "
+        "which clips are in it is what the other flags say.",
     )
     flags.DEFINE_string(
         "audio_dir", None, "Folder of the audio; for a manifest, by default the manifest's own."
@@ -151,21 +167,47 @@ def define_dataset_flags() -> None:
     flags.DEFINE_string(
         "class_labels_csv",
         None,
-        "audioset, manifest: the classes (index, mid, display_name). A manifest's are by default its labels, sorted.",
+        "audioset, dcase, manifest: the classes (index, mid, display_name). By default a manifest's are its labels, "
+        "sorted, and those of dcase the ten of DESED.",
     )
+    flags.DEFINE_string("weak_tsv", None, "dcase: the clips and their labels (filename, event_labels).")
     flags.DEFINE_string(
-        "strong_tsv", None, "audioset: events with onset and offset, optional; stored with the clips."
+        "strong_tsv",
+        None,
+        "audioset, dcase: events with onset and offset, stored with the clips. Of dcase without --weak_tsv, also the "
+        "clips and their labels.",
     )
     flags.DEFINE_string("manifest", None, "manifest: csv of path,labels[,id,start,end,split,fold].")
-    flags.DEFINE_list("folds", [], "esc50, manifest: folds to take, such as 1,2,3,4. Default: all.")
+    flags.DEFINE_list(
+        "folds", [], "esc50, manifest, urbansound8k: folds to take, such as 1,2,3,4. Default: all."
+    )
     flags.DEFINE_boolean("esc10_only", False, "esc50: only the ten classes of ESC-10.")
 
 
 def define_convert_flags() -> None:
     """The flags of the conversion itself."""
     flags.DEFINE_string("out", None, "Folder of all splits; this one goes to OUT/SPLIT.", required=True)
+    flags.DEFINE_enum(
+        "runner",
+        "local",
+        ["local", "beam"],
+        "local: processes on this machine. beam: an Apache Beam pipeline, whose own options follow after --, as in "
+        "'--runner=beam -- --runner=FlinkRunner'.",
+    )
     flags.DEFINE_integer(
-        "workers", 0, "Processes; changes the speed, never the result. 0: one a core.", lower_bound=0
+        "workers", 0, "local: processes; changes the speed, never the result. 0: one a core.", lower_bound=0
+    )
+    flags.DEFINE_float(
+        "clip_timeout",
+        60.0,
+        "local: most seconds that a clip may take; one that takes more is left out and reported. 0: any.",
+        lower_bound=0.0,
+    )
+    flags.DEFINE_string(
+        "shard_range",
+        None,
+        "First and last shard to write, such as 0-99, to share the work between machines by hand. When all are written, "
+        "the command without it writes the tables. Default: all.",
     )
     flags.DEFINE_integer(
         "clips_per_shard",
@@ -177,7 +219,13 @@ def define_convert_flags() -> None:
         "feature_dtype",
         "float16",
         schema.FEATURE_DTYPES,
-        "Stored type of the log-mel; float32 doubles the size.",
+        "Stored type of the log-mel. float32 doubles the size of float16, uint8 halves it (steps of 0.1 nat).",
+    )
+    flags.DEFINE_enum(
+        "compression",
+        "NONE",
+        shards.COMPRESSIONS,
+        "Of the shards. GZIP takes a quarter off, and about 4 ms a clip of ten seconds.",
     )
     flags.DEFINE_boolean(
         "overwrite",
@@ -188,8 +236,17 @@ def define_convert_flags() -> None:
 
 def main(argv: list[str]) -> None:
     """Converts what the flags describe."""
-    del argv
     args = flags.FLAGS
+    if args.runner == "beam":
+        from tfrecord_tools import beam_runner  # Beam takes seconds to import
+
+        runner = functools.partial(beam_runner.convert_shards, pipeline_args=argv[1:])
+    elif len(argv) > 1:
+        raise ValueError(f"unexpected argument {argv[1]!r}: options look like --name=value (see --help)")
+    else:
+        runner = functools.partial(
+            local_runner.convert_shards, workers=args.workers, clip_timeout_seconds=args.clip_timeout or None
+        )
     config = ConvertConfig(
         split=args.split,
         dataset=args.dataset,
@@ -197,6 +254,7 @@ def main(argv: list[str]) -> None:
             **{field.name: args[field.name].value for field in dataclasses.fields(LogMelConfig)}
         ),
         feature_dtype=args.feature_dtype,
+        compression=args.compression,
         clips_per_shard=args.clips_per_shard,
     )
     options = {
@@ -212,10 +270,23 @@ def main(argv: list[str]) -> None:
         class_map,
         config,
         args.out,
-        workers=args.workers,
+        runner=runner,
+        shard_range=_parse_range(args.shard_range),
         overwrite=args.overwrite,
         report=functools.partial(print, flush=True),
     )
+
+
+main.takes_arguments = True  # Beam's options
+
+
+def _parse_range(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
+    if not match:
+        raise ValueError(f"--shard_range: expected the first and the last shard, such as 0-99, got {text!r}")
+    return int(match[1]), int(match[2] or match[1])
 
 
 def _parse_folds(texts: list[str]) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ python -m tfrecord_tools.inspect DATA_DIR [--split=train] [--verify] [--plot=FIL
 from __future__ import annotations
 
 import csv
+import dataclasses
 from collections import Counter
 from collections.abc import Iterator
 
@@ -28,11 +29,12 @@ def describe(data_dir: str, info: DatasetInfo, all_classes: bool = False) -> str
     settings = info.log_mel
     size = sum(shard.bytes for shard in info.shards)
     per_shard = sorted(shard.clips for shard in info.shards)
+    compressed = f" ({info.compression})" * (info.compression != "NONE")
     lines = [
         f"{storage.join(data_dir, info.split)}: {info.num_clips} clips, {info.seconds / 3600:.2f} h, from {info.dataset}",
         f"  {len(info.shards)} shards of {per_shard[0]} to {per_shard[-1]} clips, {size / 1e6:.1f} MB "
         f"({size / info.num_clips / 1e3:.1f} kB a clip)",
-        f"  log-mel {info.feature_dtype}: {settings.mel_bins} bins from {settings.mel_min_hz:g} to "
+        f"  log-mel {info.feature_dtype}{compressed}: {settings.mel_bins} bins from {settings.mel_min_hz:g} to "
         f"{settings.mel_max_hz:g} Hz, window {1e3 * settings.window_seconds:g} ms, hop {1e3 * settings.hop_seconds:g} ms, "
         f"at {settings.sample_rate_hz} Hz; longest clip {info.max_frames} frames",
         f"  mean {np.mean(info.mean):.2f}, standard deviation {np.sqrt(np.mean(info.variance)):.2f} (averages of the bins)",
@@ -67,7 +69,7 @@ def verify(data_dir: str, info: DatasetInfo) -> list[str]:
             continue
         count = 0
         try:
-            for count, data in enumerate(shards.read_records(path), start=1):
+            for count, data in enumerate(shards.read_records(path, info.compression), start=1):
                 where = f"{path}: record {count - 1}"
                 try:
                     record = schema.decode(data, info.feature_dtype, info.log_mel.mel_bins)
@@ -79,7 +81,7 @@ def verify(data_dir: str, info: DatasetInfo) -> list[str]:
                     problems.append(f"{where}: clip id {record.video_id!r} was there before, at {first}")
                 rows.append((record.video_id, index, count - 1, len(record.log_mel)))
                 positives.update(record.labels)
-                total += record.log_mel.astype(np.float64).sum(axis=0)
+                total += schema.dequantize(record.log_mel, info.feature_range).astype(np.float64).sum(axis=0)
                 frames += len(record.log_mel)
                 max_frames = max(max_frames, len(record.log_mel))
         except ValueError as error:  # names file and record; what follows in the file can't be found
@@ -188,7 +190,7 @@ def plot(data_dir: str, info: DatasetInfo, path: str) -> None:
     )
     axes = upper.subplots(rows, columns, squeeze=False)
     # One scale for all: the range of what is drawn, without the floor of digital silence.
-    values = np.concatenate([examples[index].log_mel.ravel() for index in chosen]).astype(np.float32)
+    values = np.concatenate([examples[index].log_mel.ravel() for index in chosen])
     low, high = np.percentile(values, (2, 99.8))
     for axis, index in zip(axes.flat, chosen, strict=False):
         record = examples[index]
@@ -215,8 +217,11 @@ def _examples(data_dir: str, info: DatasetInfo, classes: list[int]) -> dict[int,
     examples: dict[int, schema.ClipRecord] = {}
     searched = 0
     for path in info.shard_paths(data_dir):
-        for data in shards.read_records(path):
+        for data in shards.read_records(path, info.compression):
             record = schema.decode(data, info.feature_dtype, info.log_mel.mel_bins)
+            record = dataclasses.replace(
+                record, log_mel=schema.dequantize(record.log_mel, info.feature_range)
+            )
             for index in set(record.labels).intersection(classes):
                 if index not in examples or len(record.labels) < len(examples[index].labels):
                     examples[index] = record
@@ -230,7 +235,7 @@ def _examples(data_dir: str, info: DatasetInfo, classes: list[int]) -> dict[int,
 def _draw_log_mel(axis, log_mel: np.ndarray, config: LogMelConfig, low: float, high: float):
     seconds = len(log_mel) * config.hop_seconds
     image = axis.imshow(
-        log_mel.T.astype(np.float32),
+        log_mel.T,
         origin="lower",
         aspect="auto",
         extent=(0, seconds, -0.5, config.mel_bins - 0.5),

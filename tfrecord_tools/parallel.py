@@ -1,4 +1,4 @@
-"""A function over many items in several processes, in order and with bounded memory."""
+"""A function over many items in several processes, in order and with bounded memory; no item can stop the others."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from typing import TypeVar
+from multiprocessing.connection import Connection, wait
+from typing import Any, NamedTuple, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_ITEMS_IN_FLIGHT = 8  # a worker; results that are ready and wait for an earlier one are among them
+_ITEMS_IN_FLIGHT = 16  # a worker; results that are ready and wait for an earlier one are among them
+_ITEMS_SENT = 2  # to a worker at once: the next one lies ready when it finishes one
+_TRIES = 2  # of an item whose worker died, which may have been another's fault
+_MOST_FAILED_STARTS = 5  # in a row
 _THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
@@ -25,37 +29,172 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+def ordered_map(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    workers: int,
+    lost: Callable[[Item, str, str], Result],
+    timeout_seconds: float | None = None,
+) -> Iterator[Result]:
     """Yields `function(item)` for each item, in order.
 
-    With one worker it runs in this process. Otherwise `function` must be picklable; processes are spawned, so that they
-    hold nothing of what this one has loaded or which threads it runs, with one numerical thread each.
+    Processes are spawned, so that they hold nothing of what this one has loaded or which threads it runs, with one
+    numerical thread each. With one worker and no time limit it runs in this process.
+
+    Args:
+        function: picklable; an exception that it raises ends the map.
+        items: picklable.
+        workers: processes.
+        lost: gives the result for an item whose worker was stopped after `timeout_seconds` (item, "timeout", detail), or
+            died twice over it (item, "crashed", detail). The worker is replaced.
+        timeout_seconds: most time that an item may take; None: any.
 
     Raises:
-        concurrent.futures.process.BrokenProcessPool: if a worker process dies.
+        ValueError: if workers can't be started.
     """
-    if workers == 1:
+    if workers == 1 and timeout_seconds is None:
         yield from map(function, items)
         return
-    items = iter(items)
-    context = multiprocessing.get_context("spawn")
-    with _one_thread_per_child():
-        pool = ProcessPoolExecutor(workers, context, _start_worker)
-        try:
-            futures = collections.deque(
-                pool.submit(function, item) for item in itertools.islice(items, workers * _ITEMS_IN_FLIGHT)
-            )
-            while futures:
-                yield futures.popleft().result()
-                futures.extend(pool.submit(function, item) for item in itertools.islice(items, 1))
-        finally:
-            pool.shutdown(cancel_futures=True)
+    pool = _Pool(function, workers, timeout_seconds)
+    try:
+        yield from pool.run(items, lost)
+    finally:
+        pool.close()
 
 
-def _start_worker() -> None:
-    """Leaves Ctrl-C to the parent, and ends this process when the parent is gone, however it went."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+class _Task(NamedTuple):
+    index: int
+    item: Any
+    tries: int = 0
+
+
+class _Worker:
+    """A process, and the tasks that were sent to it; it works on the first of them."""
+
+    def __init__(self, function: Callable):
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_work, args=(theirs, function), daemon=True)
+        self.tasks: collections.deque[_Task] = collections.deque()
+        self.is_ready = False
+        self.since = time.monotonic()
+        with _one_thread_per_child():
+            self.process.start()
+        theirs.close()
+
+    def send(self, task: _Task) -> None:
+        if not self.tasks:
+            self.since = time.monotonic()
+        self.tasks.append(task)
+        with contextlib.suppress(OSError):  # it died; that is seen when its answer is read
+            self.connection.send(task.item)
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+
+
+class _Pool:
+    def __init__(self, function: Callable, workers: int, timeout_seconds: float | None):
+        self._function = function
+        self._timeout = timeout_seconds
+        self._workers = [_Worker(function) for _ in range(workers)]
+        self._waiting: collections.deque[_Task] = collections.deque()  # of workers that are gone
+        self._done: dict[int, Any] = {}
+        self._failed_starts = 0
+
+    def run(self, items: Iterable, lost: Callable[[Any, str, str], Any]) -> Iterator:
+        tasks = (_Task(index, item) for index, item in enumerate(items))
+        started = 0
+        for index in itertools.count():
+            while index not in self._done:
+                while started - index < len(self._workers) * _ITEMS_IN_FLIGHT or self._waiting:
+                    worker = min(self._workers, key=lambda worker: len(worker.tasks))
+                    if len(worker.tasks) >= _ITEMS_SENT:
+                        break
+                    task = self._waiting.popleft() if self._waiting else next(tasks, None)
+                    if task is None:
+                        break
+                    started = max(started, task.index + 1)
+                    worker.send(task)
+                if index == started:  # nothing is left
+                    return
+                self._receive(lost)
+            yield self._done.pop(index)
+
+    def _receive(self, lost: Callable[[Any, str, str], Any]) -> None:
+        """Waits until something happens: a result, a death, or a time limit."""
+        now = time.monotonic()
+        limits = [self._limit(worker) for worker in self._workers]
+        ready = wait(
+            [worker.connection for worker in self._workers],
+            None if min(limits) == float("inf") else max(0.0, min(limits) - now),
+        )
+        for place, worker in enumerate(self._workers):
+            if worker.connection in ready:
+                try:
+                    self._take(worker, worker.connection.recv())
+                except (EOFError, OSError):
+                    self._replace(place, "crashed", lost)
+            elif time.monotonic() >= self._limit(worker):
+                self._replace(place, "timeout", lost)
+
+    def _limit(self, worker: _Worker) -> float:
+        if self._timeout is None or not worker.tasks or not worker.is_ready:
+            return float("inf")
+        return worker.since + self._timeout
+
+    def _take(self, worker: _Worker, answer: tuple[bool, Any] | None) -> None:
+        worker.since = time.monotonic()
+        if answer is None:  # it has started
+            worker.is_ready = True
+            self._failed_starts = 0
+            return
+        succeeded, value = answer
+        if not succeeded:
+            raise value
+        self._done[worker.tasks.popleft().index] = value
+
+    def _replace(self, place: int, kind: str, lost: Callable[[Any, str, str], Any]) -> None:
+        worker = self._workers[place]
+        if kind == "crashed":
+            worker.process.join(1)  # for its own exit code
+        worker.stop()
+        code = worker.process.exitcode
+        if not worker.is_ready:
+            self._failed_starts += 1
+            if self._failed_starts == _MOST_FAILED_STARTS:
+                raise ValueError(f"worker processes end before they begin to work (exit code {code})")
+        if worker.tasks and worker.is_ready:
+            task = worker.tasks.popleft()
+            if kind == "timeout":
+                self._done[task.index] = lost(task.item, kind, f"took more than {self._timeout:g} s")
+            elif task.tries + 1 < _TRIES:
+                self._waiting.append(task._replace(tries=task.tries + 1))
+            else:
+                how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+                self._done[task.index] = lost(task.item, kind, f"its worker process {how}, twice")
+        self._waiting.extend(worker.tasks)
+        self._workers[place] = _Worker(self._function)
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.stop()
+
+
+def _work(connection: Connection, function: Callable) -> None:
+    """A worker's life: answers (True, result) or (False, exception) to each item, until its parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
     threading.Thread(target=_exit_with_parent, daemon=True).start()
+    connection.send(None)
+    while True:
+        item = connection.recv()
+        try:
+            answer = True, function(item)
+        except Exception as error:
+            answer = False, error
+        connection.send(answer)
 
 
 def _exit_with_parent() -> None:

@@ -12,7 +12,7 @@ _LINE_EVERY_SECONDS = 10.0
 
 
 class Progress:
-    """Counts clips and shows the count, the speed and the failures; a context manager.
+    """Counts clips and shows the count, the speed, the hours of sound, the failures and the time left; a context manager.
 
     Args:
         total: clips to do.
@@ -21,6 +21,7 @@ class Progress:
 
     def __init__(self, total: int, report: Callable[[str], None]):
         self.done = self.failed = 0
+        self.sound_seconds = 0.0
         self._total = total
         self._report = report
         self._started = self._last_line = time.monotonic()
@@ -42,15 +43,21 @@ class Progress:
         """Since the start."""
         return self.done / max(self.seconds, 1e-9)
 
-    def update(self, failed: bool) -> None:
-        """One clip more is done."""
+    def update(self, sound_seconds: float | None) -> None:
+        """One clip more is done; its length, or None if it failed."""
         self.done += 1
-        self.failed += failed
+        self.failed += sound_seconds is None
+        self.sound_seconds += sound_seconds or 0.0
         self._bar.update()
-        if failed:
-            self._bar.set_postfix(failed=self.failed)
-        if self._bar.disable and time.monotonic() - self._last_line >= _LINE_EVERY_SECONDS:
+        if not self._bar.disable:
+            self._bar.set_postfix_str(self._sound_and_failures(), refresh=False)
+        elif time.monotonic() - self._last_line >= _LINE_EVERY_SECONDS:
             self._last_line = time.monotonic()
+            left = (self._total - self.done) / self.clips_per_second
             self._report(
-                f"{self.done} of {self._total} clips, {self.clips_per_second:.1f} clips/s, {self.failed} failed"
+                f"{self.done} of {self._total} clips, {self.clips_per_second:.1f} clips/s, "
+                f"{self._sound_and_failures()}, {tqdm.format_interval(left)} left"
             )
+
+    def _sound_and_failures(self) -> str:
+        return f"{self.sound_seconds / 3600:.2f} h of sound, {self.failed} failed"

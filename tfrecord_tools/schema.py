@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+from tfrecord_tools.log_mel import LogMelConfig, hann_window
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -27,7 +30,7 @@ EVENT_ONSETS = "event_onsets"
 EVENT_OFFSETS = "event_offsets"
 TEACHER_SCORES = "teacher_scores"
 
-FEATURE_DTYPES = ("float16", "float32")
+FEATURE_DTYPES = ("float16", "float32", "uint8")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +39,7 @@ class ClipRecord:
 
     Attributes:
         video_id: the clip's id, unique in its split.
-        log_mel: float16 or float32 [frames, mel_bins].
+        log_mel: [frames, mel_bins] of one of `FEATURE_DTYPES`, as `quantize` gives it.
         labels: indices of the positive classes, ascending.
         start_time_seconds, end_time_seconds: the span of the recording that was cut out.
         events: (class index, onset, offset) of each known event, in seconds from the clip's start.
@@ -48,6 +51,37 @@ class ClipRecord:
     start_time_seconds: float = 0.0
     end_time_seconds: float = 0.0
     events: tuple[tuple[int, float, float], ...] = ()
+
+
+def feature_range(config: LogMelConfig, feature_dtype: str) -> tuple[float, float] | None:
+    """The log-mels that uint8 stores as 0 and 255: that of silence, and more than that of a full-scale tone.
+
+    None for the other types, which store the values themselves. What is louder, such as the loudest clipped sound, is
+    stored as 255. A step is 0.096 nat at the default settings.
+    """
+    if feature_dtype != "uint8":
+        return None
+    return math.log(config.log_offset), 2.0 * math.log(float(hann_window(config).sum()))
+
+
+def quantize(
+    log_mel: np.ndarray, feature_dtype: str, value_range: tuple[float, float] | None = None
+) -> np.ndarray:
+    """A log-mel, floats of any shape, as it is stored."""
+    if value_range is None:
+        return log_mel.astype(feature_dtype)
+    low, high = value_range
+    log_mel = np.asarray(log_mel, np.float32)
+    return np.clip(np.rint((log_mel - low) * (255.0 / (high - low))), 0, 255).astype(feature_dtype)
+
+
+def dequantize(stored: np.ndarray, value_range: tuple[float, float] | None = None) -> np.ndarray:
+    """The inverse of `quantize`, but for rounding: float32."""
+    values = stored.astype(np.float32)
+    if value_range is None:
+        return values
+    low, high = value_range
+    return values * np.float32((high - low) / 255.0) + np.float32(low)
 
 
 @functools.lru_cache(maxsize=1)
@@ -186,8 +220,14 @@ def decode_teacher_scores(data: bytes) -> tuple[str, np.ndarray]:
         raise ValueError(f"not a teacher score record ({type(error).__name__}: {error})") from error
 
 
-def parse(record: tf.Tensor, feature_dtype: str, mel_bins: int, num_classes: int) -> dict[str, tf.Tensor]:
-    """Parses one clip record inside a TensorFlow graph.
+def parse(
+    record: tf.Tensor,
+    feature_dtype: str,
+    value_range: tuple[float, float] | None,
+    mel_bins: int,
+    num_classes: int,
+) -> dict[str, tf.Tensor]:
+    """Parses one clip record inside a TensorFlow graph; `value_range` is what `quantize` got.
 
     Returns:
         video_id string [], log_mel float32 [frames, mel_bins], num_frames int32 [], labels float32 [classes]
@@ -204,10 +244,14 @@ def parse(record: tf.Tensor, feature_dtype: str, mel_bins: int, num_classes: int
         },
     )
     log_mel = tf.reshape(tf.io.decode_raw(parsed[LOG_MEL], tf.dtypes.as_dtype(feature_dtype)), [-1, mel_bins])
+    values = tf.cast(log_mel, tf.float32)
+    if value_range is not None:
+        low, high = value_range
+        values = values * ((high - low) / 255.0) + low
     labels = tf.math.bincount(tf.cast(parsed[LABELS], tf.int32), minlength=num_classes, maxlength=num_classes)
     return {
         VIDEO_ID: parsed[VIDEO_ID],
-        LOG_MEL: tf.cast(log_mel, tf.float32),
+        LOG_MEL: values,
         NUM_FRAMES: tf.shape(log_mel)[0],
         LABELS: tf.cast(tf.minimum(labels, 1), tf.float32),
     }

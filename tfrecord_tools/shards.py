@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import gzip
 import struct
+import zlib
 from collections.abc import Iterable, Iterator
-from typing import BinaryIO
 
 import google_crc32c
 
@@ -13,13 +15,16 @@ from tfrecord_tools import storage
 from tfrecord_tools.datasets.clips import ClassMap
 from tfrecord_tools.log_mel import LogMelConfig
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 DATASET_JSON = "dataset.json"
 CLASSES_CSV = "classes.csv"
 CLIPS_CSV = "clips.csv"
 FAILURES_CSV = "failures.csv"
+WARNINGS_CSV = "warnings.csv"
 PROGRESS_DIR = "progress"  # in a split's folder while its conversion is not finished
+COMPRESSIONS = ("NONE", "GZIP")
 CLIPS_COLUMNS = ("video_id", "shard", "record", "num_frames")
+_GZIP_LEVEL = 1  # higher ones take longer and save nothing on log-mels
 
 
 def shard_name(split: str, index: int, count: int) -> str:
@@ -33,51 +38,72 @@ def _masked_crc(data: bytes) -> bytes:
     return struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
-def write_record(stream: BinaryIO, data: bytes) -> None:
-    """Appends one record in the TFRecord format: length, its checksum, data, its checksum."""
+def frame(data: bytes, compression: str = "NONE") -> bytes:
+    """One record as it stands in a shard: length, its checksum, data, its checksum.
+
+    A GZIP shard is a chain of gzip members, one a record, so that records can be compressed apart from each other;
+    readers see one stream.
+    """
     length = struct.pack("<Q", len(data))
-    stream.write(length + _masked_crc(length) + data + _masked_crc(data))
+    framed = b"".join((length, _masked_crc(length), data, _masked_crc(data)))
+    return gzip.compress(framed, _GZIP_LEVEL, mtime=0) if compression == "GZIP" else framed
 
 
-def write_records(path: str, records: Iterable[bytes]) -> int:
-    """Writes a whole shard, atomically, and returns its number of records."""
+def write_frames(path: str, frames: Iterable[bytes]) -> int:
+    """Writes a whole shard of what `frame` gave, atomically, and returns its number of records."""
     count = 0
     with storage.atomic_write(path, "wb") as stream:
-        for data in records:
-            write_record(stream, data)
+        for framed in frames:
+            stream.write(framed)
             count += 1
     return count
 
 
-def read_records(path: str) -> Iterator[bytes]:
+def write_records(path: str, records: Iterable[bytes], compression: str = "NONE") -> int:
+    """Writes a whole shard, atomically, and returns its number of records."""
+    return write_frames(path, (frame(data, compression) for data in records))
+
+
+def read_records(path: str, compression: str = "NONE") -> Iterator[bytes]:
     """Yields the records of a shard.
 
     Raises:
-        ValueError: at the first record that is cut short or whose checksum is wrong; names file, record and byte.
+        ValueError: at the first record that is cut short, can't be decompressed or whose checksum is wrong; names file,
+            record and byte (before compression).
     """
-    with storage.open_file(path, "rb") as stream:
-        index = offset = 0
-        while header := stream.read(12):
-            where = f"{path}: record {index} (byte {offset})"
-            if len(header) < 12:
-                raise ValueError(f"{where} is cut short; convert the split again, or restore the file")
-            length = header[:8]
-            if header[8:] != _masked_crc(length):
-                raise ValueError(
-                    f"{where} has a corrupt length; the file is damaged: convert the split again, or restore the file"
-                )
-            num_bytes = struct.unpack("<Q", length)[0]
-            body = stream.read(num_bytes + 4)
-            if len(body) < num_bytes + 4:
-                raise ValueError(f"{where} is cut short; convert the split again, or restore the file")
-            data = body[:-4]
-            if body[-4:] != _masked_crc(data):
-                raise ValueError(
-                    f"{where} is corrupt (wrong checksum): convert the split again, or restore the file"
-                )
-            yield data
-            index += 1
-            offset += 16 + num_bytes
+    index = offset = 0
+    with contextlib.ExitStack() as stack:
+        stream = stack.enter_context(storage.open_file(path, "rb"))
+        if compression == "GZIP":
+            stream = stack.enter_context(gzip.GzipFile(fileobj=stream))
+        try:
+            while header := stream.read(12):
+                where = f"{path}: record {index} (byte {offset})"
+                if len(header) < 12:
+                    raise ValueError(f"{where} is cut short; convert the split again, or restore the file")
+                length = header[:8]
+                if header[8:] != _masked_crc(length):
+                    raise ValueError(
+                        f"{where} has a corrupt length; the file is damaged: convert the split again, or restore the "
+                        "file"
+                    )
+                num_bytes = struct.unpack("<Q", length)[0]
+                body = stream.read(num_bytes + 4)
+                if len(body) < num_bytes + 4:
+                    raise ValueError(f"{where} is cut short; convert the split again, or restore the file")
+                data = body[:-4]
+                if body[-4:] != _masked_crc(data):
+                    raise ValueError(
+                        f"{where} is corrupt (wrong checksum): convert the split again, or restore the file"
+                    )
+                yield data
+                index += 1
+                offset += 16 + num_bytes
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise ValueError(
+                f"{path}: record {index} (byte {offset}) can't be decompressed ({error}): convert the split again, or "
+                "restore the file"
+            ) from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +124,8 @@ class DatasetInfo:
         dataset: the reader it was converted with.
         log_mel: the log-mel settings of every record.
         feature_dtype: the stored type of the log-mel.
+        feature_range: the log-mels that uint8 stores as 0 and 255; None for the other types.
+        compression: of the shards, NONE or GZIP.
         class_map: the classes, in the order of the labels.
         num_clips: number of records in all shards.
         seconds: total length of the clips.
@@ -113,6 +141,8 @@ class DatasetInfo:
     dataset: str
     log_mel: LogMelConfig
     feature_dtype: str
+    feature_range: tuple[float, float] | None
+    compression: str
     class_map: ClassMap
     num_clips: int
     seconds: float
@@ -145,6 +175,8 @@ class DatasetInfo:
             raise ValueError(f"missing or unknown keys: {', '.join(sorted(set(values) ^ names))}")
         class_map = {name: tuple(items) for name, items in values["class_map"].items()}
         tuples = {name: tuple(values[name]) for name in ("positives", "mean", "variance")}
+        if values["feature_range"] is not None:
+            tuples["feature_range"] = tuple(values["feature_range"])
         return cls(
             **{
                 **values,

@@ -5,75 +5,33 @@ from __future__ import annotations
 import csv
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from tfrecord_tools import shards, storage
-from tfrecord_tools.clip_conversion import ERROR, WARNING, ConvertConfig, ConvertedClip, Problem, convert_clip
+from tfrecord_tools.clip_conversion import ConvertConfig, Problem
 from tfrecord_tools.datasets.clips import ClassMap, Clip
+from tfrecord_tools.shard_job import ShardJob, ShardReport
 
 SETTINGS_JSON = "settings.json"
-
-
-@dataclasses.dataclass
-class ShardReport:
-    """What is kept of a finished shard: enough for `dataset.json`, `clips.csv` and `failures.csv`."""
-
-    bytes: int = 0
-    seconds: float = 0.0
-    positives: Counter[int] = dataclasses.field(default_factory=Counter)
-    total: np.ndarray | float = 0.0
-    total_of_squares: np.ndarray | float = 0.0
-    clips: list[tuple[str, int]] = dataclasses.field(default_factory=list)  # id, number of frames
-    problems: list[Problem] = dataclasses.field(default_factory=list)
-
-    def add(self, converted: ConvertedClip) -> None:
-        """Counts one clip more."""
-        self.problems += converted.problems
-        if converted.record is not None:
-            self.clips.append((converted.clip.id, converted.num_frames))
-            self.positives.update(converted.clip.labels)
-            self.seconds += converted.seconds
-            self.total = self.total + converted.total
-            self.total_of_squares = self.total_of_squares + converted.total_of_squares
-
-    def to_dict(self) -> dict:
-        """Plain values, for JSON; numbers come back exactly."""
-        return {
-            **vars(self),
-            "positives": sorted(self.positives.items()),
-            "total": np.asarray(self.total).tolist(),
-            "total_of_squares": np.asarray(self.total_of_squares).tolist(),
-            "problems": [dataclasses.astuple(problem) for problem in self.problems],
-        }
-
-    @classmethod
-    def from_dict(cls, values: dict) -> ShardReport:
-        """The inverse of `to_dict`."""
-        return cls(
-            **{
-                **values,
-                "positives": Counter(dict(values["positives"])),
-                "total": np.array(values["total"]),
-                "total_of_squares": np.array(values["total_of_squares"]),
-                "clips": [tuple(clip) for clip in values["clips"]],
-                "problems": [Problem(*problem) for problem in values["problems"]],
-            }
-        )
+_IDS_TXT = "ids.txt"
+_TABLES = (shards.CLASSES_CSV, shards.CLIPS_CSV, shards.FAILURES_CSV, shards.WARNINGS_CSV)
 
 
 class SplitWriter:
-    """Writes one split, shard by shard; what was finished before is kept.
+    """Plans the shards of one split and, when all are there, writes its tables; what was finished before is kept.
 
     Attributes:
         folder: `out_dir/<split>`.
-        plan: the clips of each shard, those that have audio, in an order drawn from a hash of their ids.
+        jobs: the shards, of the clips that have audio, in an order drawn from a hash of their ids.
         reports: of the shards that are finished, by index.
+        missing: the clips without audio, as failures.
 
     Raises:
         ValueError: if there is no clip or none with audio, an id occurs twice, a label is no class, or another split in
@@ -87,8 +45,10 @@ class SplitWriter:
         self._class_map = class_map
         self._config = config
         self._out_dir = out_dir
+        self._ids = {clip.id for clip in clips}
+        self._progress = storage.join(self.folder, shards.PROGRESS_DIR)
         self._settings = _settings(clips, class_map, config)
-        self._missing = [convert_clip(clip, config) for clip in clips if not clip.path]
+        self.missing = [Problem.of(clip, "missing", clip.missing) for clip in clips if not clip.path]
         found = sorted((clip for clip in clips if clip.path), key=_random_order)
         if not found:
             raise ValueError(
@@ -96,8 +56,13 @@ class SplitWriter:
             )
         self._check_other_splits()
         count = config.num_shards(len(found))
-        self.plan = [
-            found[index * len(found) // count : (index + 1) * len(found) // count] for index in range(count)
+        self.jobs = [
+            ShardJob(
+                found[index * len(found) // count : (index + 1) * len(found) // count],
+                storage.join(self.folder, shards.shard_name(config.split, index, count)),
+                storage.join(self._progress, f"{index:05d}.json"),
+            )
+            for index in range(count)
         ]
 
     def complete(self) -> shards.DatasetInfo | None:
@@ -110,9 +75,9 @@ class SplitWriter:
 
     def clear(self) -> None:
         """Removes the split, `dataset.json` first, and nothing else that may lie in its folder."""
-        for name in (shards.DATASET_JSON, shards.CLASSES_CSV, shards.CLIPS_CSV, shards.FAILURES_CSV):
+        for name in (shards.DATASET_JSON, *_TABLES):
             storage.remove(storage.join(self.folder, name))
-        storage.remove_tree(storage.join(self.folder, shards.PROGRESS_DIR))
+        storage.remove_tree(self._progress)
         shard = re.compile(
             f"({storage.PARTIAL_PREFIX})?{re.escape(self._config.split)}" + r"-\d{5}-of-\d{5}\.tfrecord"
         )
@@ -126,46 +91,35 @@ class SplitWriter:
         Raises:
             ValueError: if what is there was made otherwise, or the folder can't be written to.
         """
-        path = storage.join(self.folder, shards.PROGRESS_DIR, SETTINGS_JSON)
+        path = storage.join(self._progress, SETTINGS_JSON)
         if storage.exists(path):
             self._check_settings(storage.read_json(path), "is unfinished, and")
-            found = {index: self._read_report(index) for index in range(len(self.plan))}
-            self.reports = {index: report for index, report in found.items() if report}
+            self.read_reports()
             return
         try:
-            storage.make_dirs(storage.join(self.folder, shards.PROGRESS_DIR))
+            storage.make_dirs(self._progress)
+            with storage.atomic_write(storage.join(self._progress, _IDS_TXT)) as stream:
+                stream.writelines(f"{clip_id}\n" for clip_id in sorted(self._ids))
             storage.write_json(path, self._settings)
         except OSError as error:
+            if error.errno in storage.FULL_ERRNOS:
+                raise
             raise ValueError(f"--out: can't write to {self.folder} ({error.strerror or error})") from error
 
-    def write_shard(
-        self, index: int, converted: Iterable[ConvertedClip], on_clip: Callable[[ConvertedClip], None]
-    ) -> None:
-        """Writes a shard and its report; `on_clip` is called for each clip."""
-        report = ShardReport()
+    def read_reports(self) -> None:
+        """Finds the shards that are finished, whoever wrote them."""
+        found = {index: job.finished() for index, job in enumerate(self.jobs)}
+        self.reports = {index: report for index, report in found.items() if report}
 
-        def records() -> Iterator[bytes]:
-            for clip in converted:
-                report.add(clip)
-                on_clip(clip)
-                if clip.record is not None:
-                    yield clip.record
+    def failures(self) -> list[Problem]:
+        """Of all clips, those without audio too, by clip id."""
+        of_shards = (report.failures for report in self.reports.values())
+        return sorted(itertools.chain(self.missing, *of_shards), key=lambda problem: problem.id)
 
-        shards.write_records(self._shard_path(index), records())
-        report.bytes = storage.size(self._shard_path(index))
-        storage.write_json(self._report_path(index), report.to_dict())
-        self.reports[index] = report
-
-    def problems(self, severity: str) -> list[Problem]:
-        """All errors or all warnings, by clip id."""
-        of_clips = [
-            *(clip.problems for clip in self._missing),
-            *(done.problems for done in self.reports.values()),
-        ]
-        return sorted(
-            (problem for problems in of_clips for problem in problems if problem.severity == severity),
-            key=lambda problem: problem.id,
-        )
+    def warnings(self) -> list[Problem]:
+        """Of all clips, by clip id."""
+        of_shards = (report.warnings for report in self.reports.values())
+        return sorted(itertools.chain(*of_shards), key=lambda problem: problem.id)
 
     def finish(self) -> shards.DatasetInfo:
         """Writes the tables and, last, `dataset.json`; removes the notes of progress.
@@ -173,17 +127,15 @@ class SplitWriter:
         Raises:
             ValueError: if no clip was converted.
         """
-        errors = self.problems(ERROR)
+        errors = self.failures()
         failures = dict(sorted(Counter(problem.kind for problem in errors).items()))
-        _write_csv(
-            storage.join(self.folder, shards.FAILURES_CSV),
-            [field.name for field in dataclasses.fields(Problem)],
-            map(dataclasses.astuple, errors + self.problems(WARNING)),
-        )
-        reports = [self.reports[index] for index in range(len(self.plan))]
+        header = [field.name for field in dataclasses.fields(Problem)]
+        for name, problems in ((shards.FAILURES_CSV, errors), (shards.WARNINGS_CSV, self.warnings())):
+            _write_csv(storage.join(self.folder, name), header, map(dataclasses.astuple, problems))
+        reports = [self.reports[index] for index in range(len(self.jobs))]
         num_frames = [frames for report in reports for _, frames in report.clips]
         if not num_frames:
-            storage.remove_tree(storage.join(self.folder, shards.PROGRESS_DIR))
+            storage.remove_tree(self._progress)
             raise ValueError(
                 f"not one of {len(errors)} clips could be converted: {count_text(failures)}. The first: {errors[0].id}: "
                 f"{errors[0].detail}. All are in {storage.join(self.folder, shards.FAILURES_CSV)}"
@@ -203,6 +155,8 @@ class SplitWriter:
             dataset=self._config.dataset,
             log_mel=self._config.log_mel,
             feature_dtype=self._config.feature_dtype,
+            feature_range=self._config.feature_range,
+            compression=self._config.compression,
             class_map=self._class_map,
             num_clips=len(num_frames),
             seconds=sum(report.seconds for report in reports),
@@ -211,35 +165,19 @@ class SplitWriter:
             mean=tuple(mean.tolist()),
             variance=tuple(np.maximum(0.0, mean_square - np.square(mean)).tolist()),
             shards=tuple(
-                shards.Shard(self._shard_name(index), len(report.clips), report.bytes)
+                shards.Shard(
+                    shards.shard_name(self._config.split, index, len(self.jobs)),
+                    len(report.clips),
+                    report.bytes,
+                )
                 for index, report in enumerate(reports)
             ),
             failures=failures,
             settings=self._settings,
         )
         info.write(self._out_dir)
-        storage.remove_tree(storage.join(self.folder, shards.PROGRESS_DIR))
+        storage.remove_tree(self._progress)
         return info
-
-    def _shard_name(self, index: int) -> str:
-        return shards.shard_name(self._config.split, index, len(self.plan))
-
-    def _shard_path(self, index: int) -> str:
-        return storage.join(self.folder, self._shard_name(index))
-
-    def _report_path(self, index: int) -> str:
-        return storage.join(self.folder, shards.PROGRESS_DIR, f"{index:05d}.json")
-
-    def _read_report(self, index: int) -> ShardReport | None:
-        """The report of a shard that is finished and stands there whole, else None."""
-        path, shard = self._report_path(index), self._shard_path(index)
-        if not (storage.exists(path) and storage.exists(shard)):
-            return None
-        try:
-            report = ShardReport.from_dict(storage.read_json(path))
-        except (KeyError, TypeError, ValueError):  # damaged, or another version's: the shard is made again
-            return None
-        return report if report.bytes == storage.size(shard) else None
 
     def _check_settings(self, there: dict, state: str) -> None:
         asked = self._settings
@@ -250,9 +188,30 @@ class SplitWriter:
         ]
         if different:
             raise ValueError(
-                f"{self.folder} {state} was made from other settings or clips: {'; '.join(different)}. Give another "
-                "--out, or --overwrite to replace it"
+                f"{self.folder} {state} was made from other settings or clips: {'; '.join(different)}"
+                f"{self._different_ids()}. Give another --out, or --overwrite to replace it"
             )
+
+    def _different_ids(self) -> str:
+        """Which clips are new and which are gone, as far as that is known."""
+        there = {clip_id for clip_id, *_ in self._listed_ids()}
+        parts = [
+            f"; {len(ids)} clips only {where}: {', '.join(sorted(ids)[:5])}{' ...' * (len(ids) > 5)}"
+            for where, ids in (("there", there - self._ids), ("asked for", self._ids - there))
+            if there and ids
+        ]
+        return "".join(parts)
+
+    def _listed_ids(self) -> Iterator[Sequence[str]]:
+        """Rows that begin with the id of each clip that the split in the folder was made from."""
+        if storage.exists(path := storage.join(self._progress, _IDS_TXT)):
+            with storage.open_file(path) as stream:
+                yield from ([line.rstrip("\n")] for line in stream)
+            return
+        for name in (shards.CLIPS_CSV, shards.FAILURES_CSV):
+            if storage.exists(path := storage.join(self.folder, name)):
+                with storage.open_file(path) as stream:
+                    yield from itertools.islice(csv.reader(stream), 1, None)
 
     def _check_other_splits(self) -> None:
         for split in shards.list_splits(self._out_dir):
@@ -288,20 +247,29 @@ def _check_clips(clips: Sequence[Clip], class_map: ClassMap) -> None:
 
 def _settings(clips: Sequence[Clip], class_map: ClassMap, config: ConvertConfig) -> dict:
     """All that decides the result, as plain values, to compare with what stands in a folder."""
-    listed = hashlib.sha256()
-    for clip in sorted(clips, key=lambda clip: clip.id):
-        name = clip.path and os.path.basename(clip.path)  # the audio folder may move
-        span = (clip.start_seconds, clip.end_seconds, clip.file_start_seconds)
-        listed.update(json.dumps((clip.id, name, span, clip.labels, clip.events)).encode())
-    classes = hashlib.sha256(class_map.to_csv().encode())
+    ordered = sorted(clips, key=lambda clip: clip.id)
+    listed = {
+        "ids": [clip.id for clip in ordered],
+        "files": [clip.path and os.path.basename(clip.path) for clip in ordered],  # the audio folder may move
+        "spans": [(clip.start_seconds, clip.end_seconds, clip.file_start_seconds) for clip in ordered],
+        "labels": [clip.labels for clip in ordered],
+        "events": [clip.events for clip in ordered],
+    }
+    digests = {f"{name} of the clips": _digest(json.dumps(values)) for name, values in listed.items()}
     return {
         "dataset": config.dataset,
         "feature_dtype": config.feature_dtype,
+        "compression": config.compression,
         "clips_per_shard": config.clips_per_shard,
         **config.log_mel.to_dict(),
-        "classes": f"{len(class_map)} ({classes.hexdigest()[:12]})",
-        "clips": f"{len(clips)}, {sum(1 for clip in clips if clip.path)} with audio ({listed.hexdigest()[:12]})",
+        "classes": f"{len(class_map)} ({_digest(class_map.to_csv())})",
+        "clips": f"{len(clips)}, {sum(1 for clip in clips if clip.path)} with audio",
+        **digests,
     }
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _random_order(clip: Clip) -> tuple[bytes, str]:

@@ -7,6 +7,7 @@ Local paths use Python alone. A path with a scheme (`s3://bucket/key`, `gs://`, 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import tempfile
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 PARTIAL_PREFIX = "partial-"
+FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 _TENSORFLOW_IO_SCHEMES = ("s3", "az", "hdfs", "viewfs", "har")
 
 
@@ -53,6 +55,13 @@ def absolute(path: str) -> str:
 def exists(path: str) -> bool:
     """Whether a file or folder stands at `path`."""
     return _gfile(path).exists(path) if is_remote(path) else os.path.exists(path)
+
+
+def is_file(path: str) -> bool:
+    """Whether a file stands at `path`."""
+    if is_remote(path):
+        return _gfile(path).exists(path) and not _gfile(path).isdir(path)
+    return os.path.isfile(path)
 
 
 def is_dir(path: str) -> bool:
@@ -125,9 +134,11 @@ def atomic_path(path: str) -> Iterator[str]:
     try:
         yield temporary
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             os.remove(temporary)
+        if isinstance(error, OSError) and error.filename is None and error.errno is not None:
+            error.filename = path  # a failed write, such as to a full disk, does not say where
         raise
 
 

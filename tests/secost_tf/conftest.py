@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -49,17 +50,24 @@ def _write_split(
     *,
     class_map: ClassMap = CLASS_MAP,
     log_mel: LogMelConfig = LOG_MEL,
+    feature_dtype: str = "float16",
+    compression: str = "NONE",
     change: Callable[[list[schema.ClipRecord]], list[schema.ClipRecord]] = lambda clips: clips,
 ) -> DatasetInfo:
     """Writes a split as the converter does: shards, `clips.csv`, `dataset.json`."""
     clips = change(_random_clips(split, sum(shard_sizes), len(class_map), log_mel.mel_bins))
     folder = Path(data_dir, split)
     folder.mkdir(parents=True)
+    feature_range = schema.feature_range(log_mel, feature_dtype)
+    stored = [
+        dataclasses.replace(clip, log_mel=schema.quantize(clip.log_mel, feature_dtype, feature_range))
+        for clip in clips
+    ]
     written, rows, start = [], [], 0
     for index, size in enumerate(shard_sizes):
         path = folder / shards.shard_name(split, index, len(shard_sizes))
-        part, start = clips[start : start + size], start + size
-        shards.write_records(str(path), map(schema.encode, part))
+        part, start = stored[start : start + size], start + size
+        shards.write_records(str(path), map(schema.encode, part), compression)
         written.append(Shard(path.name, size, path.stat().st_size))
         rows += [(clip.video_id, index, record, len(clip.log_mel)) for record, clip in enumerate(part)]
     with open(folder / shards.CLIPS_CSV, "w", newline="", encoding="utf-8") as stream:
@@ -69,7 +77,9 @@ def _write_split(
         split=split,
         dataset="manifest",
         log_mel=log_mel,
-        feature_dtype="float16",
+        feature_dtype=feature_dtype,
+        feature_range=feature_range,
+        compression=compression,
         class_map=class_map,
         num_clips=len(clips),
         seconds=len(frames) / 100,
@@ -90,7 +100,7 @@ def _read_clips(data_dir: Path | str, split: str) -> list[schema.ClipRecord]:
     return [
         schema.decode(record, info.feature_dtype, info.log_mel.mel_bins)
         for path in info.shard_paths(str(data_dir))
-        for record in shards.read_records(path)
+        for record in shards.read_records(path, info.compression)
     ]
 
 

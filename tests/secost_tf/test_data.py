@@ -105,6 +105,27 @@ def test_a_batch_larger_than_the_data_is_an_error(train, kept_data):
 # --- what a batch holds ---
 
 
+@pytest.mark.parametrize("compression", shards.COMPRESSIONS)
+@pytest.mark.parametrize("feature_dtype", schema.FEATURE_DTYPES)
+def test_stored_types_and_compression(tmp_path, write_split, feature_dtype, compression):
+    """The same batches, but for rounding, with teacher scores beside them."""
+    batches = {}
+    for name, stored in {
+        "plain": {},
+        "other": {"feature_dtype": feature_dtype, "compression": compression},
+    }.items():
+        info = write_split(tmp_path / name, "train", (5, 4), **stored)
+        split = Split(str(tmp_path / name), info)
+        scores = write_scores(split, tmp_path / f"{name}_scores", lambda video_id: [0.5] * 4)
+        check_teacher_scores(split, scores)
+        (batch,) = training_data(split, 8, teacher_scores_dirs=[scores])
+        batches[name] = batch[0]["log_mel"].numpy()
+        assert len(list(scoring_data(split, 4))) == 3
+    low, high = info.feature_range or (-np.inf, np.inf)
+    step = (high - low) / 255 if info.feature_range else 0.0
+    np.testing.assert_allclose(batches["other"], np.clip(batches["plain"], low, high), atol=step / 2 + 0.004)
+
+
 def test_batches_are_padded_with_zeros_to_their_longest_clip(train, kept_data, read_clips):
     clips = {clip.video_id: clip for clip in read_clips(kept_data, "train")}
     sizes = []

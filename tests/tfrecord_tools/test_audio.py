@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from tfrecord_tools.audio import EXTENSIONS, AudioError, guess_file_start, load_audio
+from tfrecord_tools.audio import AudioError, guess_file_start, load_audio
 
 
 def kinds(audio) -> list[str]:
@@ -32,7 +32,6 @@ def test_a_cut_equals_the_same_span_of_the_whole(tmp_path, write_noise, rate_hz,
 
 @pytest.mark.parametrize("extension", [".wav", ".flac", ".aiff", ".ogg", ".opus", ".mp3"])
 def test_formats(tmp_path, write_noise, extension):
-    assert extension in EXTENSIONS
     path = str(write_noise(tmp_path / f"a{extension}", 2.0, 48000))
     whole = load_audio(path, 16000)
     assert whole.duration_seconds == pytest.approx(2.0, abs=0.01)

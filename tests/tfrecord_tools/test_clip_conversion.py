@@ -2,28 +2,40 @@ import numpy as np
 import pytest
 import soundfile
 
-from tfrecord_tools import schema
+from tfrecord_tools import schema, shards
 from tfrecord_tools.audio import load_audio
-from tfrecord_tools.clip_conversion import ConvertConfig, convert_clip
+from tfrecord_tools.clip_conversion import ConvertConfig, ConvertedClip, convert_clip
 from tfrecord_tools.datasets.clips import Clip
 from tfrecord_tools.log_mel import log_mel
 
 CONFIG = ConvertConfig("train", "manifest")
 
 
+def decode(folder, converted: ConvertedClip, config: ConvertConfig) -> schema.ClipRecord:
+    """The one record of a shard of one clip."""
+    path = str(folder / "one.tfrecord")
+    shards.write_frames(path, [converted.record])
+    (data,) = shards.read_records(path, config.compression)
+    return schema.decode(data, config.feature_dtype, 64)
+
+
+@pytest.mark.parametrize("compression", shards.COMPRESSIONS)
 @pytest.mark.parametrize("dtype", schema.FEATURE_DTYPES)
-def test_record_is_the_log_mel_of_the_span(tmp_path, write_noise, dtype):
+def test_record_is_the_log_mel_of_the_span(tmp_path, write_noise, dtype, compression):
     path = str(write_noise(tmp_path / "a.wav", 2.0, 44100))
-    config = ConvertConfig("train", "manifest", feature_dtype=dtype)
+    config = ConvertConfig("train", "manifest", feature_dtype=dtype, compression=compression)
     clip = Clip("a", path, 0.5, 1.5, (2, 1), ((1, 0.25, 0.5),))
     converted = convert_clip(clip, config)
-    record = schema.decode(converted.record, dtype, 64)
-    expected = log_mel(load_audio(path, 16000, 0.5, 1.5).waveform, config.log_mel).astype(dtype)
+    record = decode(tmp_path, converted, config)
+    features = log_mel(load_audio(path, 16000, 0.5, 1.5).waveform, config.log_mel)
+    expected = schema.quantize(features, dtype, config.feature_range)
+    assert expected.dtype == dtype
     np.testing.assert_array_equal(record.log_mel, expected)
     assert (record.video_id, record.labels, record.events) == ("a", (1, 2), ((1, 0.25, 0.5),))
     assert (record.start_time_seconds, record.end_time_seconds) == (0.5, 1.5)
-    assert (converted.num_frames, converted.seconds, converted.problems) == (98, 1.0, ())
-    exact = expected.astype(np.float64)
+    assert (converted.num_frames, converted.seconds) == (98, 1.0)
+    assert converted.failure is None and converted.warnings == ()
+    exact = schema.dequantize(expected, config.feature_range).astype(np.float64)
     np.testing.assert_allclose(converted.total, exact.sum(axis=0))
     np.testing.assert_allclose(converted.total_of_squares, (exact**2).sum(axis=0))
 
@@ -31,10 +43,10 @@ def test_record_is_the_log_mel_of_the_span(tmp_path, write_noise, dtype):
 def test_times_are_those_of_the_recording_and_true(tmp_path, write_noise):
     path = str(write_noise(tmp_path / "a.wav", 0.75))
     converted = convert_clip(Clip("a", path, 30.0, 31.0, file_start_seconds=None), CONFIG)
-    record = schema.decode(converted.record, "float16", 64)
+    record = decode(tmp_path, converted, CONFIG)
     assert (record.start_time_seconds, record.end_time_seconds) == (30.0, 30.75)
-    (problem,) = converted.problems
-    assert (problem.id, problem.path, problem.severity, problem.kind) == ("a", path, "warning", "short")
+    (problem,) = converted.warnings
+    assert (problem.id, problem.path, problem.kind) == ("a", path, "short")
 
 
 def test_whatever_is_wrong_is_a_problem(tmp_path, write_noise, monkeypatch):
@@ -44,10 +56,8 @@ def test_whatever_is_wrong_is_a_problem(tmp_path, write_noise, monkeypatch):
 
     def kind_of(path: str | None) -> str:
         converted = convert_clip(Clip("a", path, missing="no such file"), CONFIG)
-        assert converted.record is None
-        (problem,) = converted.problems
-        assert problem.severity == "error" and problem.detail
-        return problem.kind
+        assert converted.record is None and converted.failure.id == "a" and converted.failure.detail
+        return converted.failure.kind
 
     assert kind_of(None) == "missing"
     assert kind_of(str(tmp_path / "gone.wav")) == "missing"
@@ -64,7 +74,8 @@ def test_whatever_is_wrong_is_a_problem(tmp_path, write_noise, monkeypatch):
     [
         ({"split": "a/b"}, "split: expected letters"),
         ({"split": ""}, "split: expected letters"),
-        ({"feature_dtype": "uint8"}, "feature_dtype: expected float16 or float32, got 'uint8'"),
+        ({"feature_dtype": "int8"}, "feature_dtype: expected float16 or float32 or uint8, got 'int8'"),
+        ({"compression": "ZIP"}, "compression: expected NONE or GZIP, got 'ZIP'"),
         ({"clips_per_shard": -1}, "clips_per_shard: expected 0"),
     ],
 )

@@ -31,7 +31,10 @@ def test_status_is_what_main_returns(run):
     [
         (ValueError("alpha: expected 0 to 1, got 2"), "error: alpha: expected 0 to 1, got 2\n"),
         (FileNotFoundError(2, "No such file", "x.csv"), "error: x.csv: No such file\n"),
-        (OSError(28, "No space left on device"), "error: No space left on device\n"),
+        (
+            OSError(28, "No space left on device"),
+            "error: No space left on device; make room, and the same command continues\n",
+        ),
         (OSError(), "error: OSError\n"),
     ],
 )

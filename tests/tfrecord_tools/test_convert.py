@@ -1,23 +1,32 @@
+import contextlib
 import dataclasses
+import errno
+import functools
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
+import types
 from collections import Counter
 
 import numpy as np
 import pytest
 
 from tfrecord_tools import convert as convert_module
-from tfrecord_tools import schema, shards, split_writer
+from tfrecord_tools import local_runner, schema, shards, split_writer, storage
 from tfrecord_tools.clip_conversion import ConvertConfig, convert_clip
+from tfrecord_tools.commands import describe_error
 from tfrecord_tools.convert import convert
 from tfrecord_tools.datasets import audioset
 from tfrecord_tools.datasets.clips import ClassMap, Clip
+from tfrecord_tools.local_runner import convert_shards
 from tfrecord_tools.log_mel import LogMelConfig
-from tfrecord_tools.parallel import ordered_map
 
 CONFIG = ConvertConfig("train", "manifest", clips_per_shard=5)
+TABLES = ("classes.csv", "clips.csv", "failures.csv", "warnings.csv")
+HERE = functools.partial(convert_shards, workers=1)  # in this process
 
 
 @pytest.fixture
@@ -25,7 +34,7 @@ def convert_collection(read_collection):
     """Converts the train split of the collection: sixteen clips in four shards."""
 
     def run(out_dir, config: ConvertConfig = CONFIG, **options) -> shards.DatasetInfo:
-        return convert(*read_collection(config.split), config, str(out_dir), **{"workers": 1, **options})
+        return convert(*read_collection(config.split), config, str(out_dir), **{"runner": HERE, **options})
 
     return run
 
@@ -36,7 +45,7 @@ def converted(tmp_path_factory, collection):
     clips, class_map = convert_module.read_dataset(
         "manifest", "train", {"manifest": str(collection / "labels.csv")}
     )
-    return folder, clips, convert(clips, class_map, CONFIG, str(folder), workers=1)
+    return folder, clips, convert(clips, class_map, CONFIG, str(folder), runner=HERE)
 
 
 def records_of(out_dir, info: shards.DatasetInfo) -> list[list[schema.ClipRecord]]:
@@ -73,7 +82,7 @@ def test_dataset_json_says_what_the_records_hold(converted):
 
 def test_tables(converted, table_of):
     folder, _, info = converted
-    names = {"clips.csv", "failures.csv", "classes.csv", "dataset.json", *(s.file for s in info.shards)}
+    names = {*TABLES, "dataset.json", *(s.file for s in info.shards)}
     assert set(os.listdir(folder / "train")) == names
     rows = table_of(folder / "train" / "clips.csv")
     by_shard = records_of(folder, info)
@@ -89,13 +98,13 @@ def test_tables(converted, table_of):
 
 
 def test_bytes_do_not_depend_on_the_number_of_workers(converted, convert_collection, tmp_path, files_of):
-    convert_collection(tmp_path, workers=2)
+    convert_collection(tmp_path, runner=functools.partial(convert_shards, workers=2))
     assert files_of(tmp_path) == files_of(converted[0])
 
 
 def test_bytes_do_not_depend_on_the_order_of_the_clips(converted, tmp_path, files_of):
     folder, clips, info = converted
-    convert(clips[::-1], info.class_map, CONFIG, str(tmp_path), workers=1)
+    convert(clips[::-1], info.class_map, CONFIG, str(tmp_path), runner=HERE)
     assert files_of(tmp_path) == files_of(folder)
 
 
@@ -109,7 +118,7 @@ def break_at(monkeypatch, clip_id: str) -> list[str]:
             raise KeyboardInterrupt
         return convert_clip(clip, config)
 
-    monkeypatch.setattr(convert_module, "convert_clip", convert_or_break)
+    monkeypatch.setattr(local_runner, "convert_clip", convert_or_break)
     return tried
 
 
@@ -184,10 +193,13 @@ def test_other_settings_are_refused_by_name(
 
 def test_other_clips_are_refused(converted):
     folder, clips, info = converted
-    with pytest.raises(ValueError, match=r"clips: 16, 16 with audio \(\w+\) there, 15, 15 with audio"):
+    with pytest.raises(
+        ValueError,
+        match=rf"clips: 16, 16 with audio there, 15, 15 with .* 1 clips only there: {clips[0].id}\.",
+    ):
         convert(clips[1:], info.class_map, CONFIG, str(folder))
     other = dataclasses.replace(clips[0], labels=(2,))
-    with pytest.raises(ValueError, match=r"clips: 16, 16 with audio \(\w+\) there, 16, 16 with audio"):
+    with pytest.raises(ValueError, match=r"clips: labels of the clips: \w+ there, \w+ asked for\. Give"):
         convert([other, *clips[1:]], info.class_map, CONFIG, str(folder))
 
 
@@ -200,14 +212,7 @@ def test_overwrite_replaces_the_split_alone(convert_collection, tmp_path, files_
         tmp_path, dataclasses.replace(CONFIG, feature_dtype="float32", clips_per_shard=8), overwrite=True
     )
     assert info.feature_dtype == "float32" and len(info.shards) == 2
-    names = {
-        "clips.csv",
-        "failures.csv",
-        "classes.csv",
-        "dataset.json",
-        *(s.file for s in info.shards),
-        "notes.txt",
-    }
+    names = {*TABLES, "dataset.json", *(s.file for s in info.shards), "notes.txt"}
     assert set(os.listdir(tmp_path / "train")) == names
     assert kept.items() <= files_of(tmp_path).items()
 
@@ -248,28 +253,24 @@ def test_bad_clips_are_listed_and_the_others_converted(tmp_path, write_noise, ta
         Clip("gone", None, missing="no file x"),
     ]
     lines = []
-    info = convert(clips, class_map, CONFIG, str(tmp_path / "out"), workers=1, report=lines.append)
+    info = convert(clips, class_map, CONFIG, str(tmp_path / "out"), runner=HERE, report=lines.append)
     assert info.num_clips == 2 and info.positives == (1, 0, 0)
     assert info.failures == {"empty": 1, "missing": 1, "outside": 1, "too_short": 1, "unreadable": 1}
     rows = table_of(tmp_path / "out" / "train" / "failures.csv")
-    assert [(row["id"], row["severity"], row["kind"]) for row in rows] == [
-        ("empty", "error", "empty"),
-        ("gone", "error", "missing"),
-        ("late", "error", "outside"),
-        ("text", "error", "unreadable"),
-        ("tiny", "error", "too_short"),
-        ("long", "warning", "short"),
+    assert [(row["id"], row["kind"]) for row in rows] == [
+        ("empty", "empty"),
+        ("gone", "missing"),
+        ("late", "outside"),
+        ("text", "unreadable"),
+        ("tiny", "too_short"),
     ]
-    assert rows[1] == {
-        "id": "gone",
-        "path": "",
-        "severity": "error",
-        "kind": "missing",
-        "detail": "no file x",
-    }
-    assert "2 of 7 clips converted" in lines[0]
-    assert "failed: empty 1, missing 1, outside 1, too_short 1, unreadable 1; see" in lines[1]
-    assert "warnings: short 1; see" in lines[2]
+    assert rows[1] == {"id": "gone", "path": "", "kind": "missing", "detail": "no file x"}
+    assert table_of(tmp_path / "out" / "train" / "warnings.csv") == [
+        {"id": "long", "path": clips[3].path, "kind": "short", "detail": "expected 9.000 s, got 0.300 s"}
+    ]
+    assert "2 of 7 clips converted" in lines[1]
+    assert "failed: empty 1, missing 1, outside 1, too_short 1, unreadable 1; see" in lines[2]
+    assert "warnings: short 1; see" in lines[3]
 
 
 def test_no_clip_at_all_is_an_error_with_the_reasons(tmp_path, class_map, table_of):
@@ -281,7 +282,7 @@ def test_no_clip_at_all_is_an_error_with_the_reasons(tmp_path, class_map, table_
             ValueError,
             match=r"not one of 3 clips could be converted: empty 2, missing 1\. The first: a: the file has no bytes",
         ):
-            convert(clips, class_map, CONFIG, str(tmp_path / "out"), workers=1)
+            convert(clips, class_map, CONFIG, str(tmp_path / "out"), runner=HERE)
     assert len(table_of(tmp_path / "out" / "train" / "failures.csv")) == 3
     assert not shards.has_split(str(tmp_path / "out"), "train")
 
@@ -305,11 +306,96 @@ def test_folder_that_can_t_be_written_to(convert_collection, tmp_path):
         convert_collection(tmp_path / "file")
 
 
-def test_dead_worker_is_an_error_and_finished_shards_stay(convert_collection, tmp_path, monkeypatch):
-    monkeypatch.setattr(convert_module, "ordered_map", lambda *args: ordered_map(os._exit, [1], 2))
-    with pytest.raises(ValueError, match="a worker process died"):
-        convert_collection(tmp_path, workers=2)
-    assert os.listdir(tmp_path / "train") == ["progress"]
+def test_shards_by_hand(converted, convert_collection, tmp_path, files_of):
+    lines = []
+    assert convert_collection(tmp_path, shard_range=(2, 3), report=lines.append) is None
+    assert "shards 2-3 are finished, 0-1 are not. When all are, the same command" in lines[-1]
+    assert not shards.has_split(str(tmp_path), "train")
+    assert convert_collection(tmp_path, shard_range=(0, 0)) is None
+    assert convert_collection(tmp_path, shard_range=(1, 3)) == converted[2]
+    assert files_of(tmp_path) == files_of(converted[0])
+
+
+def test_bad_shard_ranges(convert_collection, tmp_path):
+    for shard_range in ((0, 4), (2, 1)):
+        with pytest.raises(ValueError, match=r"shard_range: expected shards of 0-3, got \d-\d"):
+            convert_collection(tmp_path, shard_range=shard_range)
+    with pytest.raises(ValueError, match="shard_range: does not go with overwrite"):
+        convert_collection(tmp_path, shard_range=(0, 1), overwrite=True)
+    assert os.listdir(tmp_path) == []
+
+
+def test_runner_that_writes_nothing_is_an_error(convert_collection, tmp_path):
+    with pytest.raises(ValueError, match="shards 0-3 were not written; try again"):
+        convert_collection(tmp_path, runner=lambda jobs, config, report: None)
+
+
+@pytest.mark.parametrize("full_at_byte", [1, 20_000, 50_000])
+def test_full_disk(converted, convert_collection, tmp_path, files_of, monkeypatch, full_at_byte):
+    """A file system with room for so many bytes; then the rest is made free."""
+    left = full_at_byte
+
+    @contextlib.contextmanager
+    def open_on_small_disk(path, mode):
+        with open_file(path, mode) as stream:
+
+            def write(data, write=stream.write):
+                nonlocal left
+                left -= len(data)
+                if left < 0:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                return write(data)
+
+            yield types.SimpleNamespace(write=write, flush=stream.flush, fileno=stream.fileno)
+
+    open_file = storage.open_file
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            storage,
+            "open_file",
+            lambda path, mode="r": open_on_small_disk(path, mode) if mode == "wb" else open_file(path, mode),
+        )
+        with pytest.raises(OSError) as caught:
+            convert_collection(tmp_path)
+    assert re.fullmatch(
+        rf"{tmp_path}/train/train-0000\d-of-00004.tfrecord: No space left on device; make room, and the same command "
+        "continues",
+        describe_error(caught.value),
+    )
+    sizes = {shard.file: shard.bytes for shard in converted[2].shards}
+    left_there = [name for name in os.listdir(tmp_path / "train") if name != "progress"]
+    assert all(os.path.getsize(tmp_path / "train" / name) == sizes[name] for name in left_there)
+    convert_collection(tmp_path)
+    assert files_of(tmp_path) == files_of(converted[0])
+
+
+@pytest.mark.parametrize("killed_after", [1, 7, 15])
+def test_killed_conversion_continues(converted, collection, tmp_path, files_of, killed_after):
+    """The process, its workers with it, is killed by the system at some clip; the same command ends as if it had not."""
+    arguments = [
+        "--dataset=manifest",
+        f"--manifest={collection / 'labels.csv'}",
+        f"--out={tmp_path}",
+        "--clips_per_shard=5",
+    ]
+    code = f"""
+import os, signal
+from tfrecord_tools import convert, progress
+update = progress.Progress.update
+def update_or_die(self, *args):
+    update(self, *args)
+    if self.done == {killed_after}:
+        os.kill(os.getpid(), signal.SIGKILL)
+progress.Progress.update = update_or_die
+if __name__ == "__main__":
+    convert.run()
+"""
+    script = tmp_path.parent / f"{tmp_path.name}.py"
+    script.write_text(code)
+    killed = subprocess.run([sys.executable, script, *arguments], stdout=subprocess.DEVNULL)
+    assert killed.returncode == -signal.SIGKILL and not shards.has_split(str(tmp_path), "train")
+    subprocess.run([sys.executable, "-m", "tfrecord_tools.convert", *arguments], check=True)
+    assert files_of(tmp_path) == files_of(converted[0])
 
 
 def test_audioset_under_its_usual_names(
@@ -333,10 +419,10 @@ def test_audioset_under_its_usual_names(
         class_labels_csv=class_labels_csv,
         audio_dir=str(tmp_path / "audio"),
     )
-    info = convert(clips, classes, ConvertConfig("eval", "audioset"), str(tmp_path / "out"), workers=1)
+    info = convert(clips, classes, ConvertConfig("eval", "audioset"), str(tmp_path / "out"), runner=HERE)
     assert info.num_clips == 12 and info.failures == {"missing": 8}
     assert info.seconds == pytest.approx(12.0, abs=0.1)
-    rows = [row for row in table_of(tmp_path / "out" / "eval" / "failures.csv") if row["severity"] == "error"]
+    rows = table_of(tmp_path / "out" / "eval" / "failures.csv")
     assert [row["id"] for row in rows] == ids[12:]
     assert "only other segments" in rows[0]["detail"] and "no file of that name" in rows[1]["detail"]
     for record in records_of(tmp_path / "out", info)[0]:
@@ -357,6 +443,10 @@ def test_command(command, collection, tmp_path, files_of, converted):
     )
     status, _, stderr = command(convert_module, *arguments, "--folds=one")
     assert status == 1 and "--folds: expected whole numbers, such as 1,2,3,4, got 'one'" in stderr
+    status, _, stderr = command(convert_module, *arguments, "--shard_range=a-b")
+    assert status == 1 and "--shard_range: expected the first and the last shard, such as 0-99" in stderr
+    status, _, stderr = command(convert_module, *arguments, "--", "--streaming")
+    assert status == 1 and "unexpected argument '--streaming'" in stderr
     status, _, stderr = command(convert_module, *arguments, "--segments_csv=x")
     assert status == 1 and "has no use for --segments_csv" in stderr
 

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ from tfrecord_tools.clip_conversion import ConvertConfig
 from tfrecord_tools.convert import convert
 from tfrecord_tools.datasets import manifest
 from tfrecord_tools.datasets.clips import ClassMap
+from tfrecord_tools.local_runner import convert_shards
 from tfrecord_tools.log_mel import LogMelConfig, hertz_to_mel, mel_to_hertz
 
 
@@ -19,7 +21,8 @@ def converted(tmp_path_factory, collection):
     folder = tmp_path_factory.mktemp("inspected")
     for split in ("train", "eval"):
         clips, class_map = manifest.read(manifest=str(collection / "labels.csv"), split=split)
-        convert(clips, class_map, ConvertConfig(split, "manifest", clips_per_shard=8), str(folder), workers=1)
+        config = ConvertConfig(split, "manifest", clips_per_shard=8)
+        convert(clips, class_map, config, str(folder), runner=functools.partial(convert_shards, workers=1))
     return folder
 
 
@@ -42,6 +45,22 @@ def test_describe(converted):
     assert "float16: 64 bins from 50 to 8000 Hz, window 25 ms, hop 10 ms, at 16000 Hz" in lines[2]
     assert [line.split() for line in lines[5:8]] == [["6", "bark"], ["5", "bell"], ["5", "siren"]]
     assert lines[-1] == "  failed: none"
+
+
+@pytest.mark.parametrize("feature_dtype", ["float32", "uint8"])
+def test_every_stored_type_is_verified_and_drawn(read_collection, tmp_path, feature_dtype):
+    config = ConvertConfig("train", "manifest", feature_dtype=feature_dtype, compression="GZIP")
+    info = convert(
+        *read_collection(), config, str(tmp_path), runner=functools.partial(convert_shards, workers=1)
+    )
+    assert verify(str(tmp_path)) == []
+    assert f"log-mel {feature_dtype} (GZIP): 64 bins" in inspect.describe(str(tmp_path), info)
+    inspect.plot(str(tmp_path), info, str(tmp_path / "a.png"))
+    (shard, *_) = info.shard_paths(str(tmp_path))
+    with open(shard, "r+b") as stream:
+        stream.seek(2000)
+        stream.write(b"XXXX")
+    assert any(re.search(r"record \d+ \(byte \d+\)", problem) for problem in verify(str(tmp_path)))
 
 
 def test_describe_shows_twenty_classes_or_all(converted):

@@ -80,7 +80,10 @@ def test_options_of_readers(collection):
     labels = str(collection / "labels.csv")
     clips, _ = read_dataset("manifest", "eval", {"manifest": labels, "audio_dir": None, "folds": ()})
     assert len(clips) == 4
-    with pytest.raises(ValueError, match="--dataset: expected one of audioset, esc50, manifest, got 'x'"):
+    with pytest.raises(
+        ValueError,
+        match="--dataset: expected one of audioset, dcase, esc50, fsd50k, manifest, urbansound8k, got 'x'",
+    ):
         read_dataset("x", "train", {})
     with pytest.raises(ValueError, match="--dataset=audioset needs --segments_csv, --audio_dir"):
         read_dataset("audioset", "train", {"class_labels_csv": "x"})
@@ -88,7 +91,7 @@ def test_options_of_readers(collection):
         ValueError, match="--dataset=manifest has no use for --segments_csv; it takes --manifest"
     ):
         read_dataset("manifest", "train", {"manifest": labels, "segments_csv": "x"})
-    assert set(READERS) == {"audioset", "esc50", "manifest"}
+    assert set(READERS) == {"audioset", "dcase", "esc50", "fsd50k", "manifest", "urbansound8k"}
 
 
 def test_esc10_labels(shared_data):

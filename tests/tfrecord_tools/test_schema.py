@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from tfrecord_tools import schema
+from tfrecord_tools.log_mel import LogMelConfig, log_mel
 from tfrecord_tools.schema import ClipRecord
 
 
@@ -64,11 +65,39 @@ def test_teacher_scores_round_trip():
     assert video_id == "a" and scores.dtype == np.float32 and scores.tolist() == [0.25, 1.0]
 
 
+def test_uint8_covers_silence_to_full_scale():
+    config = LogMelConfig()
+    low, high = value_range = schema.feature_range(config, "uint8")
+    assert schema.feature_range(config, "float16") is schema.feature_range(config, "float32") is None
+    silence = log_mel(np.zeros(1600, np.float32), config)
+    tone = log_mel(np.sin(2 * np.pi * 1000 / 16000 * np.arange(1600)).astype(np.float32), config)
+    assert silence.max() == pytest.approx(low, abs=1e-5) and high - 2 < tone.max() < high
+    assert (schema.quantize(silence, "uint8", value_range) == 0).all()
+    for values in (silence, tone):
+        stored = schema.quantize(values, "uint8", value_range)
+        assert stored.dtype == np.uint8
+        error = np.abs(schema.dequantize(stored, value_range) - values).max()
+        assert error <= (high - low) / 255 / 2 + 1e-5 and (high - low) / 255 < 0.1
+        again = schema.quantize(schema.dequantize(stored, value_range), "uint8", value_range)
+        np.testing.assert_array_equal(again, stored)
+    assert schema.quantize(np.float32([-99, 99]), "uint8", value_range).tolist() == [0, 255]
+
+
+def test_tensorflow_reads_uint8():
+    tf = pytest.importorskip("tensorflow")
+    stored = np.array([[0, 255], [51, 204]], np.uint8)
+    data = schema.encode(schema.ClipRecord("a", stored, (0,)))
+    parsed = schema.parse(tf.constant(data), "uint8", (-14.0, 11.0), 2, 1)
+    assert parsed["num_frames"].numpy() == 2
+    np.testing.assert_allclose(parsed["log_mel"].numpy(), [[-14, 11], [-9, 6]], atol=1e-5)
+    np.testing.assert_allclose(schema.dequantize(stored, (-14.0, 11.0)), [[-14, 11], [-9, 6]], atol=1e-5)
+
+
 def test_tensorflow_reads_what_is_encoded():
     tf = pytest.importorskip("tensorflow")
     data = schema.encode(clip())
     assert tf.train.Example.FromString(data).features.feature["labels"].int64_list.value == [0, 2]
-    parsed = schema.parse(tf.constant(data), "float16", 4, 3)
+    parsed = schema.parse(tf.constant(data), "float16", None, 4, 3)
     assert parsed["video_id"].numpy().decode() == "Ä-_b"
     assert (
         parsed["log_mel"].dtype == tf.float32
@@ -76,7 +105,7 @@ def test_tensorflow_reads_what_is_encoded():
     )
     assert parsed["num_frames"].numpy() == 3
     assert parsed["labels"].numpy().tolist() == [1.0, 0.0, 1.0]
-    nothing = schema.parse(tf.constant(schema.encode(clip(labels=(), events=()))), "float16", 4, 3)
+    nothing = schema.parse(tf.constant(schema.encode(clip(labels=(), events=()))), "float16", None, 4, 3)
     assert nothing["labels"].numpy().tolist() == [0.0, 0.0, 0.0]
     video_id, scores = schema.parse_teacher_scores(
         schema.encode_teacher_scores("a", np.array([0.25, 1.0])), 2

@@ -1,4 +1,5 @@
 import dataclasses
+import gzip
 import json
 import os
 
@@ -37,6 +38,23 @@ def test_tensorflow_reads_what_is_written_and_the_other_way(path, tmp_path):
         for record in RECORDS:
             writer.write(record)
     assert list(shards.read_records(other)) == RECORDS
+
+
+def test_gzip_is_one_stream_to_every_reader(tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    path = str(tmp_path / "a.tfrecord")
+    shards.write_records(path, RECORDS, "GZIP")
+    assert [record.numpy() for record in tf.data.TFRecordDataset(path, "GZIP")] == RECORDS
+    assert list(shards.read_records(path, "GZIP")) == RECORDS
+    plain = b"".join(map(shards.frame, RECORDS))
+    with open(path, "rb") as stream:
+        data = stream.read()
+    assert gzip.decompress(data) == plain and len(data) < len(plain)
+    for damaged in (data[:-3], data[:40] + b"XXXX" + data[44:], plain):
+        with open(path, "wb") as stream:
+            stream.write(damaged)
+        with pytest.raises(ValueError, match=r"a\.tfrecord: record \d \(byte \d+\)"):
+            list(shards.read_records(path, "GZIP"))
 
 
 def test_an_error_while_writing_leaves_no_shard(tmp_path):
@@ -78,6 +96,8 @@ def info(tmp_path, class_map) -> DatasetInfo:
         dataset="manifest",
         log_mel=LogMelConfig(mel_bins=2),
         feature_dtype="float16",
+        feature_range=None,
+        compression="NONE",
         class_map=class_map,
         num_clips=3,
         seconds=1.5,

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tfrecord_tools.datasets import audioset, esc50, manifest
+from tfrecord_tools.datasets import audioset, dcase, esc50, fsd50k, manifest, urbansound8k
 from tfrecord_tools.datasets.clips import ClassMap, Clip
 
 
@@ -21,8 +21,11 @@ class Reader:
 
 READERS = {
     "audioset": Reader(audioset.read, ("segments_csv", "class_labels_csv", "audio_dir"), ("strong_tsv",)),
+    "dcase": Reader(dcase.read, ("audio_dir",), ("weak_tsv", "strong_tsv", "class_labels_csv")),
     "esc50": Reader(esc50.read, ("audio_dir",), ("folds", "esc10_only")),
+    "fsd50k": Reader(fsd50k.read, ("audio_dir", "split")),
     "manifest": Reader(manifest.read, ("manifest", "split"), ("audio_dir", "class_labels_csv", "folds")),
+    "urbansound8k": Reader(urbansound8k.read, ("audio_dir",), ("folds",)),
 }
 
 

@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 from absl import logging
 
-from tfrecord_tools.audio import EXTENSIONS
+from tfrecord_tools import storage
 from tfrecord_tools.datasets.clips import ClassMap, Clip, read_class_map
 from tfrecord_tools.datasets.tables import check_span, parse_seconds, read_cells, read_table
+from tfrecord_tools.decoders import EXTENSIONS
 
 COLUMNS = ("YTID", "start_seconds", "end_seconds", "positive_labels")
 STRONG_COLUMNS = ("segment_id", "start_time_seconds", "end_time_seconds", "label")
@@ -48,7 +49,7 @@ def read(
         audio_dir: where the audio lies. `YTID.wav` may hold the recording or the segment: its length tells.
             `YTID_30000.wav`, `YTID_30.wav` and `YTID_30.000_40.000.wav` hold the segment that starts (and ends) then, in
             milliseconds or seconds. Each may begin with a `Y`, and end in any extension that can be read. A name with
-            times goes before one without, then the order of `audio.EXTENSIONS` decides, then the path.
+            times goes before one without, then the order of `decoders.EXTENSIONS` decides, then the path.
         strong_tsv: optional events: segment_id (`YTID_<start in ms>`), start_time_seconds, end_time_seconds (from the
             segment's start), label (mid). Other segments are skipped, and so are classes that are not in the list.
 
@@ -62,7 +63,7 @@ def read(
     class_map = read_class_map(class_labels_csv)
     segments = _read_segments(segments_csv, class_map)
     events = _read_events(strong_tsv, class_map, segments) if strong_tsv else {}
-    if not os.path.isdir(audio_dir):
+    if not storage.is_dir(audio_dir):
         raise ValueError(f"--audio_dir: expected a folder of audio files, got {audio_dir!r}")
     times_listed = Counter(segment.ytid for segment in segments)
     files = _index_files(audio_dir, times_listed)

@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import functools
 import io
+from collections.abc import Iterable
 
 from tfrecord_tools import storage
 from tfrecord_tools.datasets.tables import parse_int, read_table
@@ -117,3 +118,26 @@ def read_class_map(path: str) -> ClassMap:
         return ClassMap(tuple(mid for mid, _ in rows), tuple(name for _, name in rows))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def numbered_classes(rows: Iterable[tuple[str, int, str]], column: str) -> dict[int, str]:
+    """The classes of a table that gives both a number and a name in every row.
+
+    Args:
+        rows: (`FILE, line N`, number, name) of each row.
+        column: what the table calls the number.
+
+    Returns:
+        The names by number, in the order of the numbers.
+
+    Raises:
+        ValueError: if a number has two names, or a name two numbers; names file and line.
+    """
+    names: dict[int, str] = {}
+    numbers: dict[str, int] = {}
+    for where, number, name in rows:
+        if (known := names.setdefault(number, name)) != name:
+            raise ValueError(f"{where}: {column} {number} is {known!r} above, here {name!r}")
+        if (first := numbers.setdefault(name, number)) != number:
+            raise ValueError(f"{where}: {name!r} has {column} {first} above, here {number}")
+    return dict(sorted(names.items()))

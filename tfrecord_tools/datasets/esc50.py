@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 
-from tfrecord_tools.datasets.clips import ClassMap, Clip
-from tfrecord_tools.datasets.manifest import resolve_path
+from tfrecord_tools import storage
+from tfrecord_tools.datasets.clips import ClassMap, Clip, numbered_classes
+from tfrecord_tools.datasets.manifest import find_file
 from tfrecord_tools.datasets.tables import UniqueIds, parse_int, read_table
 
 
@@ -25,36 +26,25 @@ def read(
     Raises:
         ValueError: if the table is missing or a cell is wrong (names file and line), or no row is selected.
     """
-    table = os.path.join(audio_dir, "meta", "esc50.csv")
+    table = storage.join(audio_dir, "meta", "esc50.csv")
     rows = []
     for where, row in read_table(table, ("filename", "fold", "target", "category", "esc10")):
         if row["esc10"] not in ("True", "False"):
             raise ValueError(f"{where}: esc10: expected True or False, got {row['esc10']!r}")
         if not esc10_only or row["esc10"] == "True":
             rows.append((where, row, parse_int(row["target"], "target", where)))
-    categories: dict[int, str] = {}
-    for where, row, target in rows:
-        if (known := categories.setdefault(target, row["category"])) != row["category"]:
-            raise ValueError(f"{where}: target {target} is {known!r} above, here {row['category']!r}")
-    targets = sorted(categories)
+    categories = numbered_classes(((where, target, row["category"]) for where, row, target in rows), "target")
+    targets = list(categories)
     clips, ids = [], UniqueIds()
     for where, row, target in rows:
         if folds and parse_int(row["fold"], "fold", where) not in folds:
             continue
         clip_id = os.path.splitext(row["filename"])[0]
         ids.add(clip_id, where)
-        path = resolve_path(os.path.join(audio_dir, "audio"), row["filename"], where)
-        found = os.path.isfile(path)
-        clips.append(
-            Clip(
-                id=clip_id,
-                path=path if found else None,
-                labels=(targets.index(target),),
-                missing="" if found else f"no file {path}",
-            )
-        )
+        path, missing = find_file(storage.join(audio_dir, "audio"), row["filename"], where)
+        clips.append(Clip(id=clip_id, path=path, labels=(targets.index(target),), missing=missing))
     if not clips:
         present = sorted({row["fold"] for _, row, _ in rows})
         raise ValueError(f"{table}: no row is selected; asked for folds {folds or 'all'}, it has {present}")
-    names = tuple(categories[target] for target in targets)
+    names = tuple(categories.values())
     return clips, ClassMap(names, names)

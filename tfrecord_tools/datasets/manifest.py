@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 
+from tfrecord_tools import storage
 from tfrecord_tools.datasets.clips import ClassMap, Clip, read_class_map
 from tfrecord_tools.datasets.tables import UniqueIds, check_span, parse_int, parse_seconds, read_table
 
@@ -51,19 +52,18 @@ def read(
             continue
         clip_id = row.get("id") or os.path.splitext(row["path"])[0]
         ids.add(clip_id, where)
-        path = resolve_path(folder, row["path"], where)
+        path, missing = find_file(folder, row["path"], where)
         start = parse_seconds(row.get("start") or "0", "start", where)
         end = parse_seconds(row["end"], "end", where) if row.get("end") else None
         check_span(start, end, where)
-        found = os.path.isfile(path)
         clips.append(
             Clip(
                 id=clip_id,
-                path=path if found else None,
+                path=path,
                 start_seconds=start,
                 end_seconds=end,
                 labels=_indices(names[where], class_map, where),
-                missing="" if found else f"no file {path}",
+                missing=missing,
             )
         )
     if not clips:
@@ -78,7 +78,13 @@ def resolve_path(folder: str, path: str, where: str) -> str:
         raise ValueError(
             f"{where}: path: expected a file's path relative to, and inside, {folder or '.'}, got {path!r}"
         )
-    return os.path.join(folder, normal)
+    return storage.join(folder, normal)
+
+
+def find_file(folder: str, path: str, where: str) -> tuple[str | None, str]:
+    """`resolve_path` and "", or None and what is missing if no file stands there."""
+    resolved = resolve_path(folder, path, where)
+    return (resolved, "") if storage.is_file(resolved) else (None, f"no file {resolved}")
 
 
 def _label_names(cell: str) -> list[str]:

@@ -1,0 +1,59 @@
+import builtins
+import functools
+
+import pytest
+
+from tfrecord_tools import beam_runner, shards
+from tfrecord_tools import convert as convert_module
+from tfrecord_tools.clip_conversion import ConvertConfig
+from tfrecord_tools.convert import convert
+from tfrecord_tools.local_runner import convert_shards
+
+CONFIG = ConvertConfig("train", "manifest", clips_per_shard=5)
+
+
+def test_beam_is_named_where_it_is_missing(read_collection, tmp_path, monkeypatch):
+    import_module = builtins.__import__
+
+    def import_but_beam(name, *args):
+        if name.startswith("apache_beam"):
+            raise ImportError(name)
+        return import_module(name, *args)
+
+    monkeypatch.setattr(builtins, "__import__", import_but_beam)
+    with pytest.raises(ValueError, match=r"--runner=beam needs Apache Beam: pip install 'secost_tf\[beam\]'"):
+        convert(*read_collection(), CONFIG, str(tmp_path), runner=beam_runner.convert_shards)
+
+
+def test_beam_and_local_runs_give_the_same_bytes(collection, read_collection, tmp_path, files_of, command):
+    pytest.importorskip("apache_beam")
+    clips, class_map = read_collection()
+    convert(
+        clips, class_map, CONFIG, str(tmp_path / "local"), runner=functools.partial(convert_shards, workers=1)
+    )
+    status, stdout, stderr = command(
+        convert_module,
+        "--dataset=manifest",
+        f"--manifest={collection / 'labels.csv'}",
+        f"--out={tmp_path / 'beam'}",
+        "--clips_per_shard=5",
+        "--runner=beam",
+        "--",
+        "--runner=DirectRunner",
+        "--direct_num_workers=1",
+    )
+    assert status == 0, stderr
+    assert "Beam pipeline DONE: converted 16" in stdout
+    assert files_of(tmp_path / "beam") == files_of(tmp_path / "local")
+
+
+def test_failed_pipeline_keeps_what_is_finished(read_collection, tmp_path):
+    pytest.importorskip("apache_beam")
+    clips, class_map = read_collection()
+    blocked = tmp_path / "train" / "partial-train-00002-of-00004.tfrecord"
+    blocked.mkdir(parents=True)  # where a shard is to be written
+    with pytest.raises(ValueError, match=r"the Beam pipeline failed .* finished shards are kept"):
+        convert(clips, class_map, CONFIG, str(tmp_path), runner=beam_runner.convert_shards)
+    blocked.rmdir()
+    info = convert(clips, class_map, CONFIG, str(tmp_path), runner=beam_runner.convert_shards)
+    assert info.num_clips == 16 and shards.has_split(str(tmp_path), "train")
