@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import logging as standard_logging
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -39,7 +41,20 @@ def run_command(main: Callable[[list[str]], int | None], *define_flags: Callable
 
     for define in define_flags:
         define()
-    app.run(guarded)
+    try:
+        app.run(guarded)
+    except SystemExit as stopped:
+        if "tensorflow_io" in sys.modules:
+            _exit_at_once(stopped.code)
+        raise
+
+
+def _exit_at_once(code: int | None) -> None:
+    """Ends the process without C++ destructors: those of TensorFlow I/O's S3 client may abort it after the work."""
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code or 0)
 
 
 def _show_progress() -> None:
