@@ -88,7 +88,9 @@ def test_the_whole_path_on_object_storage(run, tmp_path, write_noise, write_tabl
     printed = run("-m", "tfrecord_tools.convert", *data, "--out=s3://bucket/data")
     assert "continuing: 2 of 4 shards were finished before" in printed
     run("-m", "tfrecord_tools.convert", *data, "--split=eval", "--out=s3://bucket/data")
-    printed = run("-m", "tfrecord_tools.inspect", "s3://bucket/data", "--verify", "--plot=s3://bucket/plot.png")
+    printed = run(
+        "-m", "tfrecord_tools.inspect", "s3://bucket/data", "--verify", "--plot=s3://bucket/plot.png"
+    )
     assert "verified: all 16 records are sound" in printed and "verified: all 8 records are sound" in printed
 
     local = str(tmp_path / "local")
