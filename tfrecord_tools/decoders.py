@@ -111,13 +111,15 @@ class _SoundFileRecording:
         self._file.close()
 
     def blocks(self, first: int) -> Iterator[np.ndarray]:
-        length = max(1, min(round(_BLOCK_SECONDS * self.rate_hz), _MOST_BLOCK_SAMPLES // self._file.channels))
+        channels = self._file.channels
+        length = max(1, min(round(_BLOCK_SECONDS * self.rate_hz), _MOST_BLOCK_SAMPLES // channels))
+        buffer = np.empty((length, channels), np.float32)
         is_first = True
         while True:
             try:
                 if is_first and first:
                     self._file.seek(first)
-                block = self._file.read(length, "float32", always_2d=True)
+                block = self._file.read(out=buffer)
             except soundfile.SoundFileError as error:
                 if is_first:
                     raise DecodingError(getattr(error, "error_string", str(error))) from error
@@ -242,7 +244,10 @@ class _AvRecording:
 
 def _mean_of_channels(channels: np.ndarray) -> np.ndarray:
     """[channels, samples] -> [samples]; several times faster than `mean` on two interleaved channels."""
-    total = np.array(channels[0])
-    for channel in channels[1:]:
+    if len(channels) == 1:
+        return np.array(channels[0])
+    total = channels[0] + channels[1]
+    for channel in channels[2:]:
         total += channel
-    return total / np.float32(len(channels)) if len(channels) > 1 else total
+    total /= np.float32(len(channels))
+    return total
