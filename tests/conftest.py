@@ -7,12 +7,15 @@ import sys
 import pytest
 from absl import flags
 
+from tfrecord_tools import commands
+
 
 @pytest.fixture
 def command(monkeypatch, capsys):
     """Runs a command in this process: (exit status, what it printed, what it said on stderr)."""
 
     def run(module, *arguments) -> tuple[int, str, str]:
+        monkeypatch.setattr(commands, "_exit_at_once", lambda status: None)  # would end the tests
         monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, arguments)])
         try:
             with pytest.raises(SystemExit) as stopped:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,52 @@ def _write_table(path: Path, header: list[str], rows: list[list]) -> Path:
 @pytest.fixture
 def write_table():
     return _write_table
+
+
+_ENCODERS = {
+    ".m4a": "aac",
+    ".mp4": "aac",
+    ".mkv": "aac",
+    ".aac": "aac",
+    ".webm": "libopus",
+    ".mov": "pcm_s16le",
+}
+
+
+def _encode(path, samples: np.ndarray, rate_hz: int) -> str:
+    """Writes float32 [channels, samples] with FFmpeg's encoder for the extension."""
+    import av
+
+    options = {"movflags": "faststart"} if path.suffix in (".m4a", ".mp4") else {}  # the index in front
+    layout = {1: "mono", 2: "stereo", 6: "5.1"}[len(samples)]
+    with av.open(str(path), "w", options=options) as container:
+        stream = container.add_stream(_ENCODERS[path.suffix], rate=rate_hz, layout=layout)
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples, np.float32), "fltp", layout)
+        frame.sample_rate, frame.pts, frame.time_base = rate_hz, 0, Fraction(1, rate_hz)
+        fifo = av.AudioFifo()
+        for part in av.AudioResampler(stream.format.name, stream.layout.name, rate_hz).resample(frame):
+            fifo.write(part)
+        while part := fifo.read(stream.codec_context.frame_size or 1024, partial=True):
+            container.mux(stream.encode(part))
+        container.mux(stream.encode(None))
+    return str(path)
+
+
+def _sweep(seconds: float, rate_hz: int) -> np.ndarray:
+    """A tone that rises from 200 to 5,000 Hz, so that no two places are alike; float32 [1, samples]."""
+    time = np.arange(round(seconds * rate_hz)) / rate_hz
+    phase = 2 * np.pi * (200 * time + 2400 / seconds * np.square(time))
+    return 0.3 * np.sin(phase, dtype=np.float32)[None]
+
+
+@pytest.fixture
+def encode():
+    return _encode
+
+
+@pytest.fixture
+def sweep():
+    return _sweep
 
 
 @pytest.fixture(scope="session")

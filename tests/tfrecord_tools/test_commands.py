@@ -92,3 +92,24 @@ run_command(lambda argv: flags.FLAGS.number, lambda: flags.DEFINE_integer("numbe
     for argument, status in (("--number=7", 7), ("--nummer=7", 1)):
         done = subprocess.run([sys.executable, "-c", code, argument], capture_output=True, check=False)
         assert done.returncode == status
+
+
+def test_exit_status_survives_the_destructors_of_tensorflow_io():
+    """What aborts the process at its end, after a command that used object storage, is not run."""
+    code = """
+import atexit, sys, types
+from tfrecord_tools.commands import run_command
+sys.modules["tensorflow_io"] = types.ModuleType("tensorflow_io")
+class AbortsWhenDestroyed:
+    def __del__(self):
+        import os
+        os.abort()
+sys.modules["tensorflow_io"].client = AbortsWhenDestroyed()
+atexit.register(print, "tidied up")
+def main(argv):
+    print("done")
+    return 3
+run_command(main)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (3, "done\ntidied up\n")

@@ -1,5 +1,4 @@
 import os
-from fractions import Fraction
 from itertools import islice
 
 import numpy as np
@@ -16,39 +15,7 @@ from tfrecord_tools.decoders import (
 )
 
 av = pytest.importorskip("av")
-
-CONTAINERS = {
-    ".m4a": "aac",
-    ".mp4": "aac",
-    ".mkv": "aac",
-    ".aac": "aac",
-    ".webm": "libopus",
-    ".mov": "pcm_s16le",
-}
-
-
-def encode(path, samples: np.ndarray, rate_hz: int) -> str:
-    """Writes float32 [channels, samples] with FFmpeg's encoder for the extension."""
-    options = {"movflags": "faststart"} if path.suffix in (".m4a", ".mp4") else {}  # the index in front
-    layout = {1: "mono", 2: "stereo", 6: "5.1"}[len(samples)]
-    with av.open(str(path), "w", options=options) as container:
-        stream = container.add_stream(CONTAINERS[path.suffix], rate=rate_hz, layout=layout)
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples, np.float32), "fltp", layout)
-        frame.sample_rate, frame.pts, frame.time_base = rate_hz, 0, Fraction(1, rate_hz)
-        fifo = av.AudioFifo()
-        for part in av.AudioResampler(stream.format.name, stream.layout.name, rate_hz).resample(frame):
-            fifo.write(part)
-        while part := fifo.read(stream.codec_context.frame_size or 1024, partial=True):
-            container.mux(stream.encode(part))
-        container.mux(stream.encode(None))
-    return str(path)
-
-
-def sweep(seconds: float, rate_hz: int) -> np.ndarray:
-    """A tone that rises from 200 to 5,000 Hz, so that no two places are alike; float32 [1, samples]."""
-    time = np.arange(round(seconds * rate_hz)) / rate_hz
-    phase = 2 * np.pi * (200 * time + 2400 / seconds * np.square(time))
-    return 0.3 * np.sin(phase, dtype=np.float32)[None]
+CONTAINERS = (".m4a", ".mp4", ".mkv", ".aac", ".webm", ".mov")
 
 
 def read_all(path: str, first: int = 0) -> np.ndarray:
@@ -58,7 +25,7 @@ def read_all(path: str, first: int = 0) -> np.ndarray:
 
 @pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"])
 @pytest.mark.parametrize("container", ["WAV", "WAVEX", "RF64"])
-def test_wav_of_every_kind(tmp_path, subtype, container):
+def test_wav_of_every_kind(tmp_path, subtype, container, sweep):
     path = str(tmp_path / "a.wav")
     samples = sweep(0.5, 22050)[0]
     soundfile.write(path, np.stack([samples, -0.5 * samples], axis=1), 22050, subtype, format=container)
@@ -67,7 +34,7 @@ def test_wav_of_every_kind(tmp_path, subtype, container):
 
 @pytest.mark.parametrize("rate_hz", [44100, 48000])
 @pytest.mark.parametrize("extension", CONTAINERS)
-def test_av_formats(tmp_path, extension, rate_hz):
+def test_av_formats(tmp_path, extension, rate_hz, encode, sweep):
     if extension == ".webm" and rate_hz != 48000:
         pytest.skip("Opus is at 48 kHz")
     path = encode(tmp_path / f"a{extension}", sweep(2.0, rate_hz), rate_hz)
@@ -84,7 +51,7 @@ def test_av_formats(tmp_path, extension, rate_hz):
 
 
 @pytest.mark.parametrize("extension", CONTAINERS)
-def test_a_span_equals_the_same_span_of_the_whole(tmp_path, extension):
+def test_a_span_equals_the_same_span_of_the_whole(tmp_path, extension, encode, sweep):
     path = encode(tmp_path / f"a{extension}", sweep(6.0, 48000), 48000)
     whole = load_audio(path, 16000).waveform
     for start, end in ((0.0, 1.0), (0.7123, 1.1777), (2.0, 3.0), (3.3333, 5.0)):
@@ -93,7 +60,7 @@ def test_a_span_equals_the_same_span_of_the_whole(tmp_path, extension):
 
 
 @pytest.mark.parametrize("extension", [".m4a", ".webm", ".flac", ".wav"])
-def test_a_span_is_reached_by_seeking(tmp_path, extension):
+def test_a_span_is_reached_by_seeking(tmp_path, extension, encode, sweep):
     path = tmp_path / f"a{extension}"
     samples = sweep(30.0, 48000)
     if extension in CONTAINERS:
@@ -116,7 +83,7 @@ def bytes_read() -> int:
         return int(stream.readline().split()[1])
 
 
-def test_channels_are_averaged(tmp_path):
+def test_channels_are_averaged(tmp_path, encode, sweep):
     rate = 48000
     tone = sweep(1.0, rate)
     silent = np.zeros_like(tone)
@@ -126,7 +93,7 @@ def test_channels_are_averaged(tmp_path):
     np.testing.assert_allclose(surround, tone[0] / 2, atol=1e-4)
 
 
-def test_content_goes_before_the_extension(tmp_path):
+def test_content_goes_before_the_extension(tmp_path, encode, sweep):
     path = encode(tmp_path / "a.m4a", sweep(1.0, 44100), 44100)
     os.rename(path, tmp_path / "a.wav")
     assert load_audio(str(tmp_path / "a.wav"), 16000).duration_seconds == pytest.approx(1.0, abs=0.03)
@@ -135,7 +102,7 @@ def test_content_goes_before_the_extension(tmp_path):
     assert load_audio(str(tmp_path / "b.m4a"), 16000).duration_seconds == pytest.approx(1.0, abs=0.03)
 
 
-def test_length_is_counted_where_the_file_does_not_say_it(tmp_path):
+def test_length_is_counted_where_the_file_does_not_say_it(tmp_path, encode, sweep):
     path = tmp_path / "a.webm"
     encode(path, sweep(3.0, 48000), 48000)
     data = bytearray(path.read_bytes())
@@ -149,7 +116,7 @@ def test_length_is_counted_where_the_file_does_not_say_it(tmp_path):
 
 
 @pytest.mark.parametrize("extension", [".m4a", ".webm"])
-def test_truncated_file_is_kept_at_its_length(tmp_path, extension):
+def test_truncated_file_is_kept_at_its_length(tmp_path, extension, encode, sweep):
     path = tmp_path / f"a{extension}"
     encode(path, sweep(10.0, 48000), 48000)
     data = path.read_bytes()
@@ -173,7 +140,7 @@ def test_what_is_no_sound(tmp_path):
         assert str(tmp_path) not in str(caught.value) and str(caught.value)
 
 
-def test_video_without_sound(tmp_path):
+def test_video_without_sound(tmp_path, encode):
     with av.open(str(tmp_path / "a.mp4"), "w") as container:
         stream = container.add_stream("mpeg4", rate=10)
         stream.width = stream.height = 32
@@ -184,7 +151,7 @@ def test_video_without_sound(tmp_path):
         pass
 
 
-def test_absurd_sample_rate_is_a_damaged_header(tmp_path):
+def test_absurd_sample_rate_is_a_damaged_header(tmp_path, sweep):
     path = tmp_path / "a.wav"
     soundfile.write(path, sweep(0.5, 16000)[0], 16000)
     data = bytearray(path.read_bytes())

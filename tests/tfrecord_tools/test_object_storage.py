@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -11,7 +12,8 @@ import pytest
 
 from tfrecord_tools import storage
 
-pytest.importorskip("tensorflow_io", reason="needs TensorFlow I/O: Python 3.10 and 3.11 on Linux x86_64")
+if importlib.util.find_spec("tensorflow_io") is None:
+    pytest.skip("needs TensorFlow I/O: Python 3.10 and 3.11 on Linux x86_64", allow_module_level=True)
 boto3 = pytest.importorskip("boto3")
 moto_server = pytest.importorskip("moto.server")
 
