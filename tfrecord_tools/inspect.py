@@ -20,7 +20,7 @@ from tfrecord_tools.log_mel import LogMelConfig, hertz_to_mel
 from tfrecord_tools.shards import DatasetInfo
 
 _MOST_LINES = 20  # of classes, unless all are asked for
-_MOST_PLOTS = 12
+_MOST_PLOTS = 60
 _MOST_RECORDS_SEARCHED = 4096  # for clips to draw
 
 
@@ -169,7 +169,7 @@ def read_clips_csv(data_dir: str, split: str) -> list[tuple[str, int, int, int]]
 
 
 def plot(data_dir: str, info: DatasetInfo, path: str) -> None:
-    """Draws the log-mel of one clip of each class, for the 12 most frequent at most, and the clips per class; a PNG."""
+    """Draws the log-mel of one clip of each class, for the 60 most frequent at most, and the clips per class; a PNG."""
     from matplotlib.figure import Figure
 
     order = sorted(range(len(info.class_map)), key=lambda i: (-info.positives[i], i))
@@ -180,7 +180,7 @@ def plot(data_dir: str, info: DatasetInfo, path: str) -> None:
         raise ValueError(
             f"{storage.join(data_dir, info.split)}: no clip has a label, so that there is nothing to draw"
         )
-    columns = min(4, len(chosen))
+    columns = min(4 if len(chosen) <= 16 else 6, len(chosen))
     rows = -(-len(chosen) // columns)
     figure = Figure(figsize=(14, 2.4 * rows + 3.2), layout="constrained")
     upper, lower = figure.subfigures(2, 1, height_ratios=[2.4 * rows, 3.2])
@@ -285,7 +285,7 @@ def define_inspect_flags() -> None:
         "verify", False, "Read and check every record; the exit status is 1 if anything is wrong."
     )
     flags.DEFINE_string(
-        "plot", None, "PNG file to draw a log-mel of each class (12 at most) and a histogram to."
+        "plot", None, "PNG file to draw a log-mel of each class (60 at most) and a histogram to."
     )
     flags.DEFINE_boolean("all", False, "List every class. Default: the 20 with the most clips.")
 

@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 
 _ITEMS_IN_FLIGHT = 16  # a worker; results that are ready and wait for an earlier one are among them
 _ITEMS_SENT = 2  # to a worker at once: the next one lies ready when it finishes one
-_TRIES = 2  # of an item whose worker died, which may have been another's fault
+_TRIES = 3  # of an item whose worker died, which may have been another's fault
 _MOST_FAILED_STARTS = 5  # in a row
 _THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
@@ -46,7 +46,7 @@ def ordered_map(
         items: picklable.
         workers: processes.
         lost: gives the result for an item whose worker was stopped after `timeout_seconds` (item, "timeout", detail), or
-            died twice over it (item, "crashed", detail). The worker is replaced.
+            died three times over it (item, "crashed", detail). The worker is replaced.
         timeout_seconds: most time that an item may take; None: any.
 
     Raises:
@@ -174,7 +174,7 @@ class _Pool:
                 self._waiting.append(task._replace(tries=task.tries + 1))
             else:
                 how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-                self._done[task.index] = lost(task.item, kind, f"its worker process {how}, twice")
+                self._done[task.index] = lost(task.item, kind, f"its worker process {how}, {_TRIES} times")
         self._waiting.extend(worker.tasks)
         self._workers[place] = _Worker(self._function)
 
@@ -187,14 +187,15 @@ def _work(connection: Connection, function: Callable) -> None:
     """A worker's life: answers (True, result) or (False, exception) to each item, until its parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
     threading.Thread(target=_exit_with_parent, daemon=True).start()
-    connection.send(None)
-    while True:
-        item = connection.recv()
-        try:
-            answer = True, function(item)
-        except Exception as error:
-            answer = False, error
-        connection.send(answer)
+    with contextlib.suppress(EOFError, ConnectionError):  # the parent is gone
+        connection.send(None)
+        while True:
+            item = connection.recv()
+            try:
+                answer = True, function(item)
+            except Exception as error:
+                answer = False, error
+            connection.send(answer)
 
 
 def _exit_with_parent() -> None:

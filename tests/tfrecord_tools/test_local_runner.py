@@ -30,7 +30,7 @@ def test_clips_that_hang_or_crash_are_reported(read_collection, tmp_path, table_
     rows = table_of(tmp_path / "train" / "failures.csv")
     assert [(row["id"], row["kind"], row["detail"]) for row in rows] == [
         ("a/clip02", "timeout", "took more than 2 s"),
-        ("b/clip05", "crashed", "its worker process was killed by signal 6, twice"),
+        ("b/clip05", "crashed", "its worker process was killed by signal 6, 3 times"),
     ]
 
 

@@ -52,7 +52,7 @@ def exit_at_3(item: int) -> int:
 
 def test_an_item_that_ends_its_worker_is_lost_and_no_other():
     expected = [-i for i in range(20)]
-    expected[3] = (3, "crashed", "its worker process ended with exit code 9, twice")
+    expected[3] = (3, "crashed", "its worker process ended with exit code 9, 3 times")
     assert run(exit_at_3, range(20)) == expected
 
 
