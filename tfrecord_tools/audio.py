@@ -139,7 +139,7 @@ def _read_samples(recording: Recording, first: int, last: int) -> np.ndarray:
     # A damaged header may promise more than memory holds; what is not written to takes none.
     samples = np.empty(min(last - first, _MOST_SAMPLES), np.float32)
     filled = 0
-    for block in recording.blocks(first):
+    for block in recording.blocks(first, last):
         block = block[: len(samples) - filled]
         samples[filled : filled + len(block)] = block
         filled += len(block)

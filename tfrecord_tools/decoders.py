@@ -33,8 +33,8 @@ SOUNDFILE_EXTENSIONS = (
 AV_EXTENSIONS = (".m4a", ".mp4", ".aac", ".webm", ".mkv", ".mka", ".mov", ".3gp")
 EXTENSIONS = SOUNDFILE_EXTENSIONS + AV_EXTENSIONS
 
-_BLOCK_SECONDS = 0.5  # read at once; an error costs the block it is in
-_MOST_BLOCK_SAMPLES = 1 << 20  # of all channels: a damaged header may claim a thousand of them
+_BLOCK_SAMPLES = 1 << 20  # of all channels, read at once: each read ends with a costly search in the file
+_DAMAGED_BLOCK_SECONDS = 0.05  # read at once where a block can't be read: that much is lost
 _LOWEST_RATE_HZ, _HIGHEST_RATE_HZ = 1000, 1_000_000  # a rate beyond is a damaged header
 _MAGIC = ((4, b"ftyp"), (0, b"\x1aE\xdf\xa3"))  # (offset, bytes): MP4 and its kin; Matroska and WebM
 _AV_OPTIONS = {
@@ -63,10 +63,10 @@ class Recording(Protocol):
     rate_hz: int
     num_samples: int
 
-    def blocks(self, first: int) -> Iterator[np.ndarray]:
-        """Yields what follows from sample `first` on, as the mean of the channels: float32 [samples], any lengths.
+    def blocks(self, first: int, last: int) -> Iterator[np.ndarray]:
+        """Yields samples from `first` to at least `last`, as the mean of the channels: float32 [samples], any lengths.
 
-        It ends where the recording, or what can be decoded of it, ends.
+        It ends before where the recording, or what can be decoded of it, ends.
 
         Raises:
             DecodingError: if nothing can be decoded there.
@@ -110,24 +110,26 @@ class _SoundFileRecording:
     def __exit__(self, *exception: object) -> None:
         self._file.close()
 
-    def blocks(self, first: int) -> Iterator[np.ndarray]:
-        channels = self._file.channels
-        length = max(1, min(round(_BLOCK_SECONDS * self.rate_hz), _MOST_BLOCK_SAMPLES // channels))
-        buffer = np.empty((length, channels), np.float32)
-        is_first = True
-        while True:
+    def blocks(self, first: int, last: int) -> Iterator[np.ndarray]:
+        length = max(1, _BLOCK_SAMPLES // self._file.channels)
+        short = max(1, min(length, round(_DAMAGED_BLOCK_SECONDS * self.rate_hz)))
+        position, seeks = first, first > 0
+        while position < last:
             try:
-                if is_first and first:
-                    self._file.seek(first)
-                block = self._file.read(out=buffer)
+                if seeks:
+                    self._file.seek(position)
+                block = self._file.read(min(length, last - position), "float32", always_2d=True)
             except soundfile.SoundFileError as error:
-                if is_first:
+                if length > short:
+                    length, seeks = short, True
+                    continue
+                if position == first:
                     raise DecodingError(getattr(error, "error_string", str(error))) from error
                 return
             if not len(block):
                 return
             yield _mean_of_channels(block.T)
-            is_first = False
+            position, seeks = position + len(block), False
 
 
 class _AvRecording:
@@ -152,7 +154,9 @@ class _AvRecording:
         """Opens the file and decodes a few frames, which alone tell the true rate and where the sound begins."""
         import av
 
-        container = av.open(f"file:{self._path}", metadata_errors="replace", options=_AV_OPTIONS)
+        # Tags that are no text are replaced; from version 19 on they always are.
+        metadata = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+        container = av.open(f"file:{self._path}", options=_AV_OPTIONS, **metadata)
         self._container = container
         if not container.streams.audio:
             container.close()
@@ -201,7 +205,8 @@ class _AvRecording:
         self._container.close()
         self._open()
 
-    def blocks(self, first: int) -> Iterator[np.ndarray]:
+    def blocks(self, first: int, last: int) -> Iterator[np.ndarray]:
+        del last  # frames come one by one; whoever has enough stops
         try:
             position = self._seek(first)
             for frame in self._frames:

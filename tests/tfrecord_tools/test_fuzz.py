@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import zipfile
 from pathlib import Path
 
@@ -90,7 +89,15 @@ def write_files(folder: Path, encode, sweep) -> list[str]:
 
 def convert_and_measure(clip: Clip) -> tuple[ConvertedClip, int]:
     """The converted clip, and the most memory that the worker has had until now, in bytes."""
-    return convert_clip(clip, CONFIG), 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return convert_clip(clip, CONFIG), most_memory()
+
+
+def most_memory() -> int:
+    """The most memory that this process has had, in bytes; 0 where the system does not tell."""
+    if not os.path.exists("/proc/self/status"):
+        return 0
+    with open("/proc/self/status") as stream:  # getrusage would tell that of the process it was forked from
+        return next(1024 * int(line.split()[1]) for line in stream if line.startswith("VmHWM"))
 
 
 def report_lost(clip: Clip, kind: str, detail: str) -> tuple[ConvertedClip, int]:
