@@ -1,5 +1,5 @@
-import builtins
 import functools
+import sys
 
 import pytest
 
@@ -13,14 +13,7 @@ CONFIG = ConvertConfig("train", "manifest", clips_per_shard=5)
 
 
 def test_beam_is_named_where_it_is_missing(read_collection, tmp_path, monkeypatch):
-    import_module = builtins.__import__
-
-    def import_but_beam(name, *args):
-        if name.startswith("apache_beam"):
-            raise ImportError(name)
-        return import_module(name, *args)
-
-    monkeypatch.setattr(builtins, "__import__", import_but_beam)
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
     with pytest.raises(ValueError, match=r"--runner=beam needs Apache Beam: pip install 'secost_tf\[beam\]'"):
         convert(*read_collection(), CONFIG, str(tmp_path), runner=beam_runner.convert_shards)
 
