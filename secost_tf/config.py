@@ -151,6 +151,11 @@ class TrainConfig(Config):
         shuffle_clips: size of the shuffle buffer.
         seed: seeds the weights and the order of the clips.
         precision: float32, mixed_bfloat16 or mixed_float16.
+        balanced_sampling: draw each class equally often, then one of its clips; an epoch is as long as without.
+        mixup_alpha: of Beta(alpha, alpha), from which mixup draws its weights; 0 does not mix.
+        time_masks, time_mask_frames: stretches masked in each clip, and the most frames of one.
+        frequency_masks, frequency_mask_bins: bands masked in each clip, and the most mel bins of one.
+        time_warp_frames: most frames by which a place in each clip is moved; 0 does not warp.
         teacher: `cached` (scores written once by the stage before) or `online` (the teacher scores each batch).
     """
 
@@ -163,11 +168,20 @@ class TrainConfig(Config):
     shuffle_clips: int = 2048
     seed: int = 0
     precision: str = "float32"
+    balanced_sampling: bool = False
+    mixup_alpha: float = 0.0
+    time_masks: int = 0
+    time_mask_frames: int = 64
+    frequency_masks: int = 0
+    frequency_mask_bins: int = 8
+    time_warp_frames: int = 0
     teacher: str = "cached"
 
     def __post_init__(self):
-        for name in ("epochs", "batch_size", "shuffle_clips"):
+        for name in ("epochs", "batch_size", "shuffle_clips", "time_mask_frames", "frequency_mask_bins"):
             _require(self, getattr(self, name) >= 1, name, "at least 1")
+        for name in ("mixup_alpha", "time_masks", "frequency_masks", "time_warp_frames"):
+            _require(self, getattr(self, name) >= 0, name, "0 (off) or more")
         _require(self, self.learning_rate > 0, "learning_rate", "a positive number")
         _require(self, 0 <= self.warmup_share < 1, "warmup_share", "a share in [0, 1)")
         _require(self, 0 <= self.validation_share < 1, "validation_share", "a share in [0, 1)")

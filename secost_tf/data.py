@@ -18,6 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from secost_tf.augmentation import Augment
 from tfrecord_tools import schema, shards, storage
 from tfrecord_tools.shards import DatasetInfo
 
@@ -99,6 +100,8 @@ def training_data(
     epoch: int = 0,
     shuffle_clips: int = 2048,
     teacher_scores_dirs: Sequence[str] = (),
+    balanced: bool = False,
+    augment: Augment | None = None,
 ) -> tf.data.Dataset:
     """One epoch of shuffled batches, `steps_per_epoch` of them, all full.
 
@@ -111,6 +114,8 @@ def training_data(
         shuffle_clips: clips in the shuffle buffer; shards are shuffled besides.
         teacher_scores_dirs: folders of cached scores made by `scoring.write_teacher_scores`, joined by clip id and
             averaged.
+        balanced: draw each class equally often, then one of its clips.
+        augment: applied to each batch (see `augmentation.make_augmentation`), with a seed of its own.
 
     Returns:
         Batches ({log_mel float32 [batch, frames, mel_bins], num_frames int32 [batch]},
@@ -121,13 +126,24 @@ def training_data(
         ValueError: if the subset does not fill one batch.
     """
     steps = steps_per_epoch(split, batch_size)
-    shard_seed, clip_seed = np.random.SeedSequence([seed, epoch]).generate_state(2).tolist()
+    seeds = np.random.SeedSequence([seed, epoch]).generate_state(4).tolist()
+    shard_seed, clip_seed, draw_seed, augment_seed = seeds
     dataset = _records(split, teacher_scores_dirs, shard_seed)
+    if balanced:
+        dataset = dataset.flat_map(functools.partial(_draws, split, draw_seed)).repeat()
     dataset = dataset.shuffle(shuffle_clips, seed=clip_seed, reshuffle_each_iteration=False).take(
         steps * batch_size
     )
     dataset = _map(dataset, functools.partial(_training_example, split))
-    dataset = dataset.padded_batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    dataset = dataset.padded_batch(batch_size, drop_remainder=True)
+    if augment:
+        first_seed = augment_seed % (1 << 31)
+
+        def augment_batch(step, batch):
+            return augment(*batch, tf.stack([first_seed, tf.cast(step, tf.int32)]))
+
+        dataset = _map(dataset.enumerate(), augment_batch)
+    dataset = dataset.prefetch(tf.data.AUTOTUNE)
     # Without a known length, Keras 3 takes one step more on a batch of zeros at the end of a distributed data set.
     return dataset.apply(tf.data.experimental.assert_cardinality(steps))
 
@@ -187,6 +203,26 @@ def _selects(split: Split, path: tf.Tensor, *records: tf.Tensor) -> tf.Tensor:
     ]
     with tf.control_dependencies(checks):
         return (tf.strings.length(records[0]) > 0) & split.selects(ids[0])
+
+
+@_in_graph
+def _draws(split: Split, seed: int, record: tf.Tensor, *scores: tf.Tensor) -> tf.data.Dataset:
+    """The record as often as balanced sampling draws it in a pass: on average num_clips * P(clip), with P(clip) the sum
+    over its labels of 1 / (classes * clips of that class). The fraction is decided by a hash of the clip's id.
+    """
+    positives = np.array(split.info.positives, np.float64)
+    share = np.divide(1.0, positives, out=np.zeros_like(positives), where=positives > 0)
+    weights = tf.constant(split.info.num_clips * share / np.count_nonzero(positives), tf.float32)
+    features = {
+        schema.VIDEO_ID: tf.io.FixedLenFeature([], tf.string),
+        schema.LABELS: tf.io.RaggedFeature(tf.int64),
+    }
+    parsed = tf.io.parse_single_example(record, features)
+    expected = tf.reduce_sum(tf.gather(weights, parsed[schema.LABELS]))
+    bucket = tf.strings.to_hash_bucket_strong(parsed[schema.VIDEO_ID], _HASH_BUCKETS, key=[seed, 0xBA1A])
+    rounded_up = tf.cast(bucket, tf.float32) / _HASH_BUCKETS < expected % 1.0
+    count = tf.cast(expected, tf.int64) + tf.cast(rounded_up, tf.int64)
+    return tf.data.Dataset.from_tensors((record, *scores)).repeat(count)
 
 
 def _parse(split: Split, record: tf.Tensor) -> dict[str, tf.Tensor]:

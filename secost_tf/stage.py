@@ -14,6 +14,7 @@ from absl import logging
 
 import secost_tf
 from secost_tf import callbacks, checkpoints, data, runtime, scoring
+from secost_tf.augmentation import make_augmentation
 from secost_tf.config import StageConfig, TrainConfig
 from secost_tf.data import Split
 from secost_tf.distillation import TeacherDistillation, average_teacher
@@ -250,6 +251,7 @@ def _fit(record, training, validation, run_dir, scores_dirs, strategy):
         callbacks.TensorBoardScalars(storage.join(folder, TENSORBOARD), state),
         callbacks.Progress(f"stage {config.stage}", train.epochs, steps, train.batch_size, state),
     ]
+    augment = make_augmentation(train, training.info.mean)
     for epoch in range(state.epoch, train.epochs):
         batches = data.training_data(
             training,
@@ -258,6 +260,8 @@ def _fit(record, training, validation, run_dir, scores_dirs, strategy):
             epoch=epoch,
             shuffle_clips=train.shuffle_clips,
             teacher_scores_dirs=scores_dirs,
+            balanced=train.balanced_sampling,
+            augment=augment,
         )
         model.fit(
             batches, initial_epoch=epoch, epochs=epoch + 1, callbacks=watchers, shuffle=False, verbose=0

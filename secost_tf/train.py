@@ -119,6 +119,50 @@ def define_training_flags() -> None:
         "Clips in the shuffle buffer (0.13 MB of memory each on AudioSet); shards are shuffled besides.",
         lower_bound=1,
     )
+    flags.DEFINE_bool(
+        "balanced_sampling",
+        defaults.balanced_sampling,
+        "Draw each class equally often, then one of its clips, so that rare classes are seen more; clips without a label "
+        "are not seen. An epoch stays as long.",
+    )
+    flags.DEFINE_float(
+        "mixup_alpha",
+        defaults.mixup_alpha,
+        "Mixes each clip with another one of its batch, labels and teacher scores alike, by weights of Beta(alpha, "
+        "alpha); 0 does not. 0.3 to 1 are usual: higher mixes more.",
+        lower_bound=0.0,
+    )
+    flags.DEFINE_integer(
+        "time_masks",
+        defaults.time_masks,
+        "Stretches masked in each clip (SpecAugment); 0: none.",
+        lower_bound=0,
+    )
+    flags.DEFINE_integer(
+        "time_mask_frames",
+        defaults.time_mask_frames,
+        "Most frames of one stretch of --time_masks.",
+        lower_bound=1,
+    )
+    flags.DEFINE_integer(
+        "frequency_masks",
+        defaults.frequency_masks,
+        "Bands masked in each clip (SpecAugment); 0: none.",
+        lower_bound=0,
+    )
+    flags.DEFINE_integer(
+        "frequency_mask_bins",
+        defaults.frequency_mask_bins,
+        "Most mel bins of one band of --frequency_masks.",
+        lower_bound=1,
+    )
+    flags.DEFINE_integer(
+        "time_warp_frames",
+        defaults.time_warp_frames,
+        "Most frames by which a random place of each clip is moved, what lies beside it being stretched (SpecAugment); 0 "
+        "does not. Slow; needs TensorFlow Addons (Python 3.10 and 3.11).",
+        lower_bound=0,
+    )
     flags.DEFINE_integer(
         "seed",
         defaults.seed,

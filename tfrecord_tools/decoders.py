@@ -43,6 +43,7 @@ _AV_OPTIONS = {
     "protocol_whitelist": "file",
 }
 _AV_WITH_INDEX = ("mov", "matroska")  # others only guess lengths and places: they are decoded from the start
+_AV_JOINED_SAMPLES = 1 << 14
 _AV_PREROLL_SECONDS = (
     0.5  # decoded and dropped before a span, until the decoder's state is that of the whole file
 )
@@ -209,17 +210,35 @@ class _AvRecording:
         del last  # frames come one by one; whoever has enough stops
         try:
             position = self._seek(first)
-            for frame in self._frames:
-                if frame.sample_rate != self.rate_hz:
-                    return
-                for part in self._resampler.resample(frame):
-                    block = _mean_of_channels(part.to_ndarray())[max(0, first - position) :]
-                    position += part.samples
-                    if len(block):
-                        yield block
+            for part in self._parts():
+                block = _mean_of_channels(part.to_ndarray())[max(0, first - position) :]
+                position += part.samples
+                if len(block):
+                    yield block
         except (self._av_error, ValueError) as error:  # ValueError: the layout changes on the way
             if position <= first:
                 raise DecodingError(getattr(error, "strerror", None) or str(error)) from error
+
+    def _parts(self) -> Iterator:
+        """The rest of the sound as frames of planar float32, joined to longer ones: each costs as much as its samples."""
+        import av
+
+        fifo = av.AudioFifo()
+        try:
+            for frame in self._frames:
+                if frame.sample_rate != self.rate_hz:
+                    break
+                for part in [frame] if frame.format.name == "fltp" else self._resampler.resample(frame):
+                    part.pts = None  # the position is counted
+                    fifo.write(part)
+                if fifo.samples >= _AV_JOINED_SAMPLES:
+                    yield fifo.read()
+        except self._av_error:
+            if fifo.samples:
+                yield fifo.read()  # what came before the damage
+            raise
+        if fifo.samples:
+            yield fifo.read()
 
     def _seek(self, first: int) -> int:
         """Moves to a frame at or before sample `first`, and returns which sample that frame begins with."""

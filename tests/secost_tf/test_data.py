@@ -102,6 +102,47 @@ def test_a_batch_larger_than_the_data_is_an_error(train, kept_data):
     assert steps_per_epoch(train, 30) == 1
 
 
+# --- balanced sampling ---
+
+
+def test_balanced_sampling_draws_each_class_equally_often(marked, marked_data, read_clips):
+    clips = read_clips(marked_data, "train")
+    drawn = np.zeros(len(clips))
+    for epoch in range(40):
+        order = clip_order(marked, epoch=epoch, balanced=True)
+        assert len(order) == 28
+        drawn += np.bincount(order, minlength=len(clips))
+    # A class, then one of its clips: P(clip) is the sum over its labels of 1 / (classes * clips of the class).
+    positives = marked.info.positives
+    expected = np.array([sum(1 / (4 * positives[label]) for label in clip.labels) for clip in clips])
+    assert expected.sum() == pytest.approx(1)
+    np.testing.assert_allclose(drawn / drawn.sum(), expected, atol=0.012)
+    assert drawn[[not clip.labels for clip in clips]].sum() == 0
+
+
+def test_balanced_sampling_keeps_scores_beside_their_clips(train, tmp_path):
+    rng = np.random.default_rng(0)
+    scores = {video_id: rng.random(4) for ids in train.clip_ids for video_id in ids}
+    folder = write_scores(train, tmp_path / "scores", scores.__getitem__)
+    (_, targets), *_ = training_data(train, 4, teacher_scores_dirs=[folder], balanced=True)
+    known = {tuple(np.float32(row)) for row in scores.values()}
+    assert {tuple(row) for row in targets["teacher_scores"].numpy()} <= known
+
+
+# --- augmentation ---
+
+
+def test_augmentation_has_a_seed_of_its_own_in_every_batch_and_epoch(marked):
+    def seeds(epoch: int) -> list[tuple[int, int]]:
+        def augment(inputs, targets, seed):
+            return inputs, {"seed": seed}
+
+        batches = training_data(marked, 4, seed=1, epoch=epoch, augment=augment)
+        return [tuple(targets["seed"].numpy()) for _, targets in batches]
+
+    assert len({*seeds(0), *seeds(1)}) == 14 and seeds(0) == seeds(0)
+
+
 # --- what a batch holds ---
 
 
