@@ -173,7 +173,7 @@ def peak_megabytes(count: int) -> tuple[float, float]:
 
 def main() -> None:
     options = pairs.parser(__doc__)
-    options.add_argument("--clips", type=int, default=100, help="clips a run (default 100)")
+    options.add_argument("--clips", type=int, default=300, help="clips a run (default 300)")
     options.add_argument(
         "--memory", action="store_true", help="peak memory of 500 and 5,000 clips, nothing else"
     )

@@ -205,14 +205,21 @@ def _selects(split: Split, path: tf.Tensor, *records: tf.Tensor) -> tf.Tensor:
         return (tf.strings.length(records[0]) > 0) & split.selects(ids[0])
 
 
+def draws_per_label(info: DatasetInfo) -> np.ndarray:
+    """How often balanced sampling draws a clip in a pass, on average, for each label that it has: float64 [classes].
+
+    To draw a class, all being as likely, and then one of its clips, as often as there are clips, draws a clip of class c
+    num_clips / (classes * clips of class c) times; of several labels, the sum. Classes without clips don't count.
+    """
+    positives = np.array(info.positives, np.float64)
+    share = np.divide(1.0, positives, out=np.zeros_like(positives), where=positives > 0)
+    return info.num_clips * share / np.count_nonzero(positives)
+
+
 @_in_graph
 def _draws(split: Split, seed: int, record: tf.Tensor, *scores: tf.Tensor) -> tf.data.Dataset:
-    """The record as often as balanced sampling draws it in a pass: on average num_clips * P(clip), with P(clip) the sum
-    over its labels of 1 / (classes * clips of that class). The fraction is decided by a hash of the clip's id.
-    """
-    positives = np.array(split.info.positives, np.float64)
-    share = np.divide(1.0, positives, out=np.zeros_like(positives), where=positives > 0)
-    weights = tf.constant(split.info.num_clips * share / np.count_nonzero(positives), tf.float32)
+    """The record as often as balanced sampling draws it in a pass; the fraction is decided by a hash of the clip's id."""
+    weights = tf.constant(draws_per_label(split.info), tf.float32)
     features = {
         schema.VIDEO_ID: tf.io.FixedLenFeature([], tf.string),
         schema.LABELS: tf.io.RaggedFeature(tf.int64),
