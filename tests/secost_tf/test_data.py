@@ -127,7 +127,7 @@ def test_balanced_sampling_draws_each_class_equally_often(marked, marked_data, r
         for label in clip.labels:
             classes[label] += count * per_label[label] / mean
     np.testing.assert_allclose(classes / classes.sum(), 1 / 4, atol=0.05)
-    assert np.corrcoef(drawn, expected)[0, 1] > 0.8
+    assert np.corrcoef(drawn, expected)[0, 1] > 0.7
 
 
 def test_balanced_sampling_keeps_scores_beside_their_clips(train, tmp_path):
