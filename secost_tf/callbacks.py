@@ -7,6 +7,7 @@ import io
 import math
 import sys
 import time
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -14,7 +15,7 @@ import tensorflow as tf
 from absl import logging
 from tqdm import tqdm
 
-from secost_tf import checkpoints
+from secost_tf import checkpoints, runtime
 from secost_tf.data import Split
 from secost_tf.metrics import evaluate_scores
 from secost_tf.scoring import Scorer
@@ -28,22 +29,27 @@ class NonFiniteLoss(ValueError):
 class NonFiniteGuard(keras.callbacks.Callback):
     """Stops training at the first step after which the loss is not finite."""
 
-    def __init__(self, checkpoint: str):
+    def __init__(self, checkpoint: str, state: checkpoints.TrainingState):
         super().__init__()
-        self.checkpoint = checkpoint
+        self.checkpoint, self.state = checkpoint, state
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.epoch = epoch
+        self.epoch, self.first_step = epoch, self.state.step
 
     def on_train_batch_end(self, batch, logs=None):
         loss = float((logs or {}).get("loss", 0.0))
         if not math.isfinite(loss):
             raise NonFiniteLoss(
-                f"the loss became {loss} at step {batch + 1} of epoch {self.epoch + 1}. The last good state is that "
-                f"of the end of epoch {self.epoch} ({self.checkpoint if self.epoch else 'the start'}). Try a lower "
+                f"the loss became {loss} at step {self.first_step + batch + 1} of epoch {self.epoch + 1}. The last good "
+                f"state is that after {self._last_good()}. Try a lower "
                 "--learning_rate, a longer --warmup_share or --precision=float32, and check the data with: "
                 "python -m tfrecord_tools.inspect DATA_DIR --verify"
             )
+
+    def _last_good(self) -> str:
+        if self.state.step:
+            return f"step {self.state.step} of epoch {self.epoch + 1} ({self.checkpoint})"
+        return f"epoch {self.epoch} ({self.checkpoint if self.epoch else 'the start'})"
 
 
 class Validation(keras.callbacks.Callback):
@@ -60,22 +66,61 @@ class Validation(keras.callbacks.Callback):
 
 
 class StateKeeper(keras.callbacks.Callback):
-    """Keeps the best weights, writes the state after each epoch, and `history.csv`; runs after `Validation`.
+    """Keeps the best weights, writes the state now and then and after each epoch, and `history.csv`; after `Validation`.
 
     The best epoch is the one with the highest `val_mAP`, then the lowest `val_loss`; without them the last.
+
+    Args:
+        state: where training stands; what it continues from.
+        folder: of the checkpoint.
+        history_csv: one row an epoch.
+        learning_rate: step -> learning rate.
+        steps: of an epoch.
+        every_seconds: most time between two checkpoints; an epoch always ends with one.
     """
 
-    def __init__(self, state: checkpoints.TrainingState, folder: str, history_csv: str, learning_rate):
+    def __init__(
+        self,
+        state: checkpoints.TrainingState,
+        folder: str,
+        history_csv: str,
+        learning_rate: Callable[[int], float],
+        steps: int,
+        every_seconds: float = math.inf,
+    ):
         super().__init__()
-        self.state, self.folder, self.history_csv, self.learning_rate = (
-            state,
-            folder,
-            history_csv,
-            learning_rate,
-        )
+        self.state, self.folder, self.history_csv = state, folder, history_csv
+        self.learning_rate, self.steps, self.every_seconds = learning_rate, steps, every_seconds
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.started = time.monotonic()
+        self.first_step = self.state.step
+        self.started = time.monotonic() - self.state.seconds
+        self.saved = time.monotonic()
+        if self.state.step:
+            for tracker in self.model.metrics:
+                for variable, value in zip(tracker.variables, self.state.sums[tracker.name], strict=True):
+                    variable.assign(value)
+
+    def on_train_batch_end(self, batch, logs=None):
+        done = self.first_step + batch + 1
+        is_due = time.monotonic() - self.saved >= self.every_seconds or runtime.preemption.requested
+        if done == self.steps or not is_due:
+            return
+        self.state.step = done
+        self.state.sums = {
+            tracker.name: [float(tf.convert_to_tensor(variable)) for variable in tracker.variables]
+            for tracker in self.model.metrics
+        }
+        self.state.seconds = time.monotonic() - self.started
+        checkpoints.save_state(self.folder, self.state, self.model.student, self.model.optimizer)
+        self.saved = time.monotonic()
+        self._stop_if_asked(f"step {done} of epoch {self.state.epoch + 1}")
+
+    def _stop_if_asked(self, where: str) -> None:
+        if runtime.preemption.requested:
+            runtime.preemption.stop(
+                f"the state is saved at {where} in {self.folder}; the same command continues"
+            )
 
     def on_epoch_end(self, epoch, logs=None):
         state, student = self.state, self.model.student
@@ -84,7 +129,7 @@ class StateKeeper(keras.callbacks.Callback):
             key = (logs["val_mAP"] if math.isfinite(logs["val_mAP"]) else -1.0, -logs["val_loss"])
         if state.best_key is None or key >= state.best_key:
             state.best_epoch, state.best_key, state.best_weights = epoch + 1, key, student.get_weights()
-        state.epoch = epoch + 1
+        state.epoch, state.step, state.sums, state.seconds = epoch + 1, 0, {}, 0.0
         figures = {name: float(value) for name, value in logs.items()}
         step = int(tf.convert_to_tensor(self.model.optimizer.iterations).numpy())
         state.history.append(
@@ -97,6 +142,7 @@ class StateKeeper(keras.callbacks.Callback):
         )
         write_history(self.history_csv, state.history)  # before the state: it is never a row behind
         checkpoints.save_state(self.folder, state, student, self.model.optimizer)
+        self._stop_if_asked(f"the end of epoch {epoch + 1}")
 
 
 def write_history(path: str, history: list[dict[str, float]]) -> None:
@@ -148,8 +194,10 @@ class Progress(keras.callbacks.Callback):
             desc=f"{self.label} epoch {epoch + 1}/{self.epochs}",
             unit="clip",
             leave=False,
+            initial=self.state.step * self.batch_size,
             disable=not sys.stderr.isatty(),
         )
+        self.first_step = self.state.step
 
     def on_train_batch_end(self, batch, logs=None):
         self.bar.update(self.batch_size)
@@ -160,7 +208,7 @@ class Progress(keras.callbacks.Callback):
                 "%s epoch %d: step %d of %d, loss %.4f",
                 self.label,
                 self.epoch + 1,
-                batch + 1,
+                self.first_step + batch + 1,
                 self.steps,
                 loss,
             )
@@ -176,7 +224,9 @@ class Progress(keras.callbacks.Callback):
         if "val_mAP" in figures:
             parts.append(f"validation loss {figures['val_loss']:.4f}, mAP {figures['val_mAP']:.4f}")
             parts.append(f"best epoch {self.state.best_epoch}")
-        parts.append(f"{self.steps * self.batch_size / self.seconds[-1]:.0f} clips/s, {_duration(left)} left")
+        parts.append(
+            f"{(self.steps - self.first_step) * self.batch_size / self.seconds[-1]:.0f} clips/s, {_duration(left)} left"
+        )
         logging.info("%s epoch %d/%d: %s", self.label, epoch + 1, self.epochs, "; ".join(parts))
 
 

@@ -68,7 +68,11 @@ class CascadeConfig:
 
 
 def run_cascade(
-    config: CascadeConfig, data_dir: str, run_dir: str, make_strategy: Callable[[], object]
+    config: CascadeConfig,
+    data_dir: str,
+    run_dir: str,
+    make_strategy: Callable[[], object],
+    checkpoint_minutes: float = 10.0,
 ) -> list[dict]:
     """Trains stages 0 to `config.stage`, keeping those that are done, and writes the summary.
 
@@ -77,6 +81,7 @@ def run_cascade(
         data_dir: folder of the converted splits.
         run_dir: folder of the run, made if need be.
         make_strategy: gives the `tf.distribute.Strategy`; called only if there is something to train.
+        checkpoint_minutes: most time between two checkpoints; a killed run loses no more than that.
 
     Returns:
         The rows of the summary, one a stage.
@@ -109,7 +114,7 @@ def run_cascade(
                 f"alpha {one.alpha:g}, teacher {_join(one.teacher_stages)}" if one.stage else "the base model"
             )
             logging.info("stage %d: %s", one.stage, what)
-            stages.train_stage(one, data_dir, run_dir, strategy)
+            stages.train_stage(one, data_dir, run_dir, strategy, checkpoint_minutes)
         else:
             logging.info("stage %d: kept, done in %s", one.stage, stages.stage_dir(run_dir, one.stage))
     return write_summary(run_dir)

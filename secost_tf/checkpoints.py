@@ -19,6 +19,7 @@ from secost_tf.keras_compat import optimizer_variables
 from tfrecord_tools import storage
 
 STATE_FILE = "training-state.npz"
+_PLAIN = ("epoch", "step", "sums", "seconds", "history", "best_epoch", "best_key")
 
 
 @dataclasses.dataclass
@@ -27,6 +28,9 @@ class TrainingState:
 
     Attributes:
         epoch: epochs done.
+        step: steps done in the epoch after those; 0 between epochs.
+        sums: what the metrics had added up in those steps, by name.
+        seconds: that those steps took.
         history: one row of figures per epoch done.
         best_epoch: the epoch (from 1) whose weights are kept; 0 before the first.
         best_key: what it was chosen by: validation mAP, then less validation loss.
@@ -34,6 +38,9 @@ class TrainingState:
     """
 
     epoch: int = 0
+    step: int = 0
+    sums: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    seconds: float = 0.0
     history: list[dict[str, float]] = dataclasses.field(default_factory=list)
     best_epoch: int = 0
     best_key: tuple[float, float] | None = None
@@ -42,7 +49,7 @@ class TrainingState:
 
 def save_state(folder: str, state: TrainingState, student: keras.Model, optimizer: Any) -> None:
     """Writes the state, the student's weights and the optimizer's variables over what the folder held."""
-    plain = {name: getattr(state, name) for name in ("epoch", "history", "best_epoch", "best_key")}
+    plain = {name: getattr(state, name) for name in _PLAIN}
     groups = {
         "student": student.get_weights(),
         "best": state.best_weights,

@@ -100,10 +100,11 @@ def training_data(
     epoch: int = 0,
     shuffle_clips: int = 2048,
     teacher_scores_dirs: Sequence[str] = (),
+    first_step: int = 0,
     balanced: bool = False,
     augment: Augment | None = None,
 ) -> tf.data.Dataset:
-    """One epoch of shuffled batches, `steps_per_epoch` of them, all full.
+    """One epoch of shuffled batches, `steps_per_epoch` of them, all full; or what is left of it from `first_step` on.
 
     Which clips are left over differs from epoch to epoch.
 
@@ -114,6 +115,7 @@ def training_data(
         shuffle_clips: clips in the shuffle buffer; shards are shuffled besides.
         teacher_scores_dirs: folders of cached scores made by `scoring.write_teacher_scores`, joined by clip id and
             averaged.
+        first_step: steps of the epoch that were done before.
         balanced: draw each class equally often, then one of its clips.
         augment: applied to each batch (see `augmentation.make_augmentation`), with a seed of its own.
 
@@ -134,6 +136,7 @@ def training_data(
     dataset = dataset.shuffle(shuffle_clips, seed=clip_seed, reshuffle_each_iteration=False).take(
         steps * batch_size
     )
+    dataset = dataset.skip(first_step * batch_size)
     dataset = _map(dataset, functools.partial(_training_example, split))
     dataset = dataset.padded_batch(batch_size, drop_remainder=True)
     if augment:
@@ -142,10 +145,10 @@ def training_data(
         def augment_batch(step, batch):
             return augment(*batch, tf.stack([first_seed, tf.cast(step, tf.int32)]))
 
-        dataset = _map(dataset.enumerate(), augment_batch)
+        dataset = _map(dataset.enumerate(first_step), augment_batch)
     dataset = dataset.prefetch(tf.data.AUTOTUNE)
     # Without a known length, Keras 3 takes one step more on a batch of zeros at the end of a distributed data set.
-    return dataset.apply(tf.data.experimental.assert_cardinality(steps))
+    return dataset.apply(tf.data.experimental.assert_cardinality(steps - first_step))
 
 
 def scoring_data(split: Split, batch_size: int) -> tf.data.Dataset:

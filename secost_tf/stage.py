@@ -147,7 +147,13 @@ def evaluate_student(scorer: scoring.Scorer, split: Split) -> Evaluation:
     return evaluate_scores(labels, logits)
 
 
-def train_stage(config: StageConfig, data_dir: str, run_dir: str, strategy: tf.distribute.Strategy) -> dict:
+def train_stage(
+    config: StageConfig,
+    data_dir: str,
+    run_dir: str,
+    strategy: tf.distribute.Strategy,
+    checkpoint_minutes: float = 10.0,
+) -> dict:
     """Trains one stage to its end, continuing where an earlier attempt was stopped.
 
     Writes the stage's folder; `metrics.json` last.
@@ -157,6 +163,7 @@ def train_stage(config: StageConfig, data_dir: str, run_dir: str, strategy: tf.d
         data_dir: folder of the converted splits: `train`, and `validation` and `eval` where given.
         run_dir: folder of the run; the teacher stages must be done there.
         strategy: over what replicas to train.
+        checkpoint_minutes: most time between two checkpoints.
 
     Returns:
         The content of `metrics.json`.
@@ -174,7 +181,7 @@ def train_stage(config: StageConfig, data_dir: str, run_dir: str, strategy: tf.d
         _begin(record, run_dir, training.info)
         scores_dirs = _check_teacher(config, run_dir, training)
         with runtime.precision_policy(train.precision):
-            state = _fit(record, training, validation, run_dir, scores_dirs, strategy)
+            state = _fit(record, training, validation, run_dir, scores_dirs, strategy, checkpoint_minutes)
         return _finish(state, record, evaluation, run_dir)
     except tf.errors.OpError as error:
         if isinstance(error, tf.errors.ResourceExhaustedError):
@@ -218,7 +225,7 @@ def _check_teacher(config: StageConfig, run_dir: str, training: Split) -> list[s
     return folders
 
 
-def _fit(record, training, validation, run_dir, scores_dirs, strategy):
+def _fit(record, training, validation, run_dir, scores_dirs, strategy, checkpoint_minutes):
     """Trains to the last epoch; returns the state, with the best epoch's weights."""
     config, train, folder = record.config, record.config.train, stage_dir(run_dir, record.config.stage)
     if train.batch_size % strategy.num_replicas_in_sync:
@@ -237,17 +244,26 @@ def _fit(record, training, validation, run_dir, scores_dirs, strategy):
         model.compile(make_optimizer(train.optimizer, schedule), SeCoSTLoss(config.alpha))
         build_optimizer(model.optimizer, student.trainable_variables)
         state = checkpoints.restore_state(storage.join(folder, CHECKPOINTS), student, model.optimizer)
-    if state.epoch:
-        logging.info("stage %d continues after epoch %d of %d", config.stage, state.epoch, train.epochs)
+    if state.epoch or state.step:
+        logging.info(
+            "stage %d continues after epoch %d of %d, step %d of %d",
+            config.stage,
+            state.epoch,
+            train.epochs,
+            state.step,
+            steps,
+        )
     checkpoint = storage.join(folder, CHECKPOINTS)
     watchers = [
-        callbacks.NonFiniteGuard(storage.join(checkpoint, checkpoints.STATE_FILE)),
+        callbacks.NonFiniteGuard(storage.join(checkpoint, checkpoints.STATE_FILE), state),
         *(
             [callbacks.Validation(scoring.Scorer(student, train.batch_size), validation)]
             if validation
             else []
         ),
-        callbacks.StateKeeper(state, checkpoint, storage.join(folder, HISTORY_CSV), schedule),
+        callbacks.StateKeeper(
+            state, checkpoint, storage.join(folder, HISTORY_CSV), schedule, steps, 60 * checkpoint_minutes
+        ),
         callbacks.TensorBoardScalars(storage.join(folder, TENSORBOARD), state),
         callbacks.Progress(f"stage {config.stage}", train.epochs, steps, train.batch_size, state),
     ]
@@ -260,12 +276,14 @@ def _fit(record, training, validation, run_dir, scores_dirs, strategy):
             epoch=epoch,
             shuffle_clips=train.shuffle_clips,
             teacher_scores_dirs=scores_dirs,
+            first_step=state.step,
             balanced=train.balanced_sampling,
             augment=augment,
         )
-        model.fit(
-            batches, initial_epoch=epoch, epochs=epoch + 1, callbacks=watchers, shuffle=False, verbose=0
-        )
+        with runtime.preemption.deferred():
+            model.fit(
+                batches, initial_epoch=epoch, epochs=epoch + 1, callbacks=watchers, shuffle=False, verbose=0
+            )
     return state
 
 

@@ -201,6 +201,16 @@ def define_device_flags() -> None:
     )
 
 
+def define_run_flags() -> None:
+    """What changes no result."""
+    flags.DEFINE_float(
+        "checkpoint_minutes",
+        10.0,
+        "Most minutes between two checkpoints; a killed run loses no more than that. An epoch always ends with one.",
+        lower_bound=0.0,
+    )
+
+
 def cascade_config() -> CascadeConfig:
     """What the flags ask for; `--precision` is left to `main`, which looks at the machine."""
     return CascadeConfig(
@@ -223,6 +233,7 @@ def main(argv: Sequence[str]) -> None:
     """Reads the flags, runs the cascade and prints its table."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     config = cascade_config()
+    runtime.preemption.install()
     data_dir = FLAGS.data_dir or embedded_data()
     precision, reason = runtime.choose_precision(FLAGS.precision)
     logging.info("precision %s: %s", precision, reason)
@@ -232,6 +243,7 @@ def main(argv: Sequence[str]) -> None:
         data_dir,
         FLAGS.run_dir,
         make_strategy=lambda: runtime.make_strategy(FLAGS.strategy, FLAGS.logical_cpus),
+        checkpoint_minutes=FLAGS.checkpoint_minutes,
     )
     print(format_table(rows))
     print(f"figures of the {rows[-1]['split']} split; curves: tensorboard --logdir {FLAGS.run_dir}")
@@ -250,7 +262,14 @@ def parse_numbers(name: str, texts: Sequence[str], kind: type) -> tuple:
 
 def run() -> None:
     """The console script."""
-    run_command(main, define_cascade_flags, define_network_flags, define_training_flags, define_device_flags)
+    run_command(
+        main,
+        define_cascade_flags,
+        define_network_flags,
+        define_training_flags,
+        define_device_flags,
+        define_run_flags,
+    )
 
 
 if __name__ == "__main__":

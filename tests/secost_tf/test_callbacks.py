@@ -33,6 +33,7 @@ def keeper(model, tmp_path):
         str(tmp_path / "checkpoints"),
         str(tmp_path / "history.csv"),
         lambda step: 0.5**step,
+        steps=3,
     )
     made.set_model(model)
     return made
@@ -51,21 +52,23 @@ def end_epoch(keeper, epoch: int, **logs) -> None:
 
 @pytest.mark.parametrize("loss", [NAN, INF, -INF])
 def test_a_loss_that_is_no_number_stops_training(loss):
-    guard = callbacks.NonFiniteGuard("run/stage-1/checkpoints/training-state.npz")
+    guard = callbacks.NonFiniteGuard(
+        "run/stage-1/checkpoints/training-state.npz", checkpoints.TrainingState(epoch=2)
+    )
     guard.on_epoch_begin(2)
     guard.on_train_batch_end(0, {"loss": 1e30})
     with pytest.raises(callbacks.NonFiniteLoss) as stopped:
         guard.on_train_batch_end(4, {"loss": loss})
     message = str(stopped.value)
     assert message.startswith(f"the loss became {loss} at step 5 of epoch 3.")
-    assert "end of epoch 2 (run/stage-1/checkpoints/training-state.npz)" in message
+    assert "after epoch 2 (run/stage-1/checkpoints/training-state.npz)" in message
     assert all(hint in message for hint in ("--learning_rate", "--warmup_share", "--precision=float32"))
 
 
 def test_before_the_first_checkpoint_the_good_state_is_the_start():
-    guard = callbacks.NonFiniteGuard("state.npz")
+    guard = callbacks.NonFiniteGuard("state.npz", checkpoints.TrainingState())
     guard.on_epoch_begin(0)
-    with pytest.raises(callbacks.NonFiniteLoss, match=r"end of epoch 0 \(the start\)"):
+    with pytest.raises(callbacks.NonFiniteLoss, match=r"after epoch 0 \(the start\)"):
         guard.on_train_batch_end(0, {"loss": NAN})
 
 

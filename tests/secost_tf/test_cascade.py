@@ -1,6 +1,7 @@
 import contextlib
 import csv
 import dataclasses
+import itertools
 import json
 import logging
 import math
@@ -257,42 +258,69 @@ def test_a_stage_stopped_half_way_is_continued(
 _CHILD = """
 import json, signal, sys
 import tensorflow as tf
-from secost_tf import callbacks
+from secost_tf import callbacks, runtime
 from secost_tf.cascade import CascadeConfig, run_cascade
 from secost_tf.config import TrainConfig
 
 plain = callbacks.Progress.on_train_batch_end
 
-def wait_to_be_killed(self, step, logs=None):
+def wait_for_the_signal(self, step, logs=None):
     plain(self, step, logs)
     if (self.label, self.epoch, step) == ("stage 1", 1, 1):
         print("in the middle", flush=True)
         signal.pause()
 
-callbacks.Progress.on_train_batch_end = wait_to_be_killed
-data_dir, run_dir, alphas, network, train = sys.argv[1:]
+callbacks.Progress.on_train_batch_end = wait_for_the_signal
+runtime.preemption.install()
+minutes, data_dir, run_dir, alphas, network, train = sys.argv[1:]
 config = CascadeConfig(1, tuple(json.loads(alphas)), json.loads(network), TrainConfig(**json.loads(train)))
-run_cascade(config, data_dir, run_dir, lambda: tf.distribute.OneDeviceStrategy("CPU:0"))
+run_cascade(config, data_dir, run_dir, lambda: tf.distribute.OneDeviceStrategy("CPU:0"), float(minutes))
 """
 
 
-def test_a_killed_run_is_continued(kept_run, kept_data, cascade_config, begun, one_device):
+@pytest.mark.parametrize(
+    ("signal_sent", "minutes", "steps_kept"),
+    [
+        (signal.SIGKILL, 10, 0),  # the last checkpoint is that of the epoch before
+        (signal.SIGKILL, 0, 2),  # one a step
+        (signal.SIGTERM, 10, 3),  # a checkpoint at the end of the step after
+    ],
+)
+def test_a_stopped_run_is_continued(
+    kept_run, kept_data, cascade_config, begun, one_device, signal_sent, minutes, steps_kept, caplog
+):
     run_dir, config = begun(0), cascade_config(1)
     settings = [json.dumps(value) for value in (config.alphas, config.network, config.train.to_dict())]
     child = subprocess.Popen(
-        [sys.executable, "-c", _CHILD, kept_data, run_dir, *settings],
+        [sys.executable, "-c", _CHILD, str(minutes), kept_data, run_dir, *settings],
         cwd=REPOSITORY,
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
     )
-    with child:
-        assert child.stdout.readline() == "in the middle\n"
-        child.send_signal(signal.SIGKILL)
-    assert child.returncode == -signal.SIGKILL
+    assert child.stdout.readline() == "in the middle\n"
+    child.send_signal(signal_sent)
+    _, said = child.communicate()
+    if signal_sent == signal.SIGTERM:
+        assert child.returncode == 143
+        assert f"stopped by SIGTERM: the state is saved at step {steps_kept} of epoch 2 in" in said
+    else:
+        assert child.returncode == -signal.SIGKILL
     folder = Path(run_dir, "stage-1")
     assert (folder / "checkpoints" / "training-state.npz").exists() and not (folder / "metrics.json").exists()
-    run_cascade(config, kept_data, run_dir, one_device)
+    with caplog.at_level("INFO"):
+        run_cascade(config, kept_data, run_dir, one_device)
+    assert f"stage 1 continues after epoch 1 of 2, step {steps_kept} of" in caplog.text
     assert_same_figures(summary_of(run_dir), summary_of(kept_run)[:2])
+    figures = []
+    for run in (run_dir, kept_run):
+        with open(Path(run, "stage-1", "history.csv"), newline="") as stream:
+            figures.append(
+                [[float(cell) for cell in row[:-1]] for row in itertools.islice(csv.reader(stream), 1, None)]
+            )
+    np.testing.assert_allclose(
+        *figures, rtol=1e-4, atol=3e-5
+    )  # the mean over the epoch too, of which one part came before
 
 
 def test_scores_that_are_gone_are_made_again_as_the_message_says(
