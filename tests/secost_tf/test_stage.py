@@ -241,7 +241,7 @@ def test_wrong_settings_are_said_and_right_ones_then_train(kept_data, tmp_path, 
         train(types.SimpleNamespace(num_replicas_in_sync=3))
     with pytest.raises(ValueError, match=r"optimizer: expected one of .*Adam.*, got 'Adamm'"):
         train(optimizer="Adamm")
-    with pytest.raises(NonFiniteLoss, match=r"at step \d of epoch 1\. .*end of epoch 0 \(the start\)"):
+    with pytest.raises(NonFiniteLoss, match=r"at step \d of epoch 1\. .*after epoch 0 \(the start\)"):
         train(learning_rate=1e38, warmup_share=0.0)
     assert not stages.is_done(run_dir, 0)
     figures = train()
