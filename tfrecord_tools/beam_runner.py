@@ -75,11 +75,12 @@ def _convert_shard(paths: tuple[str, str, str], config: ConvertConfig) -> None:
     clips_path, shard_path, report_path = paths
     clips = [_clip(values) for values in storage.read_json(clips_path)]
     job = ShardJob(clips, shard_path, report_path)
+    if job.finished():  # Beam repeats a whole bundle where one of its elements failed
+        return
     job.write(
         (convert_clip(clip, config) for clip in clips),
         lambda clip: Metrics.counter(NAMESPACE, "failed" if clip.failure else "converted").inc(),
     )
-    storage.remove(clips_path)
 
 
 def _clip(values: list) -> Clip:

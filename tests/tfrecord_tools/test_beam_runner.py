@@ -50,3 +50,17 @@ def test_failed_pipeline_keeps_what_is_finished(read_collection, tmp_path):
     blocked.rmdir()
     info = convert(clips, class_map, CONFIG, str(tmp_path), runner=beam_runner.convert_shards)
     assert info.num_clips == 16 and shards.has_split(str(tmp_path), "train")
+
+
+def test_a_bundle_may_be_repeated(read_collection, tmp_path, monkeypatch):
+    """Beam runs all elements of a bundle again when one of them failed: those that were done must not fail then."""
+    pytest.importorskip("apache_beam")
+    convert_shard = beam_runner._convert_shard
+
+    def convert_twice(paths, config):
+        convert_shard(paths, config)
+        convert_shard(paths, config)
+
+    monkeypatch.setattr(beam_runner, "_convert_shard", convert_twice)
+    info = convert(*read_collection(), CONFIG, str(tmp_path), runner=beam_runner.convert_shards)
+    assert info.num_clips == 16 and not (tmp_path / "train" / "progress").exists()
