@@ -14,25 +14,26 @@ import tensorflow as tf
 
 from secost_tf.config import TrainConfig
 from tfrecord_tools import schema
+from tfrecord_tools.shards import DatasetInfo
 
 Inputs = dict[str, tf.Tensor]
 Targets = dict[str, tf.Tensor]
 Augment = Callable[[Inputs, Targets, tf.Tensor], tuple[Inputs, Targets]]
 
 
-def make_augmentation(train: TrainConfig, mean: Sequence[float]) -> Augment | None:
+def make_augmentation(train: TrainConfig, info: DatasetInfo) -> Augment | None:
     """What `train` asks for, as one function (inputs, targets, seed) -> (inputs, targets); None if it asks for nothing.
 
     Args:
         train: how a stage is trained.
-        mean: of the log-mel, per mel bin; what is masked is set to it.
+        info: of the training split; what is masked is set to its mean, and silence is that of its log-mel.
 
     Raises:
         ValueError: if time warping is asked for where TensorFlow Addons is missing.
     """
     steps: list[Augment] = []
     if train.mixup_alpha:
-        steps.append(functools.partial(mixup, alpha=train.mixup_alpha))
+        steps.append(functools.partial(mixup, alpha=train.mixup_alpha, least_power=info.log_mel.log_offset))
     if train.time_warp_frames:
         require_tensorflow_addons()
         steps.append(functools.partial(_on_log_mel, time_warp, most_frames=train.time_warp_frames))
@@ -41,9 +42,7 @@ def make_augmentation(train: TrainConfig, mean: Sequence[float]) -> Augment | No
         (train.frequency_masks, train.frequency_mask_bins, mask_frequency),
     ):
         if count:
-            steps.append(
-                functools.partial(_on_log_mel, function, count=count, widest=widest, fill=tuple(mean))
-            )
+            steps.append(functools.partial(_on_log_mel, function, count=count, widest=widest, fill=info.mean))
     if not steps:
         return None
 
@@ -60,7 +59,9 @@ def _on_log_mel(function, inputs: Inputs, targets: Targets, seed: tf.Tensor, **o
     return {**inputs, schema.LOG_MEL: log_mel}, targets
 
 
-def mixup(inputs: Inputs, targets: Targets, seed: tf.Tensor, alpha: float) -> tuple[Inputs, Targets]:
+def mixup(
+    inputs: Inputs, targets: Targets, seed: tf.Tensor, alpha: float, least_power: float = 1e-6
+) -> tuple[Inputs, Targets]:
     """Mixes each clip with another one of the batch: weight * clip + (1 - weight) * partner, weight ~ Beta(alpha, alpha).
 
     Sound is mixed as sounds mix, in power; where one of the two has ended, it is silent, and the mixture is as long as
@@ -77,17 +78,14 @@ def mixup(inputs: Inputs, targets: Targets, seed: tf.Tensor, alpha: float) -> tu
     power = tf.exp(log_mel) * tf.sequence_mask(num_frames, frames, tf.float32)[:, :, None]
     mixed = weight[:, None, None] * power + (1 - weight)[:, None, None] * tf.gather(power, partner)
     longest = tf.maximum(num_frames, tf.gather(num_frames, partner))
-    # A partner of weight zero adds nothing but its frames: they hold the least power there is, not none.
+    # A partner of weight zero adds nothing but its frames: they hold the power of digital silence, not none.
     heard = tf.sequence_mask(longest, frames)[:, :, None]
-    mixed = tf.where(heard, tf.math.log(tf.maximum(mixed, _LEAST_POWER)), 0.0)
+    mixed = tf.where(heard, tf.math.log(tf.maximum(mixed, least_power)), 0.0)
     targets = {
         name: weight[:, None] * values + (1 - weight)[:, None] * tf.gather(values, partner)
         for name, values in targets.items()
     }
     return {**inputs, schema.LOG_MEL: mixed, schema.NUM_FRAMES: longest}, targets
-
-
-_LEAST_POWER = 1e-6  # that of digital silence at the default log-mel settings
 
 
 def mask_time(

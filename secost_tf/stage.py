@@ -267,7 +267,7 @@ def _fit(record, training, validation, run_dir, scores_dirs, strategy, checkpoin
         callbacks.TensorBoardScalars(storage.join(folder, TENSORBOARD), state),
         callbacks.Progress(f"stage {config.stage}", train.epochs, steps, train.batch_size, state),
     ]
-    augment = make_augmentation(train, training.info.mean)
+    augment = make_augmentation(train, training.info)
     for epoch in range(state.epoch, train.epochs):
         batches = data.training_data(
             training,

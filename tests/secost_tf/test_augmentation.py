@@ -1,6 +1,7 @@
 """Statistics of each augmentation, and that each is a function of its seed."""
 
 import importlib.util
+import types
 
 import numpy as np
 import pytest
@@ -8,10 +9,14 @@ import tensorflow as tf
 
 from secost_tf.augmentation import make_augmentation, mask_frequency, mask_time, mixup, time_warp
 from secost_tf.config import TrainConfig
+from tfrecord_tools.log_mel import LogMelConfig
 
 CLIPS, FRAMES, BINS = 64, 40, 16
 MEAN = tuple(np.linspace(-6, -2, BINS))
 SEED = tf.constant([3, 4])
+INFO = types.SimpleNamespace(
+    mean=MEAN, log_mel=LogMelConfig(mel_bins=BINS)
+)  # all that is read of a DatasetInfo
 
 
 @pytest.fixture
@@ -141,7 +146,7 @@ def test_several_masks(batch):
 def test_time_warp_moves_what_is_heard(batch):
     if importlib.util.find_spec("tensorflow_addons") is None:
         with pytest.raises(ValueError, match="time_warp_frames: needs TensorFlow Addons"):
-            make_augmentation(TrainConfig(time_warp_frames=5), MEAN)
+            make_augmentation(TrainConfig(time_warp_frames=5), INFO)
         return
     ramp = tf.tile(tf.range(FRAMES, dtype=tf.float32)[None, :, None], [8, 1, BINS])
     num_frames = tf.fill([8], FRAMES)
@@ -157,12 +162,12 @@ def test_time_warp_moves_what_is_heard(batch):
 
 
 def test_nothing_asked_for_is_nothing_done():
-    assert make_augmentation(TrainConfig(), MEAN) is None
+    assert make_augmentation(TrainConfig(), INFO) is None
 
 
 def test_the_seed_decides(batch):
     train = TrainConfig(mixup_alpha=0.5, time_masks=2, frequency_masks=2)
-    augment = tf.function(make_augmentation(train, MEAN))
+    augment = tf.function(make_augmentation(train, INFO))
     first, again, other = (augment(*batch, tf.constant(seed)) for seed in ([1, 2], [1, 2], [1, 3]))
     tf.nest.map_structure(np.testing.assert_array_equal, first, again)
     assert np.abs(first[0]["log_mel"] - other[0]["log_mel"]).max() > 0
