@@ -52,6 +52,7 @@ setup(
             f"moto[server]>=5; {REFERENCE}",
             "pytest>=8",
             "pytest-cov>=5",
+            "pytest-timeout>=2.3",
             "pytest-xdist>=3.5",
             "ruff==0.17.6",
             "scikit-learn>=1.3",

@@ -256,7 +256,7 @@ def test_a_stage_stopped_half_way_is_continued(
 
 
 _CHILD = """
-import json, signal, sys
+import json, sys, time
 import tensorflow as tf
 from secost_tf import callbacks, runtime
 from secost_tf.cascade import CascadeConfig, run_cascade
@@ -268,7 +268,8 @@ def wait_for_the_signal(self, step, logs=None):
     plain(self, step, logs)
     if (self.label, self.epoch, step) == ("stage 1", 1, 1):
         print("in the middle", flush=True)
-        signal.pause()
+        while not runtime.preemption.requested:  # not `signal.pause`, which misses a signal that came before it
+            time.sleep(0.01)
 
 callbacks.Progress.on_train_batch_end = wait_for_the_signal
 runtime.preemption.install()
