@@ -128,6 +128,8 @@ def test_evaluation_gathers_the_measures():
     np.testing.assert_array_equal(result.per_class.roc_auc, auc)
     np.testing.assert_array_equal(result.per_class.d_prime, metrics.d_prime(auc))
     np.testing.assert_array_equal(result.per_class.positives, labels.sum(axis=0))
+    for alone, together in zip(metrics.evaluate_classes(labels, scores), result.per_class, strict=True):
+        np.testing.assert_array_equal(alone, together)
     assert result.without_positives == (3, 7)
     assert result.mAP == pytest.approx(np.nanmean(precision))
     assert result.mAUC == pytest.approx(np.nanmean(auc))
@@ -187,6 +189,7 @@ def test_what_is_not_finite_becomes_null():
         metrics.roc_auc,
         metrics.lwlrap,
         metrics.per_class_lwlrap,
+        metrics.evaluate_classes,
         metrics.evaluate_scores,
     ],
 )
