@@ -19,31 +19,50 @@ from secost_tf import checkpoints, runtime
 from secost_tf.data import Split
 from secost_tf.metrics import evaluate_scores
 from secost_tf.scoring import Scorer
+from secost_tf.workers import Workers
 from tfrecord_tools import storage
 
 
 class NonFiniteLoss(ValueError):
-    """The loss is no longer a number; the message says where, and what to try."""
+    """The loss, or its gradient, is no longer a number; the message says where, and what to try."""
 
 
 class NonFiniteGuard(keras.callbacks.Callback):
-    """Stops training at the first step after which the loss is not finite."""
+    """Stops training at the first step whose loss or gradient is not finite; before `StateKeeper`, which would save it.
 
-    def __init__(self, checkpoint: str, state: checkpoints.TrainingState):
+    Args:
+        checkpoint: the file of the last good state.
+        state: where training stands.
+        learning_rate: step -> learning rate.
+        steps: of an epoch.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str,
+        state: checkpoints.TrainingState,
+        learning_rate: Callable[[int], float],
+        steps: int,
+    ):
         super().__init__()
-        self.checkpoint, self.state = checkpoint, state
+        self.checkpoint, self.state, self.learning_rate, self.steps = checkpoint, state, learning_rate, steps
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch, self.first_step = epoch, self.state.step
 
     def on_train_batch_end(self, batch, logs=None):
-        loss = float((logs or {}).get("loss", 0.0))
+        logs = logs or {}
+        loss = float(logs.get("loss", 0.0))
         if not math.isfinite(loss):
+            # The model makes the loss that it reports no number where a gradient is none; the parts of it are as they are.
+            of_gradient = math.isfinite(float(logs.get("label_loss", loss)))
+            step = self.first_step + batch
+            rate = float(self.learning_rate(self.epoch * self.steps + step))
             raise NonFiniteLoss(
-                f"the loss became {loss} at step {self.first_step + batch + 1} of epoch {self.epoch + 1}. The last good "
-                f"state is that after {self._last_good()}. Try a lower "
-                "--learning_rate, a longer --warmup_share or --precision=float32, and check the data with: "
-                "python -m tfrecord_tools.inspect DATA_DIR --verify"
+                f"{'the gradient of the loss' if of_gradient else 'the loss'} is not finite at step {step + 1} of epoch "
+                f"{self.epoch + 1} (learning rate {rate:.3g}). The last good state is that after {self._last_good()}. Try "
+                "a lower --learning_rate, a longer --warmup_share, --clip_norm=1 or --precision=float32, and check the "
+                "data with: python -m tfrecord_tools.inspect DATA_DIR --verify"
             )
 
     def _last_good(self) -> str:
@@ -60,7 +79,8 @@ class Validation(keras.callbacks.Callback):
         self.scorer, self.split = scorer, split
 
     def on_epoch_end(self, epoch, logs=None):
-        _, labels, logits = self.scorer.split(self.split)
+        with self.model.as_scored():
+            _, labels, logits = self.scorer.split(self.split)
         logs["val_loss"] = float(np.mean(np.logaddexp(0.0, logits) - labels * logits))
         logs["val_mAP"] = float(evaluate_scores(labels, logits).mAP)
 
@@ -68,7 +88,8 @@ class Validation(keras.callbacks.Callback):
 class StateKeeper(keras.callbacks.Callback):
     """Keeps the best weights, writes the state now and then and after each epoch, and `history.csv`; after `Validation`.
 
-    The best epoch is the one with the highest `val_mAP`, then the lowest `val_loss`; without them the last.
+    The best epoch is the one with the highest `val_mAP`, then the lowest `val_loss`; without them the last. SIGTERM in any
+    worker makes all write the state and end.
 
     Args:
         state: where training stands; what it continues from.
@@ -77,6 +98,7 @@ class StateKeeper(keras.callbacks.Callback):
         learning_rate: step -> learning rate.
         steps: of an epoch.
         every_seconds: most time between two checkpoints; an epoch always ends with one.
+        workers: those that train together; the first one writes.
     """
 
     def __init__(
@@ -86,10 +108,11 @@ class StateKeeper(keras.callbacks.Callback):
         history_csv: str,
         learning_rate: Callable[[int], float],
         steps: int,
-        every_seconds: float = math.inf,
+        every_seconds: float,
+        workers: Workers,
     ):
         super().__init__()
-        self.state, self.folder, self.history_csv = state, folder, history_csv
+        self.state, self.folder, self.history_csv, self.workers = state, folder, history_csv, workers
         self.learning_rate, self.steps, self.every_seconds = learning_rate, steps, every_seconds
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -104,7 +127,7 @@ class StateKeeper(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         done = self.first_step + batch + 1
         is_due = time.monotonic() - self.saved >= self.every_seconds or runtime.preemption.requested
-        if done == self.steps or not is_due:
+        if done == self.steps or not self.workers.any(is_due):
             return
         self.state.step = done
         self.state.sums = {
@@ -112,23 +135,28 @@ class StateKeeper(keras.callbacks.Callback):
             for tracker in self.model.metrics
         }
         self.state.seconds = time.monotonic() - self.started
-        checkpoints.save_state(self.folder, self.state, self.model.student, self.model.optimizer)
-        self.saved = time.monotonic()
+        self._save()
         self._stop_if_asked(f"step {done} of epoch {self.state.epoch + 1}")
 
+    def _save(self) -> None:
+        if self.workers.is_chief:
+            checkpoints.save_state(self.folder, self.state, self.model)
+        self.saved = time.monotonic()
+
     def _stop_if_asked(self, where: str) -> None:
-        if runtime.preemption.requested:
+        if self.workers.any(runtime.preemption.requested):
             runtime.preemption.stop(
                 f"the state is saved at {where} in {self.folder}; the same command continues"
             )
 
     def on_epoch_end(self, epoch, logs=None):
-        state, student = self.state, self.model.student
+        state = self.state
         key = (-math.inf, -math.inf)
         if "val_mAP" in logs:
             key = (logs["val_mAP"] if math.isfinite(logs["val_mAP"]) else -1.0, -logs["val_loss"])
         if state.best_key is None or key >= state.best_key:
-            state.best_epoch, state.best_key, state.best_weights = epoch + 1, key, student.get_weights()
+            state.best_epoch, state.best_key = epoch + 1, key
+            state.best_weights = self.model.scored_weights()
         state.epoch, state.step, state.sums, state.seconds = epoch + 1, 0, {}, 0.0
         figures = {name: float(value) for name, value in logs.items()}
         step = int(tf.convert_to_tensor(self.model.optimizer.iterations).numpy())
@@ -140,8 +168,9 @@ class StateKeeper(keras.callbacks.Callback):
                 "seconds": round(time.monotonic() - self.started, 3),
             }
         )
-        write_history(self.history_csv, state.history)  # before the state: it is never a row behind
-        checkpoints.save_state(self.folder, state, student, self.model.optimizer)
+        if self.workers.is_chief:
+            write_history(self.history_csv, state.history)  # before the state: it is never a row behind
+        self._save()
         self._stop_if_asked(f"the end of epoch {epoch + 1}")
 
 
@@ -225,12 +254,13 @@ class Progress(keras.callbacks.Callback):
             parts.append(f"validation loss {figures['val_loss']:.4f}, mAP {figures['val_mAP']:.4f}")
             parts.append(f"best epoch {self.state.best_epoch}")
         parts.append(
-            f"{(self.steps - self.first_step) * self.batch_size / self.seconds[-1]:.0f} clips/s, {_duration(left)} left"
+            f"{(self.steps - self.first_step) * self.batch_size / self.seconds[-1]:.0f} clips/s, {duration(left)} left"
         )
         logging.info("%s epoch %d/%d: %s", self.label, epoch + 1, self.epochs, "; ".join(parts))
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """`2 h 05 min`, `3 min 20 s` or `45 s`."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return (

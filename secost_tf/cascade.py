@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from absl import logging
 
-from secost_tf.config import StageConfig, TrainConfig, WelsNetConfig
+from secost_tf.config import RunOptions, StageConfig, TrainConfig, WelsNetConfig
 from tfrecord_tools import shards, storage
 from tfrecord_tools.shards import DatasetInfo
 
@@ -72,7 +72,7 @@ def run_cascade(
     data_dir: str,
     run_dir: str,
     make_strategy: Callable[[], object],
-    checkpoint_minutes: float = 10.0,
+    options: RunOptions = RunOptions(),  # noqa: B008
 ) -> list[dict]:
     """Trains stages 0 to `config.stage`, keeping those that are done, and writes the summary.
 
@@ -81,7 +81,7 @@ def run_cascade(
         data_dir: folder of the converted splits.
         run_dir: folder of the run, made if need be.
         make_strategy: gives the `tf.distribute.Strategy`; called only if there is something to train.
-        checkpoint_minutes: most time between two checkpoints; a killed run loses no more than that.
+        options: what changes no result.
 
     Returns:
         The rows of the summary, one a stage.
@@ -89,35 +89,52 @@ def run_cascade(
     Raises:
         ValueError: if the data, the run folder or the settings do not go together; before anything is trained.
     """
-    info = shards.read_dataset_info(data_dir, "train")
-    from secost_tf import stage as stages  # imports TensorFlow: after what can be checked without it
+    configs, to_train = plan(config, data_dir, run_dir)
+    from secost_tf import stage_folder  # imports TensorFlow: after what can be checked without it
+    from secost_tf.stage import train_stage
+    from secost_tf.workers import Workers
 
-    configs = [config.stage_config(stage, info) for stage in range(config.stage + 1)]
-    to_train = [one for one in configs if not stages.is_done(run_dir, one.stage)]
-    for one in configs:
-        record = stages.StageRecord.read(run_dir, one.stage)
-        if record is None:
-            continue
-        record.check_data(run_dir, info, data_dir)
-        if one not in to_train:
-            _check_kept(record.config, one, config, stages.stage_dir(run_dir, one.stage))
-    missing = [one.stage for one in to_train if one.stage != config.stage]
-    if missing and not config.prerequisites:
-        raise ValueError(
-            f"stage {config.stage} needs stage {', '.join(map(str, missing))}, not done in {run_dir}: train "
-            f"{'it' if len(missing) == 1 else 'them'} first, or leave out --noprerequisites"
-        )
     strategy = make_strategy() if to_train else None
+    is_chief = strategy is None or Workers(strategy).is_chief
     for one in configs:
         if one in to_train:
             what = (
                 f"alpha {one.alpha:g}, teacher {_join(one.teacher_stages)}" if one.stage else "the base model"
             )
             logging.info("stage %d: %s", one.stage, what)
-            stages.train_stage(one, data_dir, run_dir, strategy, checkpoint_minutes)
+            train_stage(one, data_dir, run_dir, strategy, options)
         else:
-            logging.info("stage %d: kept, done in %s", one.stage, stages.stage_dir(run_dir, one.stage))
-    return write_summary(run_dir)
+            logging.info("stage %d: kept, done in %s", one.stage, stage_folder.stage_dir(run_dir, one.stage))
+        if is_chief:
+            write_summary(run_dir)
+    return summarize(run_dir)
+
+
+def plan(config: CascadeConfig, data_dir: str, run_dir: str) -> tuple[list[StageConfig], list[StageConfig]]:
+    """The settings of stages 0 to `config.stage`, and of those among them that are yet to be trained.
+
+    Raises:
+        ValueError: as `run_cascade`.
+    """
+    info = shards.read_dataset_info(data_dir, "train")
+    from secost_tf import stage_folder
+
+    configs = [config.stage_config(stage, info) for stage in range(config.stage + 1)]
+    to_train = [one for one in configs if not stage_folder.is_done(run_dir, one.stage)]
+    for one in configs:
+        record = stage_folder.StageRecord.read(run_dir, one.stage)
+        if record is None:
+            continue
+        record.check_data(run_dir, info, data_dir)
+        if one not in to_train:
+            _check_kept(record.config, one, config, stage_folder.stage_dir(run_dir, one.stage))
+    missing = [one.stage for one in to_train if one.stage != config.stage]
+    if missing and not config.prerequisites:
+        raise ValueError(
+            f"stage {config.stage} needs stage {', '.join(map(str, missing))}, not done in {run_dir}: train "
+            f"{'it' if len(missing) == 1 else 'them'} first, or leave out --noprerequisites"
+        )
+    return configs, to_train
 
 
 def _check_kept(done: StageConfig, asked: StageConfig, config: CascadeConfig, folder: str) -> None:
@@ -134,24 +151,32 @@ def _check_kept(done: StageConfig, asked: StageConfig, config: CascadeConfig, fo
         )
 
 
-def write_summary(run_dir: str) -> list[dict]:
-    """Gathers the stages that are done into `summary.csv` and `summary.json`; returns the rows."""
-    from secost_tf import stage as stages
+def summarize(run_dir: str) -> list[dict]:
+    """The figures of the stages that are done, a row each."""
+    from secost_tf import stage_folder
 
     rows: list[dict] = []
-    while stages.is_done(run_dir, len(rows)):
-        metrics = storage.read_json(storage.join(stages.stage_dir(run_dir, len(rows)), stages.METRICS_JSON))
+    while stage_folder.is_done(run_dir, len(rows)):
+        metrics = storage.read_json(
+            storage.join(stage_folder.stage_dir(run_dir, len(rows)), stage_folder.METRICS_JSON)
+        )
         names = ("stage", "alpha", "teacher_stages", "split", "best_epoch", *_FIGURES)
         rows.append({name: metrics[name] for name in names})
-    add_changes(rows)
+    return add_changes(rows)
+
+
+def write_summary(run_dir: str) -> None:
+    """Writes the rows of `summarize` to `summary.csv` and `summary.json`, if that is not what they hold."""
+    rows, path = summarize(run_dir), storage.join(run_dir, SUMMARY_JSON)
+    if storage.exists(path) and storage.read_json(path) == rows:
+        return
     stream = io.StringIO()
     writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows({**row, "teacher_stages": " ".join(map(str, row["teacher_stages"]))} for row in rows)
     with storage.atomic_write(storage.join(run_dir, SUMMARY_CSV)) as file:
         file.write(stream.getvalue())
-    storage.write_json(storage.join(run_dir, SUMMARY_JSON), rows)
-    return rows
+    storage.write_json(path, rows)
 
 
 def add_changes(rows: list[dict]) -> list[dict]:

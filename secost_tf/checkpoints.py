@@ -11,10 +11,10 @@ import json
 import zipfile
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
+from secost_tf.distillation import TeacherDistillation
 from secost_tf.keras_compat import optimizer_variables
 from tfrecord_tools import storage
 
@@ -47,15 +47,15 @@ class TrainingState:
     best_weights: list[np.ndarray] = dataclasses.field(default_factory=list)
 
 
-def save_state(folder: str, state: TrainingState, student: keras.Model, optimizer: Any) -> None:
-    """Writes the state, the student's weights and the optimizer's variables over what the folder held."""
+def save_state(folder: str, state: TrainingState, model: TeacherDistillation) -> None:
+    """Writes the state, the model's weights, their average and the optimizer's variables over what the folder held."""
     plain = {name: getattr(state, name) for name in _PLAIN}
+    # Not `np.asarray`, which under Keras 2 cannot read a variable of several replicas in their scope.
     groups = {
-        "student": student.get_weights(),
-        "best": state.best_weights,
-        # Not `np.asarray`, which under Keras 2 cannot read a variable of several replicas in their scope.
-        "optimizer": [tf.convert_to_tensor(variable).numpy() for variable in optimizer_variables(optimizer)],
+        group: [tf.convert_to_tensor(variable).numpy() for variable in variables]
+        for group, variables in _variables(model).items()
     }
+    groups["best"] = state.best_weights
     arrays = {
         f"{group}_{index:05d}": array for group, items in groups.items() for index, array in enumerate(items)
     }
@@ -64,26 +64,36 @@ def save_state(folder: str, state: TrainingState, student: keras.Model, optimize
         np.savez(stream, state=np.array(json.dumps(plain)), **arrays)
 
 
-def restore_state(folder: str, student: keras.Model, optimizer: Any) -> TrainingState:
-    """Restores student and optimizer in place and returns the state; a new state if the folder holds none.
+def _variables(model: TeacherDistillation) -> dict[str, list[Any]]:
+    """Everything of a model in training that changes, by group."""
+    return {
+        "student": model.student.weights,
+        "average": model.average.variables if model.average else [],
+        "optimizer": optimizer_variables(model.optimizer),
+    }
+
+
+def restore_state(folder: str, model: TeacherDistillation) -> TrainingState:
+    """Restores a model in place and returns the state; a new state if the folder holds none.
 
     Raises:
-        ValueError: if the file does not fit this student and optimizer, or is damaged; names the file.
+        ValueError: if the file does not fit this model, or is damaged; names the file.
     """
     path = storage.join(folder, STATE_FILE)
     if not storage.exists(path):
         return TrainingState()
+    variables = _variables(model)
     try:
         with storage.open_file(path, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            groups: dict[str, list[np.ndarray]] = {"student": [], "best": [], "optimizer": []}
+            groups: dict[str, list[np.ndarray]] = {group: [] for group in (*variables, "best")}
             for name in sorted(set(arrays.files) - {"state"}):
                 groups[name.rsplit("_", 1)[0]].append(arrays[name])
             state = TrainingState(**json.loads(str(arrays["state"])))
         state.best_key = tuple(state.best_key) if state.best_key else None
         state.best_weights = groups["best"]
-        student.set_weights(groups["student"])
-        for variable, value in zip(optimizer_variables(optimizer), groups["optimizer"], strict=True):
-            variable.assign(value)
+        for group, own in variables.items():
+            for variable, value in zip(own, groups[group], strict=True):
+                variable.assign(value)
     except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{path}: cannot be continued from ({error}); delete it to start the stage anew"

@@ -156,6 +156,10 @@ class TrainConfig(Config):
         time_masks, time_mask_frames: stretches masked in each clip, and the most frames of one.
         frequency_masks, frequency_mask_bins: bands masked in each clip, and the most mel bins of one.
         time_warp_frames: most frames by which a place in each clip is moved; 0 does not warp.
+        steps_per_epoch: batches in an epoch; 0 means a pass over the training share.
+        clip_norm: the most that the norm of a gradient may be; 0: any.
+        ema: decay of the moving average of the weights, which is then what is evaluated and kept; 0 keeps none.
+        input_streams: parts of the shards from which each batch is drawn alike: as many as there are workers.
         teacher: `cached` (scores written once by the stage before) or `online` (the teacher scores each batch).
     """
 
@@ -175,13 +179,22 @@ class TrainConfig(Config):
     frequency_masks: int = 0
     frequency_mask_bins: int = 8
     time_warp_frames: int = 0
+    steps_per_epoch: int = 0
+    clip_norm: float = 0.0
+    ema: float = 0.0
+    input_streams: int = 1
     teacher: str = "cached"
 
     def __post_init__(self):
-        for name in ("epochs", "batch_size", "shuffle_clips", "time_mask_frames", "frequency_mask_bins"):
+        at_least_1 = ("epochs", "batch_size", "shuffle_clips", "time_mask_frames", "frequency_mask_bins")
+        for name in (*at_least_1, "input_streams"):
             _require(self, getattr(self, name) >= 1, name, "at least 1")
-        for name in ("mixup_alpha", "time_masks", "frequency_masks", "time_warp_frames"):
+        may_be_off = ("mixup_alpha", "time_masks", "frequency_masks", "time_warp_frames")
+        for name in (*may_be_off, "steps_per_epoch", "clip_norm"):
             _require(self, getattr(self, name) >= 0, name, "0 (off) or more")
+        _require(self, 0 <= self.ema < 1, "ema", "0 (off), or a decay below 1, such as 0.999")
+        of_streams = f"a multiple of the {self.input_streams} input streams"
+        _require(self, self.batch_size % self.input_streams == 0, "batch_size", of_streams)
         _require(self, self.learning_rate > 0, "learning_rate", "a positive number")
         _require(self, 0 <= self.warmup_share < 1, "warmup_share", "a share in [0, 1)")
         _require(self, 0 <= self.validation_share < 1, "validation_share", "a share in [0, 1)")
@@ -221,3 +234,18 @@ class StageConfig(Config):
                 "teacher_stages",
                 f"stages before stage {self.stage}",
             )
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions(Config):
+    """What changes no result.
+
+    Attributes:
+        checkpoint_minutes: most time between two checkpoints.
+        cache_in_memory: hold the training records in memory, if they take at most half of what is free.
+        flags: the command's flags as a flagfile, kept beside the settings of each stage; empty: not kept.
+    """
+
+    checkpoint_minutes: float = 10.0
+    cache_in_memory: bool = False
+    flags: str = ""

@@ -1,7 +1,7 @@
 """Shards -> `tf.data`: batches of log-mels, labels and, for a student, the teacher's cached scores.
 
-The order of the clips is a function of the seed and the epoch alone, so that a run that starts again at an epoch
-sees what an undisturbed run would have seen.
+The order of the clips is a function of the seed and the epoch alone, so that a run that starts again anywhere sees what
+an undisturbed run would have seen.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import itertools
 import json
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -67,11 +68,16 @@ class Split:
         return ids
 
     @functools.cached_property
+    def shard_clips(self) -> list[int]:
+        """Clips of the subset in each shard."""
+        if self.subset == "all":
+            return [shard.clips for shard in self.info.shards]
+        return [int(np.sum(self.selects(tf.constant(ids)).numpy())) if ids else 0 for ids in self.clip_ids]
+
+    @property
     def num_clips(self) -> int:
         """Clips in the subset."""
-        if self.subset == "all":
-            return self.info.num_clips
-        return int(sum(np.sum(self.selects(tf.constant(ids)).numpy()) for ids in self.clip_ids if ids))
+        return sum(self.shard_clips)
 
     def selects(self, video_id: tf.Tensor) -> tf.Tensor:
         """Whether clips of these ids, string [...], are in the subset: bool [...]."""
@@ -92,69 +98,133 @@ def steps_per_epoch(split: Split, batch_size: int) -> int:
     return split.num_clips // batch_size
 
 
+class Piece(NamedTuple):
+    """Clips of the subset in one shard: `clips` of them from the `first` on."""
+
+    shard: int
+    first: int
+    clips: int
+
+
+def pieces(shard_clips: Sequence[int], seed: int, start: int, stop: int) -> list[Piece]:
+    """Where clips `start` to `stop` lie in an endless row of passes over the shards, each in an order of its own.
+
+    Args:
+        shard_clips: clips in each shard.
+        seed: decides the orders, with the number of the pass.
+        start, stop: places in the row, counted in clips.
+    """
+    found, total = [], sum(shard_clips)
+    for number in range(start // total, -(-stop // total)):
+        place = number * total
+        for shard in np.random.default_rng([seed, number]).permutation(len(shard_clips)).tolist():
+            first, last = max(start - place, 0), min(stop - place, shard_clips[shard])
+            if first < last:
+                found.append(Piece(shard, first, last - first))
+            place += shard_clips[shard]
+    return found
+
+
+class Worker(NamedTuple):
+    """Which part of each batch a process makes: that of worker `index` of `count`, for `replicas` replicas in turn."""
+
+    index: int = 0
+    count: int = 1
+    replicas: int = 1
+
+
 def training_data(
     split: Split,
     batch_size: int,
     *,
     seed: int = 0,
     epoch: int = 0,
+    steps: int = 0,
     shuffle_clips: int = 2048,
     teacher_scores_dirs: Sequence[str] = (),
     first_step: int = 0,
     balanced: bool = False,
     augment: Augment | None = None,
+    streams: int = 1,
+    worker: Worker = Worker(),  # noqa: B008
+    cache: RecordCache | None = None,
 ) -> tf.data.Dataset:
-    """One epoch of shuffled batches, `steps_per_epoch` of them, all full; or what is left of it from `first_step` on.
+    """One epoch of shuffled batches, all full; or what is left of it from `first_step` on.
 
-    Which clips are left over differs from epoch to epoch.
+    An epoch is a pass over the clips, or `steps` batches, the next epoch going on where it ends. Which clips are left over
+    differs from pass to pass.
 
     Args:
         split: what to train on.
-        batch_size: clips in a batch, over all replicas.
+        batch_size: clips in a batch, over all replicas and workers.
         seed, epoch: decide the order of the clips.
+        steps: batches in an epoch; 0 means a pass.
         shuffle_clips: clips in the shuffle buffer; shards are shuffled besides.
         teacher_scores_dirs: folders of cached scores made by `scoring.write_teacher_scores`, joined by clip id and
             averaged.
         first_step: steps of the epoch that were done before.
         balanced: draw each class equally often, then one of its clips.
-        augment: applied to each batch (see `augmentation.make_augmentation`), with a seed of its own.
+        augment: applied to each batch of a stream (see `augmentation.make_augmentation`), with a seed of its own.
+        streams: equal parts of an epoch's shards, each shuffled by itself, of which each batch takes as many clips; with
+            as many streams, one worker or several make the same batches.
+        worker: which part of the batches to make.
+        cache: where the records are held in memory; None reads the files.
 
     Returns:
         Batches ({log_mel float32 [batch, frames, mel_bins], num_frames int32 [batch]},
         {labels float32 [batch, classes], and with cached scores teacher_scores float32 [batch, classes]}),
-        zero-padded to the longest clip of the batch.
+        zero-padded to the longest clip of the batch; each step's batch in as many as the worker has replicas.
 
     Raises:
-        ValueError: if the subset does not fill one batch.
+        ValueError: if the subset does not fill one batch, or a batch can't be shared out.
     """
-    steps = steps_per_epoch(split, batch_size)
-    seeds = np.random.SeedSequence([seed, epoch]).generate_state(4).tolist()
-    shard_seed, clip_seed, draw_seed, augment_seed = seeds
-    dataset = _records(split, teacher_scores_dirs, shard_seed)
-    if balanced:
-        dataset = dataset.flat_map(functools.partial(_draws, split, draw_seed)).repeat()
-    dataset = dataset.shuffle(shuffle_clips, seed=clip_seed, reshuffle_each_iteration=False).take(
-        steps * batch_size
-    )
-    dataset = dataset.skip(first_step * batch_size)
+    pass_steps = steps_per_epoch(split, batch_size)
+    if batch_size % streams or streams % worker.count:
+        raise ValueError(
+            f"batch_size: expected a multiple of the {streams} input streams, they one of the {worker.count} "
+            f"workers, got {batch_size}"
+        )
+    clips, steps = (steps * batch_size, steps) if steps else (split.num_clips, pass_steps)
+    source = cache or _Files(split, teacher_scores_dirs)
+    mine = range(worker.index * streams // worker.count, (worker.index + 1) * streams // worker.count)
+    each, parts = batch_size // streams, []
+    for stream in mine:
+        start, stop = (epoch * clips + clips * one // streams for one in (stream, stream + 1))
+        seeds = np.random.SeedSequence([seed, epoch, stream]).generate_state(2).tolist()
+        records = source.records(pieces(split.shard_clips, seed, start, stop))
+        if balanced:
+            records = records.flat_map(functools.partial(_draws, split, seeds[0])).repeat()
+        records = records.shuffle(shuffle_clips, seed=seeds[1], reshuffle_each_iteration=False)
+        parts.append(records.take(steps * each).skip(first_step * each))
+    if len(parts) > 1:
+        turns = np.repeat(np.arange(len(parts), dtype=np.int64), each)
+        dataset = tf.data.Dataset.choose_from_datasets(
+            parts, tf.data.Dataset.from_tensor_slices(turns).repeat(steps - first_step)
+        )
+    else:
+        dataset = parts[0]
     dataset = _map(dataset, functools.partial(_training_example, split))
-    dataset = dataset.padded_batch(batch_size, drop_remainder=True)
+    dataset = dataset.padded_batch(each, drop_remainder=True)
     if augment:
-        first_seed = augment_seed % (1 << 31)
+        augment_seed = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0]) % (1 << 31)
 
-        def augment_batch(step, batch):
-            return augment(*batch, tf.stack([first_seed, tf.cast(step, tf.int32)]))
+        def augment_batch(count, batch):
+            turn, stream = count // len(parts) + first_step, count % len(parts) + mine[0]
+            return augment(*batch, tf.stack([augment_seed, tf.cast(turn * streams + stream, tf.int32)]))
 
-        dataset = _map(dataset.enumerate(first_step), augment_batch)
+        dataset = _map(dataset.enumerate(), augment_batch)
+    share = batch_size // worker.count // worker.replicas
+    if share != each:
+        dataset = dataset.unbatch().padded_batch(share, drop_remainder=True)
     dataset = dataset.prefetch(tf.data.AUTOTUNE)
     # Without a known length, Keras 3 takes one step more on a batch of zeros at the end of a distributed data set.
-    return dataset.apply(tf.data.experimental.assert_cardinality(steps - first_step))
+    return dataset.apply(tf.data.experimental.assert_cardinality((steps - first_step) * worker.replicas))
 
 
 def scoring_data(split: Split, batch_size: int) -> tf.data.Dataset:
     """Batches (inputs, labels float32 [batch, classes], video_id string [batch]) in the order of the shards."""
 
-    dataset = _map(_records(split), functools.partial(_scoring_example, split))
+    dataset = _map(_Files(split).in_order(), functools.partial(_scoring_example, split))
     return dataset.padded_batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
 
@@ -162,31 +232,72 @@ def _map(dataset: tf.data.Dataset, function) -> tf.data.Dataset:
     return dataset.map(function, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
-def _records(split: Split, scores_dirs: Sequence[str] = (), seed: int | None = None) -> tf.data.Dataset:
-    """Serialised records of the subset, (clip, teacher scores...); shards in order, or shuffled by a seed."""
-    paths = [split.info.shard_paths(split.data_dir)]
-    paths += [[storage.join(folder, shard.file) for shard in split.info.shards] for folder in scores_dirs]
-    if seed is not None:
-        order = np.random.default_rng(seed).permutation(len(paths[0]))
-        paths = [[column[index] for index in order] for column in paths]
+class _Files:
+    """The records of a subset, (clip, teacher scores...), from files."""
 
-    files = tf.data.Dataset.from_tensor_slices(tuple(paths))
+    def __init__(self, split: Split, scores_dirs: Sequence[str] = ()):
+        self.split = split
+        names = [shard.file for shard in split.info.shards]
+        self.columns = [split.info.shard_paths(split.data_dir)]
+        self.columns += [[storage.join(folder, name) for name in names] for folder in scores_dirs]
+
+    def in_order(self) -> tf.data.Dataset:
+        """All of them, in the order of the shards."""
+        return tf.data.Dataset.from_tensor_slices(tuple(self.columns)).flat_map(self._read)
+
+    def records(self, found: Sequence[Piece]) -> tf.data.Dataset:
+        """Those of some pieces, several files at a time."""
+        paths = tuple([column[piece.shard] for piece in found] for column in self.columns)
+        to_end = [piece.first + piece.clips == self.split.shard_clips[piece.shard] for piece in found]
+        clips = [
+            -1 if end else piece.clips for piece, end in zip(found, to_end, strict=True)
+        ]  # -1: to the file's end
+        places = np.array([[piece.first for piece in found], clips], np.int64)
+
+        @_in_graph
+        def read(first, clips, *paths):
+            return self._read(*paths).skip(first).take(clips)
+
+        files = tf.data.Dataset.from_tensor_slices((*places, *paths))
+        return _interleave(files, read, len(found))
 
     @_in_graph
-    def read(*paths):
+    def _read(self, *paths):
         end = tf.data.Dataset.from_tensors(b"")
         # The end of each file is a record too: files of unequal length then meet it at different places.
         clips, *scores = paths
-        compression = "" if split.info.compression == "NONE" else split.info.compression
+        compression = "" if self.split.info.compression == "NONE" else self.split.info.compression
         columns = [tf.data.TFRecordDataset(clips, compression), *map(tf.data.TFRecordDataset, scores)]
         records = tf.data.Dataset.zip(tuple(column.concatenate(end) for column in columns))
-        return records.filter(functools.partial(_selects, split, paths[0]))
+        return records.filter(functools.partial(_selects, self.split, clips))
 
-    if seed is None:
-        return files.flat_map(read)
-    return files.interleave(
+
+class RecordCache:
+    """The records of a subset, (clip, teacher scores...), held in memory, decompressed; files are read once."""
+
+    def __init__(self, split: Split, scores_dirs: Sequence[str] = ()):
+        total = split.num_clips
+        everything = _Files(split, scores_dirs).in_order().batch(total)
+        self._columns = everything.get_single_element()
+        self._starts = np.concatenate([[0], np.cumsum(split.shard_clips)]).tolist()
+
+    def records(self, found: Sequence[Piece]) -> tf.data.Dataset:
+        """Those of some pieces, in the order in which they would come from files."""
+        starts = [self._starts[piece.shard] + piece.first for piece in found]
+        stops = [start + piece.clips for start, piece in zip(starts, found, strict=True)]
+
+        @_in_graph
+        def read(start, stop):
+            return tf.data.Dataset.range(start, stop).map(lambda i: tuple(one[i] for one in self._columns))
+
+        spans = np.array([starts, stops], np.int64)
+        return _interleave(tf.data.Dataset.from_tensor_slices(tuple(spans)), read, len(found))
+
+
+def _interleave(dataset: tf.data.Dataset, read, count: int) -> tf.data.Dataset:
+    return dataset.interleave(
         read,
-        cycle_length=min(_READ_AHEAD_SHARDS, len(paths[0])),
+        cycle_length=min(_READ_AHEAD_SHARDS, count),
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from secost_tf import losses
+from secost_tf.averaging import WeightAverage
 from secost_tf.keras_compat import apply_gradients_of
 
 Teacher = Callable[[dict[str, tf.Tensor]], tf.Tensor]
@@ -39,11 +42,25 @@ class TeacherDistillation(keras.Model):
         student: the network to train; the only thing that is trained or saved.
         teacher: a callable from inputs to clip scores in 0..1, [batch, classes], called with the batch the student
             sees; None where the batches bring `teacher_scores`, or for a loss with alpha = 1.
+        clip_norm: the most that the norm of the global batch's gradient may be; longer ones are shortened. 0: any.
+        ema: decay of a moving average of the student's weights, `average`; 0 keeps none.
+
+    A step with a gradient that is not finite makes the epoch's `loss` not a number, so that whoever watches it can stop;
+    not in mixed_float16, where Keras leaves out such steps by itself.
     """
 
-    def __init__(self, student: keras.Model, teacher: Teacher | None = None, **kwargs):
+    def __init__(
+        self,
+        student: keras.Model,
+        teacher: Teacher | None = None,
+        *,
+        clip_norm: float = 0.0,
+        ema: float = 0.0,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
-        self.student = student
+        self.student, self.clip_norm = student, clip_norm
+        self.average = WeightAverage(student, ema) if ema else None
         # Held by a closure, out of Keras's sight: the teacher's weights are neither trained nor saved with this model.
         self._teacher_scores = None if teacher is None else lambda inputs: tf.stop_gradient(teacher(inputs))
         self._trackers = {
@@ -57,6 +74,14 @@ class TeacherDistillation(keras.Model):
             raise ValueError(f"loss: expected a SeCoSTLoss, got {loss!r}")
         super().compile(optimizer=optimizer, **{"jit_compile": False, **kwargs})
         self.loss = loss  # applied by `train_step` alone: Keras would try it on targets that are a dict
+
+    def scored_weights(self) -> list[np.ndarray]:
+        """The student's weights as they are to be evaluated and kept: with `ema` their average."""
+        return self.average.weights() if self.average else self.student.get_weights()
+
+    def as_scored(self) -> contextlib.AbstractContextManager:
+        """Puts `scored_weights` into the student for a block."""
+        return self.average.applied() if self.average else contextlib.nullcontext()
 
     @property
     def metrics(self):
@@ -77,9 +102,11 @@ class TeacherDistillation(keras.Model):
             loss = tf.reduce_sum(weights * per_clip) / _global_batch_size(per_clip)
             if self.student.losses:  # regularisers: once, not once a replica
                 loss += tf.add_n(self.student.losses) / tf.distribute.get_strategy().num_replicas_in_sync
-        apply_gradients_of(tape, loss, self.optimizer, variables)
+        is_finite = apply_gradients_of(tape, loss, self.optimizer, variables, self.clip_norm)
+        if self.average:
+            self.average.update()
         return self._track(
-            loss=weights * per_clip,
+            loss=tf.where(is_finite, weights * per_clip, float("nan")),
             label_loss=weights * losses.label_part(labels, logits),
             teacher_loss=weights * losses.teacher_part(labels, teacher_scores, logits, self.loss.alpha),
         )

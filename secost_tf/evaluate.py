@@ -44,14 +44,14 @@ def evaluate_run(
     Raises:
         ValueError: if the stage is not done, or the data have other classes or another log-mel.
     """
-    from secost_tf import stage as stages  # imports TensorFlow
+    from secost_tf import stage_folder  # imports TensorFlow
     from secost_tf.data import Split
     from secost_tf.scoring import Scorer
 
     numbers = (
         [stage]
         if stage is not None
-        else [k for k in range(len(storage.list_dir(run_dir))) if stages.is_done(run_dir, k)]
+        else [k for k in range(len(storage.list_dir(run_dir))) if stage_folder.is_done(run_dir, k)]
     )
     if not numbers:
         raise ValueError(
@@ -59,15 +59,15 @@ def evaluate_run(
         )
     rows: list[dict] = []
     for number in numbers:
-        student = stages.load_student(run_dir, number)
-        record = stages.StageRecord.read(run_dir, number)
+        student = stage_folder.load_student(run_dir, number)
+        record = stage_folder.StageRecord.read(run_dir, number)
         folder = data_dir or record.data_dir
         info = shards.read_dataset_info(folder, split)
         record.check_data(run_dir, info, folder)
-        evaluation = stages.evaluate_student(Scorer(student, batch_size), Split(folder, info))
-        stage_dir = stages.stage_dir(run_dir, number)
-        stages.write_per_class(
-            storage.join(stage_dir, f"per_class-{split}.csv"), evaluation, record.class_map
+        evaluation = Scorer(student, batch_size).evaluate(Split(folder, info))
+        own_folder = stage_folder.stage_dir(run_dir, number)
+        stage_folder.write_per_class(
+            storage.join(own_folder, f"per_class-{split}.csv"), evaluation, record.class_map
         )
         figures = {
             "stage": number,
@@ -77,7 +77,7 @@ def evaluate_run(
             "data_dir": folder,
             **evaluation.scalars(),
         }
-        storage.write_json(storage.join(stage_dir, f"metrics-{split}.json"), figures)
+        storage.write_json(storage.join(own_folder, f"metrics-{split}.json"), figures)
         rows.append(figures)
     return add_changes(rows)
 

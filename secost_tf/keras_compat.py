@@ -74,16 +74,33 @@ def optimizer_variables(optimizer: Any) -> list[Any]:
 
 
 def apply_gradients_of(
-    tape: tf.GradientTape, loss: tf.Tensor, optimizer: Any, variables: Sequence[Any]
-) -> None:
-    """Leaves the tape and takes one step down `loss`, scaled where float16 needs it; gradients sum over replicas."""
+    tape: tf.GradientTape, loss: tf.Tensor, optimizer: Any, variables: Sequence[Any], clip_norm: float = 0.0
+) -> tf.Tensor:
+    """Leaves the tape and takes one step down `loss`, scaled where float16 needs it; gradients sum over replicas.
+
+    Args:
+        clip_norm: the most that the norm of the summed gradient may be; 0: any.
+
+    Returns:
+        bool []: whether this replica's gradient is finite; always true where a step that is not is left out anyway.
+    """
+    scale: Any = 1.0
     if hasattr(optimizer, "get_scaled_loss"):  # Keras 2's LossScaleOptimizer
         with tape:
             loss = optimizer.get_scaled_loss(loss)
         gradients = optimizer.get_unscaled_gradients(tape.gradient(loss, variables))
     else:
-        if hasattr(optimizer, "scale_loss"):
+        if hasattr(optimizer, "scale_loss"):  # what it scales here, it scales back when it applies it
+            scale = tf.convert_to_tensor(optimizer.scale_loss(1.0), tf.float32)
             with tape:
                 loss = optimizer.scale_loss(loss)
         gradients = tape.gradient(loss, variables)
+    if clip_norm:
+        context = tf.distribute.get_replica_context()
+        norm = tf.linalg.global_norm(context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)) / scale
+        factor = clip_norm / tf.maximum(norm, clip_norm)
+        gradients = [factor * gradient for gradient in gradients]
     optimizer.apply_gradients(zip(gradients, variables, strict=True))
+    if type(optimizer).__name__.startswith("LossScaleOptimizer"):
+        return tf.constant(True)
+    return tf.math.is_finite(tf.linalg.global_norm(gradients))

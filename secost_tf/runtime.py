@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-STRATEGIES = ("auto", "one_device", "mirrored")
+STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -27,7 +29,8 @@ def make_strategy(name: str, logical_cpus: int = 0):
     """A `tf.distribute.Strategy`.
 
     `auto` mirrors over all GPUs if there are several, else over the logical CPUs if there are several, else takes
-    the one device; `mirrored` mirrors over all there are; `one_device` takes the first GPU, or the CPU.
+    the one device; `mirrored` mirrors over all there are; `one_device` takes the first GPU, or the CPU; `multi_worker`
+    mirrors over the devices of all processes that the environment variable TF_CONFIG names.
     """
     import tensorflow as tf
 
@@ -35,12 +38,122 @@ def make_strategy(name: str, logical_cpus: int = 0):
         raise ValueError(f"strategy: expected one of {', '.join(STRATEGIES)}, got {name!r}")
     if logical_cpus > 1:
         set_logical_cpus(logical_cpus)
+    if name == "multi_worker":
+        return _multi_worker_strategy()
     gpus = tf.config.list_logical_devices("GPU")
     devices = gpus or tf.config.list_logical_devices("CPU")
     if name == "mirrored" or (name == "auto" and len(devices) > 1):
         options = None if gpus else tf.distribute.ReductionToOneDevice()
         return tf.distribute.MirroredStrategy([device.name for device in devices], cross_device_ops=options)
     return tf.distribute.OneDeviceStrategy("GPU:0" if gpus else "CPU:0")
+
+
+def _multi_worker_strategy():
+    import tensorflow as tf
+
+    from secost_tf.keras_compat import KERAS_3
+
+    if KERAS_3:
+        raise ValueError(
+            "strategy: multi_worker needs Python 3.10 or 3.11 (TensorFlow 2.15): Keras 3 cannot train under a "
+            "MultiWorkerMirroredStrategy (keras-team/keras#20585). On one machine, use --strategy=mirrored"
+        )
+    cluster_config()
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except RuntimeError as error:
+        raise ValueError(
+            f"strategy: multi_worker must be set up before TensorFlow has started ({error})"
+        ) from error
+
+
+def cluster_config() -> dict:
+    """TF_CONFIG: `{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}`.
+
+    Raises:
+        ValueError: if the environment has none, or another; says what is expected.
+    """
+    expected = (
+        'multi_worker reads TF_CONFIG, on each worker its own index: \'{"cluster": {"worker": ["host1:2222", '
+        '"host2:2222"]}, "task": {"type": "worker", "index": 0}}\''
+    )
+    text = os.environ.get("TF_CONFIG", "")
+    try:
+        config = json.loads(text)
+        cluster, task = config["cluster"], config["task"]
+        cluster[task["type"]][int(task["index"])]
+        if not set(cluster) <= {"chief", "worker"}:
+            raise ValueError(f"tasks of type {', '.join(sorted(cluster))}, only chief and worker are known")
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        found = f"got {text!r} ({error})" if text else "it is not set"
+        raise ValueError(f"strategy: {expected}; {found}") from error
+    return config
+
+
+def set_threads(threads: int = 0) -> tuple[int, str]:
+    """Sets how many threads an operation may use; before TensorFlow runs. Returns the number and the reason.
+
+    TensorFlow takes a thread for each core that it sees. In a container it does not see the limit that is set there, and
+    many threads on few cores are slow.
+
+    Args:
+        threads: how many; 0: as many as this process may use cores.
+    """
+    import tensorflow as tf
+
+    from tfrecord_tools.parallel import available_cores
+
+    number, reason = threads or available_cores(), "as asked" if threads else "all cores that it may use"
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(number)
+        tf.config.threading.set_inter_op_parallelism_threads(number)
+    except RuntimeError as error:
+        if threads:
+            raise ValueError(f"threads: must be set before TensorFlow has started ({error})") from error
+        return 0, "TensorFlow had started"
+    return number, reason
+
+
+def available_memory() -> int:
+    """Bytes of memory that are free, or can be freed, for this process: of the machine and of its container."""
+    meminfo = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+    free = int(meminfo["MemAvailable"].split()[0]) * 1024
+    with contextlib.suppress(OSError, ValueError):  # no such limit
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
+        free = min(free, limit - int(Path("/sys/fs/cgroup/memory.current").read_text()))
+    return free
+
+
+def peak_memory() -> int:
+    """The most bytes of memory that this process has held."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) * 1024
+
+
+def make_deterministic() -> None:
+    """From now on, the same operations on the same values give the same bits; TensorFlow leaves out faster ways."""
+    import tensorflow as tf
+
+    tf.config.experimental.enable_op_determinism()
+
+
+def describe(strategy, precision: str, reason: str, threads: int, why_threads: str) -> str:
+    """One line for people: versions, devices, threads, kernels, precision, and why."""
+    import keras
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    one_dnn = os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "1"
+    devices = (
+        f"{len(gpus)} GPU{'s' * (len(gpus) > 1)}"
+        if gpus
+        else f"processor with {threads} threads ({why_threads})"
+    )
+    replicas = strategy.num_replicas_in_sync
+    return (
+        f"TensorFlow {tf.__version__}, Keras {keras.__version__}; {devices}, oneDNN {'on' if one_dnn else 'off'}; "
+        f"{type(strategy).__name__}, {replicas} replica{'s' * (replicas > 1)}; precision {precision} ({reason})"
+    )
 
 
 def choose_precision(name: str) -> tuple[str, str]:

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 import keras
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from secost_tf.data import Split, find_damage, scoring_data
+from secost_tf.metrics import Evaluation, evaluate_scores
 from tfrecord_tools import schema, shards, storage
 
 
@@ -47,6 +49,16 @@ class Scorer:
         ids, labels, logits = zip(*self.batches(split), strict=True)
         return list(np.concatenate(ids)), np.concatenate(labels), np.concatenate(logits)
 
+    def evaluate(self, split: Split) -> Evaluation:
+        """Evaluates clip scores against the labels; logits rank as scores do, without their rounding."""
+        _, labels, logits = self.split(split)
+        if is_constant(logits):
+            logging.warning(
+                "the student gives every clip the same scores: it has learnt nothing that tells clips apart. Try another "
+                "--learning_rate, and look at the data: python -m tfrecord_tools.inspect DATA_DIR --plot=FILE.png"
+            )
+        return evaluate_scores(labels, logits)
+
     def write_teacher_scores(self, split: Split, scores_dir: str) -> None:
         """Scores every clip once and writes the scores beside the shards: same file names, same order."""
         storage.make_dirs(scores_dir)
@@ -62,6 +74,11 @@ class Scorer:
 
 def _logits(student: keras.Model, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
     return student(inputs, training=False)["logits"]
+
+
+def is_constant(logits: np.ndarray) -> bool:
+    """Whether all of several clips have the same scores: logits [clips, classes]."""
+    return len(logits) > 1 and bool(np.ptp(logits, axis=0).max() < 1e-5)
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:

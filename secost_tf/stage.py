@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
+import functools
 import time
 
 import keras
@@ -12,109 +11,24 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-import secost_tf
-from secost_tf import callbacks, checkpoints, data, runtime, scoring
+from secost_tf import callbacks, checkpoints, data, runtime, scoring, stage_folder
 from secost_tf.augmentation import make_augmentation
-from secost_tf.config import StageConfig, TrainConfig
+from secost_tf.config import RunOptions, StageConfig, TrainConfig
 from secost_tf.data import Split
 from secost_tf.distillation import TeacherDistillation, average_teacher
 from secost_tf.keras_compat import build_optimizer, make_optimizer
 from secost_tf.losses import SeCoSTLoss
-from secost_tf.metrics import Evaluation, evaluate_scores
+from secost_tf.stage_folder import StageRecord, is_done, load_student, stage_dir
 from secost_tf.wels_net import wels_net
+from secost_tf.workers import Workers, is_multi_worker
 from tfrecord_tools import shards, storage
-from tfrecord_tools.datasets.clips import ClassMap
-from tfrecord_tools.log_mel import LogMelConfig
 from tfrecord_tools.shards import DatasetInfo
-
-CONFIG_JSON = "config.json"
-METRICS_JSON = "metrics.json"
-WEIGHTS_H5 = "student.weights.h5"
-STUDENT_KERAS = "student.keras"
-PER_CLASS_CSV = "per_class.csv"
-HISTORY_CSV = "history.csv"
-TEACHER_SCORES = "teacher_scores"
-CHECKPOINTS = "checkpoints"
-TENSORBOARD = "tensorboard"
-
-
-def stage_dir(run_dir: str, stage: int) -> str:
-    """`RUN_DIR/stage-1`."""
-    return storage.join(run_dir, f"stage-{stage}")
-
-
-def is_done(run_dir: str, stage: int) -> bool:
-    """Whether a stage has run to its end."""
-    return storage.exists(storage.join(stage_dir(run_dir, stage), METRICS_JSON))
-
-
-@dataclasses.dataclass(frozen=True)
-class StageRecord:
-    """What `config.json` keeps of a stage: its settings, and the data it was made with."""
-
-    config: StageConfig
-    data_dir: str
-    class_map: ClassMap
-    log_mel: LogMelConfig
-
-    def write(self, run_dir: str) -> None:
-        """Writes `config.json` into the stage's folder, atomically."""
-        values = {
-            "stage": self.config.to_dict(),
-            "data_dir": self.data_dir,
-            "class_map": {"mids": self.class_map.mids, "display_names": self.class_map.display_names},
-            "log_mel": self.log_mel.to_dict(),
-            "versions": {
-                "secost_tf": secost_tf.__version__,
-                "tensorflow": tf.__version__,
-                "keras": keras.__version__,
-            },
-        }
-        storage.write_json(storage.join(stage_dir(run_dir, self.config.stage), CONFIG_JSON), values)
-
-    @classmethod
-    def read(cls, run_dir: str, stage: int) -> StageRecord | None:
-        """The record of a stage, or None if it was never begun."""
-        path = storage.join(stage_dir(run_dir, stage), CONFIG_JSON)
-        if not storage.exists(path):
-            return None
-        values = storage.read_json(path)
-        try:
-            return cls(
-                config=StageConfig.from_dict(values["stage"]),
-                data_dir=values["data_dir"],
-                class_map=ClassMap(**{name: tuple(items) for name, items in values["class_map"].items()}),
-                log_mel=LogMelConfig.from_dict(values["log_mel"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: not the settings of a stage ({error})") from error
-
-    def check_data(self, run_dir: str, info: DatasetInfo, data_dir: str) -> None:
-        """A `ValueError` that names both sides if a split has other classes or another log-mel than the stage."""
-        where = stage_dir(run_dir, self.config.stage)
-        if difference := self.class_map.differences(info.class_map, f"in {where}", f"in {data_dir}"):
-            raise ValueError(f"{where} was made with other classes than {data_dir}: {difference}")
-        if difference := self.log_mel.differences(info.log_mel):
-            raise ValueError(f"{where} was made with another log-mel than {data_dir}: {difference}")
 
 
 def build_student(record: StageRecord) -> keras.Model:
     """A fresh network for a stage; its weights depend on the seed and the stage alone."""
     runtime.set_seed(record.config.train.seed * 1000 + record.config.stage)
     return wels_net(record.config.network)
-
-
-def load_student(run_dir: str, stage: int) -> keras.Model:
-    """The trained student of a stage that is done; works whichever stack it was trained on."""
-    record = StageRecord.read(run_dir, stage)
-    if record is None or not is_done(run_dir, stage):
-        raise ValueError(
-            f"{stage_dir(run_dir, stage)}: this stage is not done; train it with --stage={stage}"
-        )
-    student = wels_net(record.config.network)
-    with storage.local_copy(storage.join(stage_dir(run_dir, stage), WEIGHTS_H5)) as path:
-        student.load_weights(path)
-    return student
 
 
 def training_splits(data_dir: str, train: TrainConfig) -> tuple[Split, Split | None]:
@@ -141,10 +55,31 @@ def check_same_input(info: DatasetInfo, other: DatasetInfo, data_dir: str) -> No
         raise ValueError(f"{data_dir}: {info.split} and {other.split} do not go together: {difference}")
 
 
-def evaluate_student(scorer: scoring.Scorer, split: Split) -> Evaluation:
-    """Evaluates clip scores against the labels; logits rank as scores do, without their rounding."""
-    _, labels, logits = scorer.split(split)
-    return evaluate_scores(labels, logits)
+@dataclasses.dataclass(frozen=True)
+class StageData:
+    """What a stage trains on and with."""
+
+    training: Split
+    validation: Split | None
+    evaluation: Split
+    teacher_scores_dirs: list[str]
+
+    @classmethod
+    def open(cls, config: StageConfig, data_dir: str, run_dir: str) -> StageData:
+        """Finds the splits and the teacher's scores, and checks that all go together."""
+        training, validation = training_splits(data_dir, config.train)
+        evaluation = evaluation_split(data_dir, config.train)
+        return cls(training, validation, evaluation, _check_teacher(config, run_dir, training))
+
+    def record(self, config: StageConfig) -> StageRecord:
+        """What is written of the stage."""
+        info = self.training.info
+        return StageRecord(config, storage.absolute(self.training.data_dir), info.class_map, info.log_mel)
+
+
+def steps_per_epoch(train: TrainConfig, training: Split) -> int:
+    """Batches in an epoch: as asked, or a pass over the clips."""
+    return train.steps_per_epoch or data.steps_per_epoch(training, train.batch_size)
 
 
 def train_stage(
@@ -152,18 +87,18 @@ def train_stage(
     data_dir: str,
     run_dir: str,
     strategy: tf.distribute.Strategy,
-    checkpoint_minutes: float = 10.0,
+    options: RunOptions = RunOptions(),  # noqa: B008
 ) -> dict:
     """Trains one stage to its end, continuing where an earlier attempt was stopped.
 
-    Writes the stage's folder; `metrics.json` last.
+    Writes the stage's folder; `metrics.json` last. Of several workers, the first one writes.
 
     Args:
         config: the stage.
         data_dir: folder of the converted splits: `train`, and `validation` and `eval` where given.
         run_dir: folder of the run; the teacher stages must be done there.
         strategy: over what replicas to train.
-        checkpoint_minutes: most time between two checkpoints.
+        options: what changes no result.
 
     Returns:
         The content of `metrics.json`.
@@ -171,40 +106,79 @@ def train_stage(
     Raises:
         ValueError: if the data, the teacher or an earlier attempt do not fit; the message says how.
     """
-    folder, train = stage_dir(run_dir, config.stage), config.train
+    folder, train, workers = stage_dir(run_dir, config.stage), config.train, Workers(strategy)
+    training = None
     try:
-        training, validation = training_splits(data_dir, train)
-        evaluation = evaluation_split(data_dir, train)
-        record = StageRecord(
-            config, storage.absolute(data_dir), training.info.class_map, training.info.log_mel
-        )
-        _begin(record, run_dir, training.info)
-        scores_dirs = _check_teacher(config, run_dir, training)
+        stage_data = StageData.open(config, data_dir, run_dir)
+        training, record = stage_data.training, stage_data.record(config)
+        _begin(record, run_dir, training.info, workers, options)
         with runtime.precision_policy(train.precision):
-            state = _fit(record, training, validation, run_dir, scores_dirs, strategy, checkpoint_minutes)
-        return _finish(state, record, evaluation, run_dir)
+            state = _fit(record, stage_data, run_dir, strategy, workers, options)
+        if workers.is_chief:
+            _finish(state, record, stage_data.evaluation, run_dir)
+        workers.wait()
+        return storage.read_json(storage.join(folder, stage_folder.METRICS_JSON))
     except tf.errors.OpError as error:
-        if isinstance(error, tf.errors.ResourceExhaustedError):
-            raise ValueError(f"out of memory: try a smaller --batch_size than {train.batch_size}") from error
-        raise data.find_damage(training, error) from error
+        raise _explain(error, config, training, workers) from error
     finally:
         keras.backend.clear_session()
         logging.debug("left %s", folder)
 
 
-def _begin(record: StageRecord, run_dir: str, info: DatasetInfo) -> None:
+def _explain(
+    error: tf.errors.OpError, config: StageConfig, training: Split | None, workers: Workers
+) -> Exception:
+    """What is to be said of an error that TensorFlow raised."""
+    if isinstance(error, tf.errors.ResourceExhaustedError):
+        return ValueError(f"out of memory: try a smaller --batch_size than {config.train.batch_size}")
+    lost = (
+        tf.errors.UnavailableError,
+        tf.errors.AbortedError,
+        tf.errors.CancelledError,
+        tf.errors.DeadlineExceededError,
+        tf.errors.InternalError,
+    )
+    if workers.count > 1 and isinstance(error, lost):
+        return ValueError(
+            f"another of the {workers.count} workers is gone, or cannot be reached: start them all again, and the same "
+            f"command continues after the last checkpoint ({error.message.splitlines()[0][:200]})"
+        )
+    return data.find_damage(training, error) if training else error
+
+
+def _begin(
+    record: StageRecord, run_dir: str, info: DatasetInfo, workers: Workers, options: RunOptions
+) -> None:
     """Writes the stage's settings; where an earlier attempt is to be continued, checks that it had the same."""
     folder = stage_dir(run_dir, record.config.stage)
-    storage.make_dirs(folder)
     earlier = StageRecord.read(run_dir, record.config.stage)
-    if earlier is not None and storage.exists(storage.join(folder, CHECKPOINTS, checkpoints.STATE_FILE)):
+    if earlier is not None and storage.exists(
+        storage.join(folder, stage_folder.CHECKPOINTS, checkpoints.STATE_FILE)
+    ):
         earlier.check_data(run_dir, info, record.data_dir)
         if difference := earlier.config.differences(record.config):
             raise ValueError(
                 f"{folder} was begun with other settings (there != now): {difference}. Continue with the same "
                 f"settings, choose another --run_dir, or delete {folder}"
             )
+    empty = [
+        name for name, count in zip(info.class_map.display_names, info.positives, strict=True) if not count
+    ]
+    if not workers.is_chief:
+        return
+    if empty:
+        logging.warning(
+            "%d of %d classes have no clip to learn from: %s%s",
+            len(empty),
+            len(info.class_map),
+            ", ".join(empty[:5]),
+            " ..." if len(empty) > 5 else "",
+        )
+    storage.make_dirs(folder)
     record.write(run_dir)
+    if options.flags:
+        with storage.atomic_write(storage.join(folder, stage_folder.FLAGS_TXT)) as file:
+            file.write(options.flags)
 
 
 def _check_teacher(config: StageConfig, run_dir: str, training: Split) -> list[str]:
@@ -217,34 +191,125 @@ def _check_teacher(config: StageConfig, run_dir: str, training: Split) -> list[s
                 f"(--stage={teacher}), or leave out --noprerequisites"
             )
         teacher_record.check_data(run_dir, training.info, training.data_dir)
+        _warn_of_chance(run_dir, teacher)
     if config.train.teacher == "online" or config.alpha == 1:
         return []
-    folders = [storage.join(stage_dir(run_dir, teacher), TEACHER_SCORES) for teacher in config.teacher_stages]
+    folders = [
+        storage.join(stage_dir(run_dir, teacher), stage_folder.TEACHER_SCORES)
+        for teacher in config.teacher_stages
+    ]
     for folder in folders:
         data.check_teacher_scores(training, folder)
     return folders
 
 
-def _fit(record, training, validation, run_dir, scores_dirs, strategy, checkpoint_minutes):
-    """Trains to the last epoch; returns the state, with the best epoch's weights."""
-    config, train, folder = record.config, record.config.train, stage_dir(run_dir, record.config.stage)
+def _warn_of_chance(run_dir: str, teacher: int) -> None:
+    """A warning if a teacher was no better than chance."""
+    figures = storage.read_json(storage.join(stage_dir(run_dir, teacher), stage_folder.METRICS_JSON))
+    mAP, mAUC, chance = (figures[name] for name in ("mAP", "mAUC", "chance"))
+    if None not in (mAP, mAUC, chance) and (mAUC <= 0.5 or mAP <= chance):
+        logging.warning(
+            "stage %d, the teacher, is no better than chance (mAP %.4f, chance %.4f; mAUC %.4f): its student learns "
+            "noise. Train a better one first, or give the labels more weight with a higher --alpha",
+            teacher,
+            mAP,
+            chance,
+            mAUC,
+        )
+
+
+def make_model(
+    record: StageRecord, stage_data: StageData, run_dir: str, strategy: tf.distribute.Strategy
+) -> tuple[TeacherDistillation, keras.optimizers.schedules.LearningRateSchedule]:
+    """A student as it is before its first step, ready to be fitted, and the learning rate by step."""
+    config, train = record.config, record.config.train
     if train.batch_size % strategy.num_replicas_in_sync:
         raise ValueError(
             f"batch_size: expected a multiple of the {strategy.num_replicas_in_sync} replicas, got {train.batch_size}"
         )
-    steps = data.steps_per_epoch(training, train.batch_size)
+    schedule = learning_rate_schedule(train, steps_per_epoch(train, stage_data.training))
     with strategy.scope():
         student = build_student(record)
-        student.get_layer("standardize").set_statistics(training.info.mean, training.info.variance)
+        info = stage_data.training.info
+        student.get_layer("standardize").set_statistics(info.mean, info.variance)
         teacher = None
-        if config.teacher_stages and not scores_dirs and config.alpha < 1:
+        if config.teacher_stages and not stage_data.teacher_scores_dirs and config.alpha < 1:
             teacher = average_teacher([load_student(run_dir, stage) for stage in config.teacher_stages])
-        model = TeacherDistillation(student, teacher)
-        schedule = learning_rate_schedule(train, steps)
+        model = TeacherDistillation(student, teacher, clip_norm=train.clip_norm, ema=train.ema)
         model.compile(make_optimizer(train.optimizer, schedule), SeCoSTLoss(config.alpha))
         build_optimizer(model.optimizer, student.trainable_variables)
-        state = checkpoints.restore_state(storage.join(folder, CHECKPOINTS), student, model.optimizer)
-    if state.epoch or state.step:
+    return model, schedule
+
+
+class Batches:
+    """The batches of a stage, epoch by epoch, as `fit` takes them under its strategy."""
+
+    def __init__(
+        self,
+        config: StageConfig,
+        stage_data: StageData,
+        strategy: tf.distribute.Strategy,
+        options: RunOptions,
+    ):
+        train, training, scores = config.train, stage_data.training, stage_data.teacher_scores_dirs
+        self.strategy, self.workers = strategy, Workers(strategy)
+        self._make = functools.partial(
+            data.training_data,
+            training,
+            train.batch_size,
+            seed=train.seed * 1000 + config.stage,
+            steps=train.steps_per_epoch,
+            shuffle_clips=train.shuffle_clips,
+            teacher_scores_dirs=scores,
+            balanced=train.balanced_sampling,
+            augment=make_augmentation(train, training.info),
+            streams=train.input_streams,
+            cache=_make_cache(training, scores) if options.cache_in_memory else None,
+        )
+
+    def epoch(self, epoch: int, first_step: int = 0):
+        """An epoch's batches from a step on."""
+        if not is_multi_worker(self.strategy):
+            return self._make(epoch=epoch, first_step=first_step)
+        worker = data.Worker(self.workers.index, self.workers.count, self.workers.local_replicas)
+        return self.strategy.distribute_datasets_from_function(
+            lambda context: self._make(epoch=epoch, first_step=first_step, worker=worker)
+        )
+
+
+def _make_cache(training: Split, scores_dirs: list[str]) -> data.RecordCache | None:
+    """The training records in memory, if there is room."""
+    needed = sum(shard.bytes for shard in training.info.shards) / 1e9
+    room = runtime.available_memory() / 2e9
+    if needed > room:
+        logging.warning(
+            "the training records (%.1f GB) take more than half of the free memory (%.1f GB): they are read from their "
+            "files",
+            needed,
+            2 * room,
+        )
+        return None
+    logging.info("the training records (%.1f GB) are held in memory", needed)
+    return data.RecordCache(training, scores_dirs)
+
+
+def _fit(
+    record: StageRecord,
+    stage_data: StageData,
+    run_dir: str,
+    strategy: tf.distribute.Strategy,
+    workers: Workers,
+    options: RunOptions,
+) -> checkpoints.TrainingState:
+    """Trains to the last epoch; returns the state, with the best epoch's weights."""
+    config, train, folder = record.config, record.config.train, stage_dir(run_dir, record.config.stage)
+    checkpoint = storage.join(folder, stage_folder.CHECKPOINTS)
+    steps = steps_per_epoch(train, stage_data.training)
+    model, schedule = make_model(record, stage_data, run_dir, strategy)
+    with strategy.scope():
+        state = checkpoints.restore_state(checkpoint, model)
+    workers.check_same(f"{folder} at epoch {state.epoch}, step {state.step} of {steps}")
+    if (state.epoch or state.step) and workers.is_chief:
         logging.info(
             "stage %d continues after epoch %d of %d, step %d of %d",
             config.stage,
@@ -253,36 +318,35 @@ def _fit(record, training, validation, run_dir, scores_dirs, strategy, checkpoin
             state.step,
             steps,
         )
-    checkpoint = storage.join(folder, CHECKPOINTS)
-    watchers = [
-        callbacks.NonFiniteGuard(storage.join(checkpoint, checkpoints.STATE_FILE), state),
-        *(
-            [callbacks.Validation(scoring.Scorer(student, train.batch_size), validation)]
-            if validation
-            else []
-        ),
-        callbacks.StateKeeper(
-            state, checkpoint, storage.join(folder, HISTORY_CSV), schedule, steps, 60 * checkpoint_minutes
-        ),
-        callbacks.TensorBoardScalars(storage.join(folder, TENSORBOARD), state),
-        callbacks.Progress(f"stage {config.stage}", train.epochs, steps, train.batch_size, state),
+    watchers: list[keras.callbacks.Callback] = [
+        callbacks.NonFiniteGuard(storage.join(checkpoint, checkpoints.STATE_FILE), state, schedule, steps)
     ]
-    augment = make_augmentation(train, training.info)
-    for epoch in range(state.epoch, train.epochs):
-        batches = data.training_data(
-            training,
-            train.batch_size,
-            seed=train.seed * 1000 + config.stage,
-            epoch=epoch,
-            shuffle_clips=train.shuffle_clips,
-            teacher_scores_dirs=scores_dirs,
-            first_step=state.step,
-            balanced=train.balanced_sampling,
-            augment=augment,
+    if stage_data.validation:
+        scorer = scoring.Scorer(model.student, train.batch_size)
+        watchers.append(callbacks.Validation(scorer, stage_data.validation))
+    history = storage.join(folder, stage_folder.HISTORY_CSV)
+    watchers.append(
+        callbacks.StateKeeper(
+            state, checkpoint, history, schedule, steps, 60 * options.checkpoint_minutes, workers
         )
+    )
+    if workers.is_chief:
+        watchers.append(callbacks.TensorBoardScalars(storage.join(folder, stage_folder.TENSORBOARD), state))
+        watchers.append(
+            callbacks.Progress(f"stage {config.stage}", train.epochs, steps, train.batch_size, state)
+        )
+    batches = Batches(config, stage_data, strategy, options)
+    for epoch in range(state.epoch, train.epochs):
+        first_step = state.step
         with runtime.preemption.deferred():
             model.fit(
-                batches, initial_epoch=epoch, epochs=epoch + 1, callbacks=watchers, shuffle=False, verbose=0
+                batches.epoch(epoch, first_step),
+                steps_per_epoch=steps - first_step,
+                initial_epoch=epoch,
+                epochs=epoch + 1,
+                callbacks=watchers,
+                shuffle=False,
+                verbose=0,
             )
     return state
 
@@ -306,16 +370,18 @@ def _finish(state: checkpoints.TrainingState, record: StageRecord, split: Split,
     config, folder = record.config, stage_dir(run_dir, record.config.stage)
     student = wels_net(config.network)  # float32, as `load_student` gives it, whatever it was trained in
     student.set_weights(state.best_weights)
-    save_student(student, folder)
+    stage_folder.save_student(student, folder)
     started = time.monotonic()
     train_split = Split(record.data_dir, shards.read_dataset_info(record.data_dir, "train"))
     logging.info(
         "stage %d scores the %d training clips for the next stage", config.stage, train_split.num_clips
     )
     scorer = scoring.Scorer(student, config.train.batch_size)
-    scorer.write_teacher_scores(train_split, storage.join(folder, TEACHER_SCORES))
-    evaluation = evaluate_student(scorer, split)
-    write_per_class(storage.join(folder, PER_CLASS_CSV), evaluation, record.class_map)
+    scorer.write_teacher_scores(train_split, storage.join(folder, stage_folder.TEACHER_SCORES))
+    evaluation = scorer.evaluate(split)
+    stage_folder.write_per_class(
+        storage.join(folder, stage_folder.PER_CLASS_CSV), evaluation, record.class_map
+    )
     figures = {
         "stage": config.stage,
         "alpha": config.alpha,
@@ -331,16 +397,8 @@ def _finish(state: checkpoints.TrainingState, record: StageRecord, split: Split,
         "training_seconds": round(sum(row["seconds"] for row in state.history), 1),
         "scoring_seconds": round(time.monotonic() - started, 1),
     }
-    storage.write_json(storage.join(folder, METRICS_JSON), figures)
+    storage.write_json(storage.join(folder, stage_folder.METRICS_JSON), figures)
     return figures
-
-
-def save_student(student: keras.Model, folder: str) -> None:
-    """Writes `student.weights.h5`, which loads on both stacks, and `student.keras`, which does not."""
-    with storage.atomic_path(storage.join(folder, WEIGHTS_H5)) as path:
-        student.save_weights(path)
-    with storage.atomic_path(storage.join(folder, STUDENT_KERAS)) as path:
-        student.save(path)
 
 
 def evaluation_split(data_dir: str, train: TrainConfig) -> Split:
@@ -358,19 +416,3 @@ def evaluation_split(data_dir: str, train: TrainConfig) -> Split:
         "%s has no eval split: figures are those of the clips that picked the best epoch", data_dir
     )
     return validation
-
-
-def write_per_class(path: str, evaluation: Evaluation, class_map: ClassMap) -> None:
-    """Writes one csv row a class; a figure that does not exist (no positive clip) is left empty."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["index", "mid", "display_name", "positives", "AP", "AUC", "d_prime"])
-    per_class = evaluation.per_class
-    columns = (per_class.positives, per_class.average_precision, per_class.roc_auc, per_class.d_prime)
-    for index, (positives, *figures) in enumerate(zip(*columns, strict=True)):
-        cells = [f"{figure:.6f}" if np.isfinite(figure) else "" for figure in figures]
-        writer.writerow(
-            [index, class_map.mids[index], class_map.display_names[index], int(positives), *cells]
-        )
-    with storage.atomic_write(path) as file:
-        file.write(stream.getvalue())

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 from collections.abc import Sequence
 
 from absl import flags, logging
 
 from secost_tf import runtime
 from secost_tf.cascade import CascadeConfig, format_table, run_cascade
-from secost_tf.config import POOLING_HEADS, TrainConfig, WelsNetConfig
+from secost_tf.config import POOLING_HEADS, RunOptions, TrainConfig, WelsNetConfig
 from secost_tf.embedded import embedded_data
 from tfrecord_tools.commands import run_command
 
 FLAGS = flags.FLAGS
+_CHOSEN_BY_MAIN = ("precision", "input_streams")
 _NETWORK_FLAGS = ("width", "pooling", "pooling_k")
 
 
@@ -164,6 +166,34 @@ def define_training_flags() -> None:
         lower_bound=0,
     )
     flags.DEFINE_integer(
+        "steps_per_epoch",
+        defaults.steps_per_epoch,
+        "Batches in an epoch, for very large sets: the state is saved and the student validated after each, and the next "
+        "epoch goes on where it ended. 0: an epoch is a pass over the training clips.",
+        lower_bound=0,
+    )
+    flags.DEFINE_float(
+        "clip_norm",
+        defaults.clip_norm,
+        "Shortens gradients whose norm, over the whole batch, is larger than this; 1 to 10 are usual. 0: none.",
+        lower_bound=0.0,
+    )
+    flags.DEFINE_float(
+        "ema",
+        defaults.ema,
+        "Decay of an exponential moving average of the weights, which is then what is validated, kept, and teaches: "
+        "0.999 reaches back about 1,000 steps. 0: the weights themselves.",
+        lower_bound=0.0,
+        upper_bound=0.999999,
+    )
+    flags.DEFINE_integer(
+        "input_streams",
+        None,
+        "Equal parts of the shards from which each batch is drawn alike. Default: as many as there are workers; give it "
+        "to make, on fewer workers, the batches of more.",
+        lower_bound=1,
+    )
+    flags.DEFINE_integer(
         "seed",
         defaults.seed,
         "Seeds the weights and the order of the clips; the same seed gives the same run.",
@@ -191,7 +221,19 @@ def define_device_flags() -> None:
         "auto",
         runtime.STRATEGIES,
         "auto: mirrored over all GPUs if there are several, else one device. mirrored: MirroredStrategy over all "
-        "devices. one_device: the first GPU, or the processor.",
+        "devices. one_device: the first GPU, or the processor. multi_worker: mirrored over the devices of all machines "
+        "in TF_CONFIG, each of which runs the same command (Python 3.10 and 3.11).",
+    )
+    flags.DEFINE_integer(
+        "threads",
+        0,
+        "Processor threads for an operation. 0: as many as this process may use cores, container limits included.",
+        lower_bound=0,
+    )
+    flags.DEFINE_bool(
+        "deterministic",
+        False,
+        "Let the same command give the same weights to the bit on the same machine; slower on GPUs.",
     )
     flags.DEFINE_integer(
         "logical_cpus",
@@ -209,10 +251,22 @@ def define_run_flags() -> None:
         "Most minutes between two checkpoints; a killed run loses no more than that. An epoch always ends with one.",
         lower_bound=0.0,
     )
+    flags.DEFINE_bool(
+        "cache_in_memory",
+        False,
+        "Hold the training records in memory, decompressed, if they take at most half of what is free: for shards on "
+        "slow or remote storage, or compressed.",
+    )
+    flags.DEFINE_bool(
+        "dry_run",
+        False,
+        "Train nothing: print what a stage costs (parameters, operations, records, steps, memory) and, from ten timed "
+        "steps, how long it takes.",
+    )
 
 
 def cascade_config() -> CascadeConfig:
-    """What the flags ask for; `--precision` is left to `main`, which looks at the machine."""
+    """What the flags ask for; what depends on the machine is left to `main`."""
     return CascadeConfig(
         stage=FLAGS.stage,
         alphas=parse_numbers("alpha", FLAGS.alpha, float),
@@ -221,7 +275,7 @@ def cascade_config() -> CascadeConfig:
             **{
                 field.name: FLAGS[field.name].value
                 for field in dataclasses.fields(TrainConfig)
-                if field.name != "precision"
+                if field.name not in _CHOSEN_BY_MAIN
             }
         ),
         teacher_stages=parse_numbers("teacher_stages", FLAGS.teacher_stages, int),
@@ -234,19 +288,44 @@ def main(argv: Sequence[str]) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     config = cascade_config()
     runtime.preemption.install()
+    count = 1
+    if FLAGS.strategy == "multi_worker":
+        if not FLAGS.data_dir:
+            raise ValueError(
+                "data_dir: must be given with --strategy=multi_worker, on storage that all workers share"
+            )
+        count = sum(map(len, runtime.cluster_config()["cluster"].values()))
     data_dir = FLAGS.data_dir or embedded_data()
+    threads = runtime.set_threads(FLAGS.threads)
+    if FLAGS.deterministic:
+        runtime.make_deterministic()
     precision, reason = runtime.choose_precision(FLAGS.precision)
-    logging.info("precision %s: %s", precision, reason)
-    config = dataclasses.replace(config, train=dataclasses.replace(config.train, precision=precision))
-    rows = run_cascade(
-        config,
-        data_dir,
-        FLAGS.run_dir,
-        make_strategy=lambda: runtime.make_strategy(FLAGS.strategy, FLAGS.logical_cpus),
-        checkpoint_minutes=FLAGS.checkpoint_minutes,
-    )
+    train = dataclasses.replace(config.train, precision=precision, input_streams=FLAGS.input_streams or count)
+    config = dataclasses.replace(config, train=train)
+    options = RunOptions(FLAGS.checkpoint_minutes, FLAGS.cache_in_memory, command_flags())
+
+    def make_strategy():
+        strategy = runtime.make_strategy(FLAGS.strategy, FLAGS.logical_cpus)
+        runtime.preemption.install()  # again: TensorFlow takes SIGTERM for itself when several workers start
+        logging.info("%s", runtime.describe(strategy, precision, reason, *threads))
+        return strategy
+
+    if FLAGS.dry_run:
+        from secost_tf.cost import estimate_cost  # imports TensorFlow
+
+        print(estimate_cost(config, data_dir, FLAGS.run_dir, make_strategy, options))
+        return
+    rows = run_cascade(config, data_dir, FLAGS.run_dir, make_strategy, options)
     print(format_table(rows))
     print(f"figures of the {rows[-1]['split']} split; curves: tensorboard --logdir {FLAGS.run_dir}")
+
+
+def command_flags() -> str:
+    """The flags of this command as they were given, as a flagfile."""
+    names = [flag.name for flag in FLAGS.get_flags_for_module(sys.modules[__name__]) if flag.present]
+    return "# python -m secost_tf.train --flagfile=flags.txt\n" + "".join(
+        f"{FLAGS[name].serialize()}\n" for name in names if name != "dry_run"
+    )
 
 
 def parse_numbers(name: str, texts: Sequence[str], kind: type) -> tuple:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 Item = TypeVar("Item")
@@ -24,9 +25,16 @@ _MOST_FAILED_STARTS = 5  # in a row
 _THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
+_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")  # a container's share of the processor: microseconds, of how many
+
+
 def available_cores() -> int:
-    """The processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The processor cores that this process may use: of the machine, its affinity and its container."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):  # no such limit
+        quota, period = map(int, _CPU_MAX.read_text().split())
+        cores = min(cores, max(1, -(-quota // period)))
+    return cores
 
 
 def ordered_map(

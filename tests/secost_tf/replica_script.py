@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from secost_tf import runtime
+from secost_tf.augmentation import mixup
 from secost_tf.checkpoints import TrainingState, restore_state, save_state
 from secost_tf.config import WelsNetConfig
 from secost_tf.distillation import TeacherDistillation, average_teacher
@@ -50,10 +51,10 @@ CASES = {
 }
 
 
-def make_model():
+def make_model(**options):
     runtime.set_seed(0)
     student = wels_net(CONFIG)
-    model = TeacherDistillation(student, average_teacher([wels_net(CONFIG)]))
+    model = TeacherDistillation(student, average_teacher([wels_net(CONFIG)]), **options)
     # A large epsilon: the gradient of a shift that the next normalisation undoes is but rounding, which Adam's default
     # would blow up to whole steps.
     model.compile(keras.optimizers.Adam(0.01, epsilon=1e-3), SeCoSTLoss(0.3))
@@ -72,15 +73,43 @@ def train(model, data):
     return results
 
 
+def everything(folder, precision):
+    """Two epochs with all that can be switched on, the second one continued by another model."""
+
+    def mix(step, batch):
+        inputs, targets, weights = batch
+        return (*mixup(inputs, targets, tf.stack([7, tf.cast(step, tf.int32)]), alpha=0.5), weights)
+
+    mixed = batches(11, weighted=True).enumerate().map(mix)
+    data = mixed.apply(tf.data.experimental.assert_cardinality(2))
+    with runtime.precision_policy(precision):
+        model = make_model(ema=0.9, clip_norm=0.05)  # well below the norms that come
+        first = train(model, data)
+        save_state(folder, TrainingState(epoch=1), model)
+        continued = make_model(ema=0.9, clip_norm=0.05)
+        restore_state(folder, continued)
+        results = train(continued, data)
+        results |= {f"first {name}": value for name, value in first.items()}
+        for index, value in enumerate(continued.scored_weights()):
+            results[f"average {index}"] = value
+    for step, (inputs, targets, weights) in enumerate(mixed):
+        results |= {
+            f"batch {step} {name}": value for name, value in {**inputs, **targets, "weights": weights}.items()
+        }
+    return results
+
+
 def main(replicas, path):
     strategy = runtime.make_strategy("auto", logical_cpus=replicas)
     results = {"replicas": {"count": strategy.num_replicas_in_sync}}
     with strategy.scope(), tempfile.TemporaryDirectory() as folder:
         model = make_model()
-        save_state(folder, TrainingState(), model.student, model.optimizer)
+        save_state(folder, TrainingState(), model)
         for case, make_data in CASES.items():
-            restore_state(folder, model.student, model.optimizer)  # every case starts alike
+            restore_state(folder, model)  # every case starts alike
             results[case] = train(model, make_data())
+        for precision in ("float32", "mixed_bfloat16"):
+            results[f"everything in {precision}"] = everything(f"{folder}/{precision}", precision)
     np.savez(path, **{f"{case}/{name}": x for case, values in results.items() for name, x in values.items()})
 
 

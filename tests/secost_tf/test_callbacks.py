@@ -1,3 +1,4 @@
+import contextlib
 import csv
 import logging
 import math
@@ -12,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from secost_tf import callbacks, checkpoints
 from secost_tf.keras_compat import build_optimizer
+from secost_tf.workers import Workers
 
 NAN, INF = math.nan, math.inf
 
@@ -22,7 +24,9 @@ def model():
     student = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
     optimizer = keras.optimizers.Adam(0.1)
     build_optimizer(optimizer, student.trainable_variables)
-    return types.SimpleNamespace(student=student, optimizer=optimizer)
+    return types.SimpleNamespace(
+        student=student, optimizer=optimizer, average=None, scored_weights=student.get_weights
+    )
 
 
 @pytest.fixture
@@ -33,7 +37,9 @@ def keeper(model, tmp_path):
         str(tmp_path / "checkpoints"),
         str(tmp_path / "history.csv"),
         lambda step: 0.5**step,
-        steps=3,
+        3,
+        math.inf,
+        Workers(tf.distribute.get_strategy()),
     )
     made.set_model(model)
     return made
@@ -50,23 +56,35 @@ def end_epoch(keeper, epoch: int, **logs) -> None:
 # --- the non-finite guard ---
 
 
-@pytest.mark.parametrize("loss", [NAN, INF, -INF])
-def test_a_loss_that_is_no_number_stops_training(loss):
+@pytest.mark.parametrize(
+    ("figures", "said"),
+    [
+        ({"loss": NAN, "label_loss": NAN}, "the loss is not finite"),
+        ({"loss": INF, "label_loss": INF}, "the loss is not finite"),
+        ({"loss": -INF, "label_loss": NAN}, "the loss is not finite"),
+        ({"loss": NAN, "label_loss": 0.7}, "the gradient of the loss is not finite"),
+    ],
+)
+def test_a_loss_that_is_no_number_stops_training(figures, said):
     guard = callbacks.NonFiniteGuard(
-        "run/stage-1/checkpoints/training-state.npz", checkpoints.TrainingState(epoch=2)
+        "run/stage-1/checkpoints/training-state.npz",
+        checkpoints.TrainingState(epoch=2),
+        lambda step: step / 1000,
+        10,
     )
     guard.on_epoch_begin(2)
     guard.on_train_batch_end(0, {"loss": 1e30})
     with pytest.raises(callbacks.NonFiniteLoss) as stopped:
-        guard.on_train_batch_end(4, {"loss": loss})
+        guard.on_train_batch_end(4, figures)
     message = str(stopped.value)
-    assert message.startswith(f"the loss became {loss} at step 5 of epoch 3.")
+    assert message.startswith(f"{said} at step 5 of epoch 3 (learning rate 0.024). ")
     assert "after epoch 2 (run/stage-1/checkpoints/training-state.npz)" in message
-    assert all(hint in message for hint in ("--learning_rate", "--warmup_share", "--precision=float32"))
+    hints = ("--learning_rate", "--warmup_share", "--clip_norm", "--precision=float32")
+    assert all(hint in message for hint in hints)
 
 
 def test_before_the_first_checkpoint_the_good_state_is_the_start():
-    guard = callbacks.NonFiniteGuard("state.npz", checkpoints.TrainingState())
+    guard = callbacks.NonFiniteGuard("state.npz", checkpoints.TrainingState(), lambda step: 0.1, 10)
     guard.on_epoch_begin(0)
     with pytest.raises(callbacks.NonFiniteLoss, match=r"after epoch 0 \(the start\)"):
         guard.on_train_batch_end(0, {"loss": NAN})
@@ -80,7 +98,9 @@ def test_validation_adds_plain_cross_entropy_and_map():
     logits = np.array([[0.0, 0.0], [math.log(3.0), 0.0], [2 * math.log(3.0), 0.0]], np.float32)
     scorer = types.SimpleNamespace(split=lambda split: ([f"{split} clip"] * 3, labels, logits))
     logs = {"loss": 0.1}
-    callbacks.Validation(scorer, "validation").on_epoch_end(0, logs)
+    validation = callbacks.Validation(scorer, "validation")
+    validation.set_model(types.SimpleNamespace(as_scored=contextlib.nullcontext))
+    validation.on_epoch_end(0, logs)
     # -log of 1/2, 1/4 (p = 3/4, y = 0) and 9/10; class 1: 1/2 each time
     assert logs["val_loss"] == pytest.approx((4 * math.log(2) + math.log(4) + math.log(10 / 9)) / 6, rel=1e-6)
     # class 0: the positives rank first and third of three: (1/1 + 2/3) / 2
@@ -120,7 +140,7 @@ def test_the_written_state_continues_the_choice(keeper, model, figures):
     end_epoch(keeper, 1, **figures)
     model.student.set_weights([np.array([[-1.0]])])
     model.optimizer.iterations.assign(0)
-    state = checkpoints.restore_state(keeper.folder, model.student, model.optimizer)
+    state = checkpoints.restore_state(keeper.folder, model)
     assert (state.epoch, state.best_epoch, state.best_key) == (2, 2, keeper.state.best_key)
     assert state.history == keeper.state.history
     assert model.student.get_weights()[0] == 2.0 and int(np.asarray(model.optimizer.iterations)) == 2
@@ -242,4 +262,4 @@ def test_a_bar_on_a_terminal(caplog, capsys, monkeypatch):
     ],
 )
 def test_durations_are_readable(seconds, text):
-    assert callbacks._duration(seconds) == text
+    assert callbacks.duration(seconds) == text

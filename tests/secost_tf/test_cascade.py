@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from secost_tf import callbacks, cascade
+from secost_tf import callbacks, cascade, stage_folder
 from secost_tf import stage as stages
 from secost_tf.cascade import CascadeConfig, format_table, run_cascade
 from secost_tf.config import TrainConfig
@@ -185,14 +185,18 @@ def test_the_same_seed_gives_the_same_run_to_the_bit(
     run_cascade(cascade_config(0), kept_data, str(tmp_path), one_device)
     assert not [warning for warning in recwarn if "shuffle" in str(warning.message)]
     assert metrics_of(tmp_path, 0) == metrics_of(kept_run, 0)
-    mine, theirs = (stages.load_student(run_dir, 0).get_weights() for run_dir in (str(tmp_path), kept_run))
+    mine, theirs = (
+        stage_folder.load_student(run_dir, 0).get_weights() for run_dir in (str(tmp_path), kept_run)
+    )
     for one, other in zip(mine, theirs, strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 def test_another_seed_gives_another_run(kept_run, kept_data, cascade_config, tmp_path, one_device):
     run_cascade(cascade_config(0, seed=2), kept_data, str(tmp_path), one_device)
-    mine, theirs = (stages.load_student(run_dir, 0).get_weights() for run_dir in (str(tmp_path), kept_run))
+    mine, theirs = (
+        stage_folder.load_student(run_dir, 0).get_weights() for run_dir in (str(tmp_path), kept_run)
+    )
     assert any(not np.array_equal(one, other) for one, other in zip(mine, theirs, strict=True))
     assert metrics_of(tmp_path, 0)["mAUC"] != metrics_of(kept_run, 0)["mAUC"]
 
@@ -228,8 +232,8 @@ def test_the_best_epoch_s_weights_are_the_student(kept_data, cascade_config, beg
     np.savez(path, **{**state, **marked})
     Path(run_dir, "stage-0", "metrics.json").unlink()
     run_cascade(cascade_config(0), kept_data, run_dir, one_device)
-    assert len(marked) == len(stages.load_student(run_dir, 0).get_weights())
-    assert all((weight == 0.25).all() for weight in stages.load_student(run_dir, 0).get_weights())
+    assert len(marked) == len(stage_folder.load_student(run_dir, 0).get_weights())
+    assert all((weight == 0.25).all() for weight in stage_folder.load_student(run_dir, 0).get_weights())
 
 
 def test_a_stage_stopped_half_way_is_continued(
@@ -239,7 +243,7 @@ def test_a_stage_stopped_half_way_is_continued(
     before = files_of(Path(run_dir, "stage-0"))
     with stopped_at(stage=1, epoch=2, step=1), pytest.raises(KeyboardInterrupt):
         run_cascade(cascade_config(1), kept_data, run_dir, one_device)
-    assert not stages.is_done(run_dir, 1)
+    assert not stage_folder.is_done(run_dir, 1)
 
     message = (
         r"stage-1 was begun with other settings \(there != now\): .*learning_rate: 0\.003 != 0\.5.*Continue with "
@@ -260,7 +264,7 @@ import json, sys, time
 import tensorflow as tf
 from secost_tf import callbacks, runtime
 from secost_tf.cascade import CascadeConfig, run_cascade
-from secost_tf.config import TrainConfig
+from secost_tf.config import RunOptions, TrainConfig
 
 plain = callbacks.Progress.on_train_batch_end
 
@@ -275,7 +279,8 @@ callbacks.Progress.on_train_batch_end = wait_for_the_signal
 runtime.preemption.install()
 minutes, data_dir, run_dir, alphas, network, train = sys.argv[1:]
 config = CascadeConfig(1, tuple(json.loads(alphas)), json.loads(network), TrainConfig(**json.loads(train)))
-run_cascade(config, data_dir, run_dir, lambda: tf.distribute.OneDeviceStrategy("CPU:0"), float(minutes))
+run_cascade(config, data_dir, run_dir, lambda: tf.distribute.OneDeviceStrategy("CPU:0"),
+            RunOptions(float(minutes)))
 """
 
 
@@ -362,7 +367,7 @@ def test_an_online_teacher_teaches_as_its_cached_scores_do(
                 ]
             )
     np.testing.assert_allclose(*histories, atol=1e-3)
-    mine, theirs = (stages.load_student(folder, 1).count_params() for folder in (run_dir, kept_run))
+    mine, theirs = (stage_folder.load_student(folder, 1).count_params() for folder in (run_dir, kept_run))
     assert mine == theirs
 
 
@@ -559,7 +564,8 @@ def test_the_table_by_hand(tmp_path):
     write_metrics(tmp_path, 0)
     write_metrics(tmp_path, 1, mAP=0.55)
     write_metrics(tmp_path, 2, mAP=0.45, mAUC=1.0, d_prime=None)
-    rows = cascade.write_summary(str(tmp_path))
+    cascade.write_summary(str(tmp_path))
+    rows = cascade.summarize(str(tmp_path))
     assert format_table(rows).splitlines() == [
         "stage  alpha  teacher     mAP    mAUC      d'  lwlrap            change  chance mAP",
         "-" * 83,
@@ -572,7 +578,8 @@ def test_the_table_by_hand(tmp_path):
 def test_figures_that_do_not_exist_are_left_out(tmp_path):
     write_metrics(tmp_path, 0, mAP=None, mAUC=None, d_prime=None, lwlrap=None, chance=None)
     write_metrics(tmp_path, 1)
-    rows = cascade.write_summary(str(tmp_path))
+    cascade.write_summary(str(tmp_path))
+    rows = cascade.summarize(str(tmp_path))
     assert [row["change"] for row in rows] == [None, None] == [row["relative_change"] for row in rows]
     assert format_table(rows).splitlines()[2].split() == ["0", "1", *"------"]
 
@@ -580,5 +587,5 @@ def test_figures_that_do_not_exist_are_left_out(tmp_path):
 def test_a_base_of_zero_has_no_relative_change(tmp_path):
     write_metrics(tmp_path, 0, mAP=0.0)
     write_metrics(tmp_path, 1)
-    row = cascade.write_summary(str(tmp_path))[1]
+    row = cascade.summarize(str(tmp_path))[1]
     assert (row["change"], row["relative_change"]) == (0.5, None)

@@ -1,3 +1,4 @@
+import errno
 import os
 
 import keras
@@ -13,6 +14,7 @@ from secost_tf.keras_compat import build_optimizer
 from secost_tf.losses import SeCoSTLoss
 from secost_tf.runtime import set_seed
 from secost_tf.wels_net import wels_net
+from tfrecord_tools.commands import describe_error
 
 CONFIG = WelsNetConfig(
     num_classes=3,
@@ -24,9 +26,9 @@ CONFIG = WelsNetConfig(
 )
 
 
-def make_model(seed=0, config=CONFIG):
+def make_model(seed=0, config=CONFIG, **options):
     set_seed(seed)
-    model = TeacherDistillation(wels_net(config))
+    model = TeacherDistillation(wels_net(config), **options)
     schedule = keras.optimizers.schedules.CosineDecay(
         0.01, 6
     )  # depends on the step: the optimizer's count matters
@@ -55,26 +57,25 @@ def train(model, epochs):
     return rows
 
 
-def test_continues_exactly_as_an_undisturbed_run(tmp_path):
+@pytest.mark.parametrize("options", [{}, {"ema": 0.9, "clip_norm": 0.1}])
+def test_continues_exactly_as_an_undisturbed_run(tmp_path, options):
     folder = str(tmp_path / "checkpoints")
-    undisturbed = make_model()
+    undisturbed = make_model(**options)
     first = train(undisturbed, [0])
     best = undisturbed.student.get_weights()
     state = TrainingState(epoch=1, history=first, best_epoch=1, best_key=(0.5, -0.7), best_weights=best)
-    save_state(folder, state, undisturbed.student, undisturbed.optimizer)
+    save_state(folder, state, undisturbed)
     rest = train(undisturbed, [1, 2])
     assert os.listdir(folder) == [STATE_FILE]
 
-    continued = make_model(seed=1)
-    restored = restore_state(folder, continued.student, continued.optimizer)
+    continued = make_model(seed=1, **options)
+    restored = restore_state(folder, continued)
     assert (restored.epoch, restored.history, restored.best_epoch) == (1, first, 1)
     assert restored.best_key == (0.5, -0.7)
     for actual, expected in zip(restored.best_weights, best, strict=True):
         np.testing.assert_array_equal(actual, expected)
     assert train(continued, [1, 2]) == rest
-    for actual, expected in zip(
-        continued.student.get_weights(), undisturbed.student.get_weights(), strict=True
-    ):
+    for actual, expected in zip(continued.scored_weights(), undisturbed.scored_weights(), strict=True):
         np.testing.assert_array_equal(actual, expected)
     assert int(continued.optimizer.iterations) == 6
 
@@ -83,8 +84,8 @@ def test_more_than_ten_weights_keep_their_order(tmp_path):
     model, other = make_model(), make_model(seed=1)
     assert len(model.student.weights) > 20
     best = [np.full(3, float(index)) for index in range(12)]
-    save_state(str(tmp_path), TrainingState(best_weights=best), model.student, model.optimizer)
-    restored = restore_state(str(tmp_path), other.student, other.optimizer)
+    save_state(str(tmp_path), TrainingState(best_weights=best), model)
+    restored = restore_state(str(tmp_path), other)
     assert [weight[0] for weight in restored.best_weights] == list(range(12))
     for actual, expected in zip(other.student.get_weights(), model.student.get_weights(), strict=True):
         np.testing.assert_array_equal(actual, expected)
@@ -93,7 +94,7 @@ def test_more_than_ten_weights_keep_their_order(tmp_path):
 def test_nothing_saved_is_a_new_state(tmp_path):
     model = make_model()
     weights = model.student.get_weights()
-    state = restore_state(str(tmp_path / "none"), model.student, model.optimizer)
+    state = restore_state(str(tmp_path / "none"), model)
     assert state == TrainingState(epoch=0, history=[], best_epoch=0, best_key=None, best_weights=[])
     for actual, expected in zip(model.student.get_weights(), weights, strict=True):
         np.testing.assert_array_equal(actual, expected)
@@ -101,15 +102,15 @@ def test_nothing_saved_is_a_new_state(tmp_path):
 
 def test_before_the_first_epoch_there_is_no_best_key(tmp_path):
     model = make_model()
-    save_state(str(tmp_path), TrainingState(), model.student, model.optimizer)
-    assert restore_state(str(tmp_path), model.student, model.optimizer) == TrainingState()
+    save_state(str(tmp_path), TrainingState(), model)
+    assert restore_state(str(tmp_path), model) == TrainingState()
 
 
 @pytest.fixture
 def saved(tmp_path):
     """A model, and the file that holds its state."""
     model = make_model()
-    save_state(str(tmp_path), TrainingState(epoch=1), model.student, model.optimizer)
+    save_state(str(tmp_path), TrainingState(epoch=1), model)
     return model, tmp_path / STATE_FILE
 
 
@@ -133,7 +134,7 @@ def test_damaged_file(saved, damage):
     with pytest.raises(
         ValueError, match=r"cannot be continued from .*; delete it to start the stage anew"
     ) as caught:
-        restore_state(str(path.parent), model.student, model.optimizer)
+        restore_state(str(path.parent), model)
     assert str(path) in str(caught.value)
 
 
@@ -142,24 +143,30 @@ def test_file_of_another_network(saved, changes):
     path = saved[1]
     other = make_model(config=WelsNetConfig(**{**CONFIG.to_dict(), **changes}))
     with pytest.raises(ValueError, match="cannot be continued from") as caught:
-        restore_state(str(path.parent), other.student, other.optimizer)
+        restore_state(str(path.parent), other)
     assert str(path) in str(caught.value)
 
 
 def test_file_of_another_optimizer(saved):
     model, path = saved
-    optimizer = keras.optimizers.SGD(0.1)
-    build_optimizer(optimizer, model.student.trainable_variables)
+    model.compile(keras.optimizers.SGD(0.1), SeCoSTLoss(0.5))
+    build_optimizer(model.optimizer, model.student.trainable_variables)
     with pytest.raises(ValueError, match="cannot be continued from") as caught:
-        restore_state(str(path.parent), model.student, optimizer)
+        restore_state(str(path.parent), model)
     assert str(path) in str(caught.value)
+
+
+def test_file_without_the_average_that_is_asked_for(saved):
+    path = saved[1]
+    with pytest.raises(ValueError, match="cannot be continued from"):
+        restore_state(str(path.parent), make_model(ema=0.9))
 
 
 def test_file_of_something_else(saved):
     model, path = saved
     np.savez(path, values=np.zeros(3))
     with pytest.raises(ValueError, match="cannot be continued from") as caught:
-        restore_state(str(path.parent), model.student, model.optimizer)
+        restore_state(str(path.parent), model)
     assert str(path) in str(caught.value)
 
 
@@ -169,10 +176,12 @@ def test_failing_to_save_leaves_what_was_there(saved, monkeypatch):
 
     def fail(stream, **arrays):
         stream.write(b"half a sta")
-        raise OSError("no space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(checkpoints.np, "savez", fail)
-    with pytest.raises(OSError, match="no space left"):
-        save_state(str(path.parent), TrainingState(epoch=2), model.student, model.optimizer)
+    with pytest.raises(OSError) as caught:
+        save_state(str(path.parent), TrainingState(epoch=2), model)
+    said = f"{path}: No space left on device; make room, and the same command continues"
+    assert describe_error(caught.value) == said
     assert os.listdir(path.parent) == [STATE_FILE]
     assert path.read_bytes() == before

@@ -1,15 +1,21 @@
 import dataclasses
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from secost_tf.augmentation import make_augmentation
+from secost_tf.config import TrainConfig
 from secost_tf.data import (
+    RecordCache,
     Split,
+    Worker,
     check_teacher_scores,
     draws_per_label,
     find_damage,
+    pieces,
     scoring_data,
     steps_per_epoch,
     training_data,
@@ -101,6 +107,125 @@ def test_a_batch_larger_than_the_data_is_an_error(train, kept_data):
     with pytest.raises(ValueError, match=message):
         training_data(train, 31)
     assert steps_per_epoch(train, 30) == 1
+
+
+# --- parts of passes ---
+
+
+def test_pieces_lie_in_a_row_of_passes():
+    sizes = [3, 0, 5, 2]
+    row = [pieces(sizes, 7, place, place + 1) for place in range(30)]
+    row = [(piece.shard, piece.first) for (piece,) in row]
+    clips = {(shard, clip) for shard, size in enumerate(sizes) for clip in range(size)}
+    passes = [row[:10], row[10:20], row[20:]]
+    assert all(set(each) == clips for each in passes)
+    assert len({tuple(each) for each in passes}) == 3  # each pass in an order of its own
+    for start, stop in ((0, 10), (4, 17), (9, 30), (12, 13), (5, 5)):
+        found = [
+            (piece.shard, piece.first + clip)
+            for piece in pieces(sizes, 7, start, stop)
+            for clip in range(piece.clips)
+        ]
+        assert found == row[start:stop]
+
+
+def test_short_epochs_go_on_where_the_last_one_ended(marked):
+    orders = [clip_order(marked, epoch=epoch, steps=5, seed=2) for epoch in range(6)]  # 20 of 30 clips each
+    assert [len(order) for order in orders] == [20] * 6
+    row = list(itertools.chain(*orders))
+    for start in range(0, 120, 30):  # four passes lie in six epochs, over whose ends they reach
+        seen = np.bincount(row, minlength=30)
+        assert (seen == 4).all(), start
+    assert len(set(orders[0])) == 20
+
+
+def test_long_epochs_hold_several_passes(marked):
+    order = clip_order(marked, steps=15, seed=2)
+    assert (np.bincount(order, minlength=30) == 2).all()
+
+
+@pytest.mark.parametrize("steps", [0, 5])
+def test_what_is_left_of_an_epoch_is_its_end(marked, steps):
+    whole = clip_order(marked, epoch=1, steps=steps, seed=3)
+    assert clip_order(marked, epoch=1, steps=steps, seed=3, first_step=2) == whole[8:]
+
+
+def test_the_validation_share_is_left_out_of_short_epochs_too(marked):
+    training = dataclasses.replace(marked, subset="training", validation_share=0.4)
+    assert 8 <= training.num_clips < 30
+    seen = {clip for epoch in range(12) for clip in clip_order(training, epoch=epoch, steps=2)}
+    assert seen == set(clip_order(training, steps=3 * training.num_clips // 4 + 1))
+
+
+# --- streams and workers ---
+
+
+def batches_of(split: Split, **options):
+    """Each batch as (first values of its clips, labels, frames)."""
+    return [
+        (
+            inputs["log_mel"][:, 0, 0].numpy().tolist(),
+            targets["labels"].numpy().tolist(),
+            inputs["num_frames"].numpy().tolist(),
+        )
+        for inputs, targets in training_data(split, 12, **options)
+    ]
+
+
+def clips_of(batches) -> list[float]:
+    return list(itertools.chain(*(clips for clips, _, _ in batches)))
+
+
+@pytest.mark.parametrize("mixup_alpha", [0.0, 0.5])
+@pytest.mark.parametrize(("first_step", "steps"), [(0, 0), (1, 0), (1, 3)])
+def test_workers_make_the_parts_of_one_worker_s_batches(marked, mixup_alpha, first_step, steps):
+    augment = make_augmentation(TrainConfig(mixup_alpha=mixup_alpha), marked.info)
+    options = {
+        "seed": 3,
+        "epoch": 1,
+        "streams": 2,
+        "first_step": first_step,
+        "steps": steps,
+        "augment": augment,
+    }
+    whole = batches_of(marked, **options)
+    assert len(whole) == (steps or 2) - first_step
+    parts = [batches_of(marked, worker=Worker(index, 2, 1), **options) for index in range(2)]
+    assert whole == [tuple(a + b for a, b in zip(*both, strict=True)) for both in zip(*parts, strict=True)]
+    clips = clips_of(batches_of(marked, seed=3, epoch=1, streams=2))
+    assert len(set(clips)) == 24  # still each clip once
+
+
+def test_a_worker_of_two_replicas_makes_two_batches_a_step(marked):
+    whole = batches_of(marked, streams=2, worker=Worker(1, 2, 1))
+    halves = batches_of(marked, streams=2, worker=Worker(1, 2, 2))
+    assert [len(batch[0]) for batch in halves] == [3] * 4
+    assert clips_of(halves) == clips_of(whole)
+
+
+@pytest.mark.parametrize(("streams", "workers"), [(5, 1), (2, 4), (3, 2)])
+def test_batches_that_cannot_be_shared_out(marked, streams, workers):
+    with pytest.raises(ValueError, match=f"expected a multiple of the {streams} input streams"):
+        training_data(marked, 12, streams=streams, worker=Worker(0, workers, 1))
+
+
+# --- records in memory ---
+
+
+@pytest.mark.parametrize("options", [{}, {"steps": 5}, {"first_step": 3}, {"balanced": True}])
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_records_in_memory_come_in_the_same_order(marked, tmp_path, share, options):
+    folder = write_scores(marked, tmp_path / "scores", lambda video_id: [int(video_id[-3:]) / 100] * 4)
+    split = dataclasses.replace(marked, subset="training", validation_share=share) if share else marked
+    cache = RecordCache(split, [folder])
+    for epoch in range(2):
+        from_files, from_memory = (
+            list(training_data(split, 4, epoch=epoch, teacher_scores_dirs=[folder], cache=one, **options))
+            for one in (None, cache)
+        )
+        assert len(from_files) == len(from_memory) > 0
+        for one, other in zip(from_files, from_memory, strict=True):
+            tf.nest.map_structure(np.testing.assert_array_equal, one, other)
 
 
 # --- balanced sampling ---

@@ -281,6 +281,49 @@ def test_another_loss():
             TeacherDistillation(linear_student()).compile(keras.optimizers.SGD(1.0), loss)
 
 
+# === Gradients ===
+
+
+def test_a_gradient_longer_than_clip_norm_is_shortened():
+    def step(clip_norm):
+        model = TeacherDistillation(linear_student(), clip_norm=clip_norm)
+        model.compile(keras.optimizers.SGD(1.0), SeCoSTLoss(0.25))
+        model.fit(batches(X, Y, TEACHER, size=len(X)), verbose=0)
+        return model.student.get_weights()[0]
+
+    gradient = -X.T @ (TARGET - 0.5) / 2 / len(X)  # as in `test_step_by_hand`
+    norm = np.linalg.norm(gradient)
+    np.testing.assert_allclose(step(0.0), -gradient, atol=1e-6)
+    np.testing.assert_allclose(step(2 * norm), -gradient, atol=1e-6)
+    np.testing.assert_allclose(step(norm / 4), -gradient / 4, atol=1e-6)
+
+
+@pytest.mark.parametrize("clip_norm", [0.0, 1.0])
+def test_clipping_in_float16_is_of_the_gradient_itself_not_of_the_scaled_one(clips, clip_norm):
+    moved = []
+    for precision in ("float32", "mixed_float16"):
+        with precision_policy(precision):
+            model = TeacherDistillation(network(0), clip_norm=clip_norm)
+            model.compile(keras.optimizers.SGD(0.1), SeCoSTLoss(0.3))
+            before = model.student.get_weights()
+            model.fit(batches(*clips, size=CLIPS), verbose=0)
+        moved.append([after - own for after, own in zip(model.student.get_weights(), before, strict=True)])
+    assert_equal_weights(*moved, atol=2e-3)
+    assert max(np.abs(change).max() for change in moved[0]) > 0.005
+
+
+def test_a_gradient_that_is_not_finite_makes_the_loss_no_number():
+    @tf.custom_gradient
+    def poisoned(x):
+        return tf.identity(x), lambda upstream: upstream * float("inf")
+
+    inputs = keras.Input((2,))
+    outputs = keras.layers.Dense(2, use_bias=False)(inputs)
+    student = keras.Model(inputs, keras.layers.Lambda(poisoned, output_shape=(2,))(outputs))
+    history = distillation(student).fit(batches(X, Y, TEACHER), verbose=0).history
+    assert np.isnan(history["loss"][0]) and np.isfinite(history["label_loss"][0])
+
+
 # === Precision ===
 
 
@@ -330,3 +373,23 @@ def test_one_replica_and_two_take_the_same_steps(replicas, case, steps):
     for name, value in one.items():
         np.testing.assert_allclose(two[name], value, rtol=1e-5, atol=1e-5, err_msg=name)
     assert np.all(two[f"{case}/weight b1_1_norm moving_mean"] != 0)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("mixed_bfloat16", 2e-2)])
+def test_one_replica_and_two_agree_with_everything_on(replicas, precision, tolerance):
+    """Mixup, sample weights, an uneven last batch, clipped gradients, averaged weights, continued by another model."""
+    prefix = f"everything in {precision}/"
+    one, two = (
+        {k.removeprefix(prefix): v for k, v in results.items() if k.startswith(prefix)}
+        for results in replicas
+    )
+    assert one.keys() == two.keys() and int(one["steps"]) == int(two["steps"]) == 4
+    for name, value in one.items():
+        if name.startswith("batch "):
+            np.testing.assert_array_equal(two[name], value, err_msg=name)
+        else:
+            np.testing.assert_allclose(two[name], value, rtol=tolerance, atol=tolerance, err_msg=name)
+    assert sum(name.startswith("batch ") for name in one) == 2 * 4
+    assert sum(name.startswith("average ") for name in one) == 14
+    moved = [np.abs(one[name] - one[f"first {name}"]).max() for name in one if name.startswith("weight ")]
+    assert max(moved) > 100 * tolerance if precision == "float32" else max(moved) > 0

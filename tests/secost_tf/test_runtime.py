@@ -61,7 +61,9 @@ def test_processor_flags(monkeypatch, tmp_path):
 def test_unknown_names():
     with pytest.raises(ValueError, match=r"precision: expected one of auto, float32, .*, got 'bfloat16'"):
         runtime.choose_precision("bfloat16")
-    with pytest.raises(ValueError, match="strategy: expected one of auto, one_device, mirrored, got 'tpu'"):
+    with pytest.raises(
+        ValueError, match="strategy: expected one of auto, one_device, mirrored, multi_worker, got 'tpu'"
+    ):
         runtime.make_strategy("tpu")
 
 
@@ -115,3 +117,46 @@ def test_logical_processors_in_a_fresh_process():
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["MirroredStrategy 3", "MirroredStrategy 3", "OneDeviceStrategy 1"]
+
+
+def test_threads_are_those_that_the_process_may_use():
+    script = (
+        "from secost_tf import runtime; from tfrecord_tools import parallel; import tensorflow as tf\n"
+        "parallel.available_cores = lambda: 3\n"
+        "print(runtime.set_threads(), tf.config.threading.get_intra_op_parallelism_threads())\n"
+        "print(runtime.set_threads(5), tf.config.threading.get_intra_op_parallelism_threads())\n"
+        "tf.constant(0)\n"
+        "print(runtime.set_threads())\n"
+        "try: runtime.set_threads(7)\n"
+        "except ValueError as error: print(error)\n"
+    )
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    lines = shown.splitlines()
+    assert lines[:3] == [
+        "(3, 'all cores that it may use') 3",
+        "(5, 'as asked') 5",
+        "(0, 'TensorFlow had started')",
+    ]
+    assert lines[3].startswith("threads: must be set before TensorFlow has started")
+
+
+def test_one_line_says_what_was_chosen():
+    strategy = tf.distribute.OneDeviceStrategy("CPU:0")
+    line = runtime.describe(strategy, "float32", "as asked", 2, "all cores that it may use")
+    assert line.startswith(
+        f"TensorFlow {tf.__version__}, Keras {keras.__version__}; processor with 2 threads (all "
+    )
+    assert line.endswith("OneDeviceStrategy, 1 replica; precision float32 (as asked)") and "oneDNN" in line
+
+
+def test_memory_is_read_from_the_system(monkeypatch, tmp_path):
+    assert 0 < runtime.peak_memory() < runtime.available_memory() + runtime.peak_memory() < 1 << 50
+    folder = tmp_path
+    (folder / "meminfo").write_text("MemTotal: 8000 kB\nMemAvailable:    4000 kB\n")
+    monkeypatch.setattr(runtime, "Path", lambda path: folder / path.rsplit("/", 1)[1])
+    assert runtime.available_memory() == 4000 * 1024
+    (folder / "memory.max").write_text("max\n")
+    assert runtime.available_memory() == 4000 * 1024
+    (folder / "memory.max").write_text("3000000\n")
+    (folder / "memory.current").write_text("1000000\n")
+    assert runtime.available_memory() == 2000000

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from secost_tf import stage as stages
+from secost_tf import stage_folder
 from secost_tf.data import Split, check_teacher_scores
 from secost_tf.scoring import Scorer, sigmoid
 from tfrecord_tools import schema, shards
@@ -10,7 +10,9 @@ from tfrecord_tools import schema, shards
 @pytest.fixture(scope="module")
 def scored(kept_run, kept_data):
     """(the student of stage 0, the train split)."""
-    return stages.load_student(kept_run, 0), Split(kept_data, shards.read_dataset_info(kept_data, "train"))
+    return stage_folder.load_student(kept_run, 0), Split(
+        kept_data, shards.read_dataset_info(kept_data, "train")
+    )
 
 
 def test_sigmoid_is_exact_at_both_ends():

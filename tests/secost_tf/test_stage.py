@@ -2,6 +2,7 @@ import csv
 import dataclasses
 import json
 import logging
+import shutil
 import types
 import zipfile
 from pathlib import Path
@@ -12,10 +13,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from secost_tf import scoring
+from secost_tf import scoring, stage_folder
 from secost_tf import stage as stages
 from secost_tf.callbacks import NonFiniteLoss
-from secost_tf.config import TrainConfig, WelsNetConfig
+from secost_tf.config import RunOptions, TrainConfig, WelsNetConfig
 from secost_tf.data import Split
 from secost_tf.metrics import evaluate_scores
 from tfrecord_tools import shards
@@ -68,7 +69,7 @@ def test_the_learning_rate_rises_and_falls(train, steps, expected):
 
 
 def test_a_fresh_student_depends_on_seed_and_stage_alone(kept_run):
-    record = stages.StageRecord.read(kept_run, 1)
+    record = stage_folder.StageRecord.read(kept_run, 1)
 
     def weights(seed, stage):
         train = dataclasses.replace(record.config.train, seed=seed, learning_rate=0.5)
@@ -88,7 +89,7 @@ def numbers_in(group: h5py.Group) -> int:
 
 def test_the_student_s_files_hold_the_student_alone(kept_run, tmp_path):
     """Stage 1 has a teacher; its files have as many numbers as one network has."""
-    student = stages.load_student(kept_run, 1)
+    student = stage_folder.load_student(kept_run, 1)
     folder = Path(kept_run, "stage-1")
     with zipfile.ZipFile(folder / "student.keras") as archive:
         archive.extract("model.weights.h5", tmp_path)
@@ -100,7 +101,7 @@ def test_the_student_s_files_hold_the_student_alone(kept_run, tmp_path):
 def test_both_files_give_the_student_that_was_scored(kept_run, kept_data):
     info = shards.read_dataset_info(kept_data, "train")
     split = Split(kept_data, info)
-    loaded = stages.load_student(kept_run, 1)
+    loaded = stage_folder.load_student(kept_run, 1)
     saved = keras.saving.load_model(Path(kept_run, "stage-1", "student.keras"))
     _, _, logits = scoring.Scorer(loaded, 8).split(split)
     _, _, same = scoring.Scorer(saved, 8).split(split)
@@ -116,25 +117,25 @@ def test_both_files_give_the_student_that_was_scored(kept_run, kept_data):
 
 def test_the_student_carries_the_statistics_of_train(kept_run, kept_data):
     info = shards.read_dataset_info(kept_data, "train")
-    standardize = stages.load_student(kept_run, 0).get_layer("standardize")
+    standardize = stage_folder.load_student(kept_run, 0).get_layer("standardize")
     np.testing.assert_allclose(np.asarray(standardize.mean), info.mean, rtol=1e-6)
     np.testing.assert_allclose(np.asarray(standardize.variance), info.variance, rtol=1e-6)
 
 
 def test_a_stage_that_is_not_done_cannot_be_loaded(tmp_path):
     with pytest.raises(ValueError, match=r"stage-3: this stage is not done; train it with --stage=3"):
-        stages.load_student(str(tmp_path), 3)
+        stage_folder.load_student(str(tmp_path), 3)
 
 
 # --- config.json ---
 
 
 def test_the_record_goes_to_disk_and_back(kept_run, tmp_path):
-    record = stages.StageRecord.read(kept_run, 1)
+    record = stage_folder.StageRecord.read(kept_run, 1)
     assert (record.config.stage, record.config.alpha, record.config.teacher_stages) == (1, 0.3, (0,))
     (tmp_path / "stage-1").mkdir()
     record.write(str(tmp_path))
-    assert stages.StageRecord.read(str(tmp_path), 1) == record
+    assert stage_folder.StageRecord.read(str(tmp_path), 1) == record
     versions = json.loads((tmp_path / "stage-1" / "config.json").read_text())["versions"]
     assert versions["tensorflow"] == tf.__version__ and versions["keras"] == keras.__version__
 
@@ -144,7 +145,7 @@ def test_a_record_that_is_none_is_named(tmp_path, text):
     (tmp_path / "stage-0").mkdir()
     (tmp_path / "stage-0" / "config.json").write_text(text)
     with pytest.raises(ValueError, match=r"config\.json: not the settings of a stage"):
-        stages.StageRecord.read(str(tmp_path), 0)
+        stage_folder.StageRecord.read(str(tmp_path), 0)
 
 
 # --- splits ---
@@ -241,12 +242,12 @@ def test_wrong_settings_are_said_and_right_ones_then_train(kept_data, tmp_path, 
         train(types.SimpleNamespace(num_replicas_in_sync=3))
     with pytest.raises(ValueError, match=r"optimizer: expected one of .*Adam.*, got 'Adamm'"):
         train(optimizer="Adamm")
-    with pytest.raises(NonFiniteLoss, match=r"at step \d of epoch 1\. .*after epoch 0 \(the start\)"):
+    with pytest.raises(NonFiniteLoss, match=r"at step \d of epoch 1 \(.*after epoch 0 \(the start\)"):
         train(learning_rate=1e38, warmup_share=0.0)
-    assert not stages.is_done(run_dir, 0)
+    assert not stage_folder.is_done(run_dir, 0)
     figures = train()
-    assert stages.is_done(run_dir, 0) and figures["epochs"] == 1
-    assert stages.StageRecord.read(run_dir, 0).config == base_config(epochs=1)
+    assert stage_folder.is_done(run_dir, 0) and figures["epochs"] == 1
+    assert stage_folder.StageRecord.read(run_dir, 0).config == base_config(epochs=1)
 
 
 def test_a_damaged_training_shard_is_named_in_training(
@@ -256,7 +257,7 @@ def test_a_damaged_training_shard_is_named_in_training(
     flip_byte(path, -100)
     with pytest.raises(ValueError, match=rf"{path}: record 9 .*wrong checksum"):
         stages.train_stage(base_config(epochs=1), tiny_data, str(tmp_path / "run"), one_device())
-    assert not stages.is_done(str(tmp_path / "run"), 0)
+    assert not stage_folder.is_done(str(tmp_path / "run"), 0)
 
 
 def test_no_memory_left_is_said(kept_data, tmp_path, base_config, one_device, monkeypatch):
@@ -275,7 +276,7 @@ def test_per_class_figures_by_hand(tmp_path):
     labels = np.array([[1, 0, 1], [0, 0, 1], [1, 0, 1]])
     scores = np.array([[0.9, 0.1, 0.2], [0.5, 0.2, 0.3], [0.1, 0.3, 0.4]])
     class_map = ClassMap(("/m/1", "/m/2", "/m/3"), ("Bark", "Clip-clop, hoof", "Rain"))
-    stages.write_per_class(str(tmp_path / "per_class.csv"), evaluate_scores(labels, scores), class_map)
+    stage_folder.write_per_class(str(tmp_path / "per_class.csv"), evaluate_scores(labels, scores), class_map)
     with open(tmp_path / "per_class.csv", newline="") as stream:
         rows = list(csv.reader(stream))
     assert rows == [
@@ -287,5 +288,93 @@ def test_per_class_figures_by_hand(tmp_path):
 
 
 def test_the_network_s_settings_come_from_the_data(kept_run, small_network):
-    record = stages.StageRecord.read(kept_run, 2)
+    record = stage_folder.StageRecord.read(kept_run, 2)
     assert record.config.network == WelsNetConfig(num_classes=4, mel_bins=32, **small_network)
+
+
+# --- what is warned of ---
+
+
+def test_a_class_without_clips_is_warned_of(tmp_path, write_split, base_config, one_device, caplog):
+    def without_two(clips):
+        return [dataclasses.replace(clip, labels=tuple(set(clip.labels) - {1, 3})) for clip in clips]
+
+    write_split(tmp_path / "data", "train", (11, 9), change=without_two)
+    write_split(tmp_path / "data", "eval", (7,))
+    stages.train_stage(base_config(epochs=1), str(tmp_path / "data"), str(tmp_path / "run"), one_device())
+    assert "2 of 4 classes have no clip to learn from: Bell, Siren" in warnings_of(caplog)
+
+
+@pytest.mark.parametrize(
+    ("figures", "warned"),
+    [
+        ({"mAP": 0.9, "mAUC": 0.49, "chance": 0.3}, True),
+        ({"mAP": 0.3, "mAUC": 0.7, "chance": 0.3}, True),
+        ({"mAP": 0.31, "mAUC": 0.51, "chance": 0.3}, False),
+        ({"mAP": None, "mAUC": None, "chance": None}, False),
+    ],
+)
+def test_a_teacher_no_better_than_chance_is_warned_of(
+    kept_run, kept_data, tmp_path, cascade_config, caplog, figures, warned
+):
+    shutil.copytree(Path(kept_run, "stage-0"), tmp_path / "stage-0")
+    path = tmp_path / "stage-0" / "metrics.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **figures}))
+    config = cascade_config(1).stage_config(1, shards.read_dataset_info(kept_data, "train"))
+    stages.StageData.open(config, kept_data, str(tmp_path))
+    assert ("stage 0, the teacher, is no better than chance" in warnings_of(caplog)) == warned
+
+
+def test_a_student_that_tells_no_clips_apart_is_warned_of(kept_run, kept_data, caplog):
+    split = Split(kept_data, shards.read_dataset_info(kept_data, "eval"))
+    student = stage_folder.load_student(kept_run, 0)
+    scoring.Scorer(student, 4).evaluate(split)
+    assert warnings_of(caplog) == ""
+    student.set_weights([0 * weight for weight in student.get_weights()])
+    scoring.Scorer(student, 4).evaluate(split)
+    assert "the student gives every clip the same scores" in warnings_of(caplog)
+
+
+# --- memory ---
+
+
+def test_records_are_held_in_memory_where_there_is_room(
+    kept_data, tmp_path, base_config, one_device, monkeypatch, caplog
+):
+    runs = []
+    for number, free in enumerate((10**12, 100)):
+        monkeypatch.setattr(stages.runtime, "available_memory", lambda free=free: free)
+        run_dir = str(tmp_path / str(number))
+        with caplog.at_level(logging.INFO):
+            runs.append(
+                stages.train_stage(
+                    base_config(), kept_data, run_dir, one_device(), RunOptions(cache_in_memory=True)
+                )
+            )
+    assert "GB) are held in memory" in caplog.text
+    assert "take more than half of the free memory" in warnings_of(caplog)
+    assert runs[0]["mAP"] == pytest.approx(runs[1]["mAP"], abs=1e-6)
+
+
+def test_averaged_weights_are_what_is_validated_and_kept(kept_data, tmp_path, base_config, one_device):
+    run_dir = str(tmp_path)
+    config = base_config(ema=0.5, clip_norm=0.5, steps_per_epoch=3)
+    stages.train_stage(config, kept_data, run_dir, one_device())
+    student = stage_folder.load_student(run_dir, 0)
+    with np.load(Path(run_dir, "stage-0", "checkpoints", "training-state.npz")) as state:
+        groups = {
+            group: [state[name] for name in sorted(state.files) if name.startswith(group)]
+            for group in ("student", "average", "best")
+        }
+    assert len(groups["average"]) == len(groups["student"]) + 1  # and the step
+    for kept, best in zip(student.get_weights(), groups["best"], strict=True):
+        np.testing.assert_array_equal(kept, best)
+    validation = stages.training_splits(kept_data, config.train)[1]
+    _, labels, logits = scoring.Scorer(student, 4).split(validation)
+    with open(Path(run_dir, "stage-0", "history.csv"), newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    best = max(float(row["val_mAP"]) for row in rows)
+    assert float(evaluate_scores(labels, logits).mAP) == pytest.approx(best, abs=1e-6)
+    if rows[-1]["val_mAP"] == str(best):
+        for average, kept in zip(groups["average"][1:], groups["best"], strict=True):
+            np.testing.assert_array_equal(average, kept)

@@ -162,19 +162,48 @@ def test_the_next_stage_is_trained_and_the_table_printed(
     ]
     assert lines[-1] == f"figures of the eval split; curves: tensorboard --logdir {copied_run}"
     assert "stage 0: kept, done in" in caplog.text and "stage 3: alpha 0.5, teacher 2" in caplog.text
-    assert "stage 3 epoch 2/2: loss" in caplog.text and "precision float32: as asked" in caplog.text
+    assert "stage 3 epoch 2/2: loss" in caplog.text and "precision float32 (as asked)" in caplog.text
     assert before == {number: files_of(copied_run / f"stage-{number}") for number in range(3)}
     figures = json.loads((copied_run / "stage-3" / "metrics.json").read_text())
     assert f"{figures['mAP']:.4f}" == lines[5].split()[3]
 
 
+def test_the_flags_are_kept_as_a_flagfile(small, command, kept_data, tmp_path, monkeypatch):
+    kept = []
+    monkeypatch.setattr(train, "run_cascade", lambda *args: kept.append(args) or [])
+    arguments = (
+        "--stage=1",
+        "--alpha=0.5",
+        f"--data_dir={kept_data}",
+        "--noprerequisites",
+        "--ema=0.99",
+        *SMALL,
+    )
+    status, _, _ = command(train, *arguments)
+    assert status != 0  # there are no figures to print
+    flagfile = tmp_path / "flags.txt"
+    flagfile.write_text(kept[0][-1].flags)
+    assert flagfile.read_text().startswith("# python -m secost_tf.train --flagfile=flags.txt\n")
+    command(train, f"--flagfile={flagfile}")
+    assert kept[1][0] == kept[0][0] and kept[1][0].train.ema == 0.99 and not kept[1][0].prerequisites
+    assert kept[1][-1].flags == kept[0][-1].flags
+
+
+def test_a_dry_run_trains_nothing(small, command, kept_data, tmp_path):
+    arguments = ("--stage=1", f"--data_dir={kept_data}", f"--run_dir={tmp_path / 'run'}", "--dry_run", *SMALL)
+    status, printed, stderr = command(train, *arguments)
+    assert status == 0, stderr
+    assert printed.startswith("stages to train  0, 1\n") and "time in all" in printed
+    assert not (tmp_path / "run").exists()
+
+
 def test_without_data_the_embedded_corpus_is_used(small, command, copied_run, kept_data, monkeypatch, caplog):
     monkeypatch.setattr(train, "embedded_data", lambda: kept_data)
     monkeypatch.setattr(stages, "train_stage", lambda *args: pytest.fail("trained a stage"))
-    monkeypatch.setattr(train.runtime, "choose_precision", lambda name: ("float32", f"{name} it is"))
+    monkeypatch.setattr(train.runtime, "choose_precision", lambda name: ("float32", "as always"))
     status, printed, stderr = command(train, "--stage=2", f"--run_dir={copied_run}", *SMALL)
     assert status == 0, stderr
-    assert "stage 2: kept" in caplog.text and "auto it is" in caplog.text
+    assert "stage 2: kept" in caplog.text
     assert "figures of the eval split" in printed
 
 
