@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
@@ -233,9 +234,9 @@ class Preemption:
         finally:
             self._is_deferred = False
 
-    def stop(self, message: str) -> None:
-        """Ends the process, with what is to be said of it."""
-        print(f"stopped by SIGTERM: {message}", file=sys.stderr)
+    def stop(self, message: str, reason: str = "by SIGTERM") -> NoReturn:
+        """Ends the process so that it is started again, with what is to be said of it."""
+        print(f"stopped {reason}: {message}", file=sys.stderr)
         raise SystemExit(self.STATUS)
 
     def _handle(self, signum: int, frame: object) -> None:

@@ -139,9 +139,10 @@ def _explain(
         tf.errors.InternalError,
     )
     if workers.count > 1 and isinstance(error, lost):
-        return ValueError(
-            f"another of the {workers.count} workers is gone, or cannot be reached: start them all again, and the same "
-            f"command continues after the last checkpoint ({error.message.splitlines()[0][:200]})"
+        runtime.preemption.stop(
+            f"start all {workers.count} workers again, and the same command continues after the last checkpoint "
+            f"({error.message.splitlines()[0][:200]})",
+            reason="since another worker is gone, or cannot be reached",
         )
     return data.find_damage(training, error) if training else error
 

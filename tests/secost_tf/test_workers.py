@@ -142,8 +142,8 @@ def test_two_workers_train_as_one_and_a_lost_one_is_made_up_for(tmp_path, write_
     pair[1].send_signal(signal.SIGKILL)
     (status, said), (killed, _) = finish(pair)
     assert killed == -signal.SIGKILL
-    assert status == 1, said
-    assert "another of the 2 workers is gone, or cannot be reached: start them all again" in said
+    assert status == 143, said
+    assert "stopped since another worker is gone, or cannot be reached: start all 2 workers again" in said
     assert not (tmp_path / "two" / "stage-1" / "metrics.json").exists()
 
     (status, said), (other, other_said) = finish(start(two, workers=2))
