@@ -1,6 +1,6 @@
 """Audio files to shards: speed against librosa, the share of decoding alone, the gain from a second core, memory.
 
-    python benchmarks/conversion.py --peer_python=PEERS/bin/python [--clips=300] [--memory]
+    python benchmarks/conversion.py --peer_python=PEERS/bin/python [--clips=300] [--cores | --memory]
 
 The clips are ten seconds of synthesised sound, 44.1 kHz stereo, as wav, flac, mp3 (libsndfile) and m4a (FFmpeg).
 """
@@ -8,6 +8,7 @@ The clips are ten seconds of synthesised sound, 44.1 kHz stereo, as wav, flac, m
 from __future__ import annotations
 
 import functools
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import numpy as np
 import pairs
 
 RATE_HZ, SECONDS, DISTINCT = 44100, 10, 10
+ALONE = ("decode", "load", "librosa")
 FORMATS = ("wav", "flac", "mp3", "m4a")
 CACHE = Path(tempfile.gettempdir()) / "secost-benchmark-conversion"
 
@@ -138,12 +140,34 @@ def librosa_alone(extension: str, count: int):
     return work
 
 
+def apart(extension: str, count: int, processes: int):
+    """The same work on each clip in processes that share nothing and send nothing: what the machine allows."""
+    from tfrecord_tools.parallel import _one_thread_per_child
+
+    with _one_thread_per_child():
+        pool = multiprocessing.get_context("spawn").Pool(processes)
+        pool.map(convert_all, [paths(extension, 1)] * processes, chunksize=1)  # all have started
+    each = paths(extension, count // processes)
+    return lambda: pool.map(convert_all, [each] * processes, chunksize=1)
+
+
+def convert_all(files: list[str]) -> None:
+    from tfrecord_tools.clip_conversion import ConvertConfig, convert_clip
+    from tfrecord_tools.datasets.clips import Clip
+
+    config = ConvertConfig("train", "benchmark")
+    for path in files:
+        assert convert_clip(Clip("a", path, labels=(0,)), config).record
+
+
 def side(name: str, arguments) -> None:
     kind, _, extension = name.partition("-")
     count = arguments.clips
     prepare = {
         "one": lambda: convert(extension, count, 1),
         "two": lambda: convert(extension, count, 2),
+        "apart1": lambda: apart(extension, count, 1),
+        "apart2": lambda: apart(extension, count, 2),
         "decode": lambda: decode_alone(extension, count),
         "load": lambda: load_alone(extension, count),
         "librosa": lambda: librosa_alone(extension, count),
@@ -174,6 +198,7 @@ def peak_megabytes(count: int) -> tuple[float, float]:
 def main() -> None:
     options = pairs.parser(__doc__)
     options.add_argument("--clips", type=int, default=300, help="clips a run (default 300)")
+    options.add_argument("--cores", action="store_true", help="the gain from a second core, nothing else")
     options.add_argument(
         "--memory", action="store_true", help="peak memory of 500 and 5,000 clips, nothing else"
     )
@@ -192,20 +217,25 @@ def main() -> None:
             )
     else:
         clips = (f"--clips={arguments.clips}",)
-        for extension in FORMATS:
-            for one, other, what, bar in (
+        comparisons = [
+            ("two", "one", "two workers, times as fast as one", "1.8"),
+            ("apart2", "apart1", "two processes that share nothing, times as fast as one", ""),
+        ]
+        if not arguments.cores:
+            comparisons[:0] = [
                 ("one", "decode", "one worker, share of decoding alone", "0.8"),
                 ("one", "load", "one worker, share of decoding and resampling alone", ""),
                 ("two", "librosa", "two workers, times as fast as librosa in one process", ""),
-                ("two", "one", "two workers, times as fast as one", "1.8"),
-            ):
+            ]
+        for extension in FORMATS:
+            for one, other, what, bar in comparisons:
                 if other == "librosa" and extension == "m4a":  # which it can't read
                     continue
                 python = arguments.peer_python if other == "librosa" else sys.executable
                 sides = [
                     pairs.Side(__file__, f"{one}-{extension}", sys.executable, None, clips),
                     pairs.Side(
-                        __file__, f"{other}-{extension}", python, 1 if other != "one" else None, clips
+                        __file__, f"{other}-{extension}", python, 1 if other in ALONE else None, clips
                     ),
                 ]
                 rows.append(

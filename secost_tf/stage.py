@@ -280,7 +280,8 @@ class Batches:
 
 def _make_cache(training: Split, scores_dirs: list[str]) -> data.RecordCache | None:
     """The training records in memory, if there is room."""
-    needed = sum(shard.bytes for shard in training.info.shards) / 1e9
+    decompressed = 1 if training.info.compression == "NONE" else 2  # at most, of log-mels
+    needed = decompressed * sum(shard.bytes for shard in training.info.shards) / 1e9
     room = runtime.available_memory() / 2e9
     if needed > room:
         logging.warning(

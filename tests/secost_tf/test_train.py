@@ -189,6 +189,19 @@ def test_the_flags_are_kept_as_a_flagfile(small, command, kept_data, kept_run, t
     assert kept[1][-1].flags == kept[0][-1].flags
 
 
+def test_what_the_process_is_set_to(small, command, kept_data, kept_run, monkeypatch):
+    called = []
+    rows = json.loads(Path(kept_run, "summary.json").read_text())
+    monkeypatch.setattr(train, "run_cascade", lambda *args: called.append(args[-1]) or rows)
+    monkeypatch.setattr(train.runtime, "make_deterministic", lambda: called.append("deterministic"))
+    monkeypatch.setattr(train.runtime, "set_threads", lambda threads: called.append(threads) or (threads, ""))
+    command(train, f"--data_dir={kept_data}", "--deterministic", "--threads=3", "--cache_in_memory", *SMALL)
+    assert called[:2] == [3, "deterministic"]
+    assert called[2].cache_in_memory and called[2].checkpoint_minutes == 10
+    command(train, f"--data_dir={kept_data}", *SMALL)
+    assert called[3] == 0 and not called[4].cache_in_memory
+
+
 def test_a_dry_run_trains_nothing(small, command, kept_data, tmp_path):
     arguments = ("--stage=1", f"--data_dir={kept_data}", f"--run_dir={tmp_path / 'run'}", "--dry_run", *SMALL)
     status, printed, stderr = command(train, *arguments)
