@@ -72,7 +72,12 @@ class Split:
         """Clips of the subset in each shard."""
         if self.subset == "all":
             return [shard.clips for shard in self.info.shards]
-        return [int(np.sum(self.selects(tf.constant(ids)).numpy())) if ids else 0 for ids in self.clip_ids]
+        return [int(np.sum(selected)) for selected in self.selected]
+
+    @functools.cached_property
+    def selected(self) -> list[list[bool]]:
+        """Whether each clip is in the subset, by shard."""
+        return [self.selects(tf.constant(ids, tf.string)).numpy().tolist() for ids in self.clip_ids]
 
     @property
     def num_clips(self) -> int:
@@ -203,8 +208,8 @@ def training_data(
         )
     else:
         dataset = parts[0]
-    dataset = _map(dataset, functools.partial(_training_example, split))
-    dataset = dataset.padded_batch(each, drop_remainder=True)
+    dataset = dataset.batch(each, drop_remainder=True)
+    dataset = _map(dataset, functools.partial(_training_batch, split))
     if augment:
         augment_seed = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0]) % (1 << 31)
 
@@ -224,8 +229,8 @@ def training_data(
 def scoring_data(split: Split, batch_size: int) -> tf.data.Dataset:
     """Batches (inputs, labels float32 [batch, classes], video_id string [batch]) in the order of the shards."""
 
-    dataset = _map(_Files(split).in_order(), functools.partial(_scoring_example, split))
-    return dataset.padded_batch(batch_size).prefetch(tf.data.AUTOTUNE)
+    batches = _Files(split).in_order().batch(batch_size)
+    return _map(batches, functools.partial(_scoring_batch, split)).prefetch(tf.data.AUTOTUNE)
 
 
 def _map(dataset: tf.data.Dataset, function) -> tf.data.Dataset:
@@ -240,36 +245,44 @@ class _Files:
         names = [shard.file for shard in split.info.shards]
         self.columns = [split.info.shard_paths(split.data_dir)]
         self.columns += [[storage.join(folder, name) for name in names] for folder in scores_dirs]
+        # Known beforehand and held beside the records: to call a function for each record costs as much as reading it.
+        self.selected = None if split.subset == "all" else tf.ragged.constant(split.selected, tf.bool)
 
     def in_order(self) -> tf.data.Dataset:
         """All of them, in the order of the shards."""
-        return tf.data.Dataset.from_tensor_slices(tuple(self.columns)).flat_map(self._read)
+        shard = np.arange(len(self.columns[0]))
+        return tf.data.Dataset.from_tensor_slices((shard, *self.columns)).flat_map(self._read)
 
     def records(self, found: Sequence[Piece]) -> tf.data.Dataset:
         """Those of some pieces, several files at a time."""
         paths = tuple([column[piece.shard] for piece in found] for column in self.columns)
-        to_end = [piece.first + piece.clips == self.split.shard_clips[piece.shard] for piece in found]
-        clips = [
-            -1 if end else piece.clips for piece, end in zip(found, to_end, strict=True)
-        ]  # -1: to the file's end
-        places = np.array([[piece.first for piece in found], clips], np.int64)
+        places = np.array(found, np.int64)
+        # A shard's last piece goes to the file's end (-1), so that files of unequal length are found out.
+        to_end = places[:, 1] + places[:, 2] == np.array(self.split.shard_clips)[places[:, 0]]
+        places[to_end, 2] = -1
 
         @_in_graph
-        def read(first, clips, *paths):
-            return self._read(*paths).skip(first).take(clips)
+        def read(shard, first, clips, *paths):
+            return self._read(shard, *paths).skip(first).take(clips)
 
-        files = tf.data.Dataset.from_tensor_slices((*places, *paths))
+        files = tf.data.Dataset.from_tensor_slices((*places.T, *paths))
         return _interleave(files, read, len(found))
 
     @_in_graph
-    def _read(self, *paths):
-        end = tf.data.Dataset.from_tensors(b"")
-        # The end of each file is a record too: files of unequal length then meet it at different places.
-        clips, *scores = paths
+    def _read(self, shard, clips, *scores):
         compression = "" if self.split.info.compression == "NONE" else self.split.info.compression
         columns = [tf.data.TFRecordDataset(clips, compression), *map(tf.data.TFRecordDataset, scores)]
-        records = tf.data.Dataset.zip(tuple(column.concatenate(end) for column in columns))
-        return records.filter(functools.partial(_selects, self.split, clips))
+        if scores:
+            end = tf.data.Dataset.from_tensors(b"")
+            # The end of each file is a record too: files of unequal length then meet it at different places.
+            records = tf.data.Dataset.zip(tuple(column.concatenate(end) for column in columns))
+            return records.filter(functools.partial(_selects, self.split, clips))
+        records = tf.data.Dataset.zip(tuple(columns))
+        if self.selected is None:
+            return records
+        selected = tf.data.Dataset.from_tensor_slices(self.selected[shard])
+        records = tf.data.Dataset.zip((selected, records)).filter(lambda selected, _: selected)
+        return records.map(lambda _, records: records)
 
 
 class RecordCache:
@@ -346,9 +359,9 @@ def _draws(split: Split, seed: int, record: tf.Tensor, *scores: tf.Tensor) -> tf
     return tf.data.Dataset.from_tensors((record, *scores)).repeat(count)
 
 
-def _parse(split: Split, record: tf.Tensor) -> dict[str, tf.Tensor]:
+def _parse(split: Split, records: tf.Tensor) -> dict[str, tf.Tensor]:
     return schema.parse(
-        record,
+        records,
         split.info.feature_dtype,
         split.info.feature_range,
         split.info.log_mel.mel_bins,
@@ -361,19 +374,19 @@ def _inputs(clip: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
 
 
 @_in_graph
-def _training_example(split: Split, record: tf.Tensor, *scores: tf.Tensor):
-    clip = _parse(split, record)
-    targets = {"labels": clip[schema.LABELS]}
+def _training_batch(split: Split, records: tf.Tensor, *scores: tf.Tensor):
+    clips = _parse(split, records)
+    targets = {"labels": clips[schema.LABELS]}
     if scores:
         each = [schema.parse_teacher_scores(one, len(split.info.class_map))[1] for one in scores]
         targets["teacher_scores"] = tf.add_n(each) / len(each)
-    return _inputs(clip), targets
+    return _inputs(clips), targets
 
 
 @_in_graph
-def _scoring_example(split: Split, record: tf.Tensor):
-    clip = _parse(split, record)
-    return _inputs(clip), clip[schema.LABELS], clip[schema.VIDEO_ID]
+def _scoring_batch(split: Split, records: tf.Tensor):
+    clips = _parse(split, records)
+    return _inputs(clips), clips[schema.LABELS], clips[schema.VIDEO_ID]
 
 
 def check_teacher_scores(split: Split, scores_dir: str) -> None:

@@ -221,52 +221,69 @@ def decode_teacher_scores(data: bytes) -> tuple[str, np.ndarray]:
 
 
 def parse(
-    record: tf.Tensor,
+    records: tf.Tensor,
     feature_dtype: str,
     value_range: tuple[float, float] | None,
     mel_bins: int,
     num_classes: int,
 ) -> dict[str, tf.Tensor]:
-    """Parses one clip record inside a TensorFlow graph; `value_range` is what `quantize` got.
+    """Parses a batch of clip records, string [batch], inside a TensorFlow graph; `value_range` is what `quantize` got.
+
+    A batch at a time, since a call of a graph function costs about as much as parsing a record.
 
     Returns:
-        video_id string [], log_mel float32 [frames, mel_bins], num_frames int32 [], labels float32 [classes]
-        (multi-hot).
+        video_id string [batch], log_mel float32 [batch, frames, mel_bins] (zeros behind a clip's end), num_frames int32
+        [batch], labels float32 [batch, classes] (multi-hot).
     """
     import tensorflow as tf
 
-    parsed = tf.io.parse_single_example(
-        record,
+    parsed = tf.io.parse_example(
+        records,
         {
             VIDEO_ID: tf.io.FixedLenFeature([], tf.string),
             LOG_MEL: tf.io.FixedLenFeature([], tf.string),
-            LABELS: tf.io.RaggedFeature(tf.int64),
+            LABELS: tf.io.RaggedFeature(tf.int64, row_splits_dtype=tf.int64),
         },
     )
-    log_mel = tf.reshape(tf.io.decode_raw(parsed[LOG_MEL], tf.dtypes.as_dtype(feature_dtype)), [-1, mel_bins])
-    values = tf.cast(log_mel, tf.float32)
+    dtype = tf.dtypes.as_dtype(feature_dtype)
+    num_bytes, frame_bytes = tf.strings.length(parsed[LOG_MEL]), mel_bins * dtype.size
+    with tf.control_dependencies([tf.debugging.assert_equal(num_bytes % frame_bytes, 0)]):
+        num_frames = num_bytes // frame_bytes
+    # TensorFlow 2.15 pads no float16: read as integers of the same size.
+    raw = tf.int16 if dtype == tf.float16 else dtype
+    stored = tf.io.decode_raw(parsed[LOG_MEL], raw, fixed_length=tf.reduce_max(num_frames) * frame_bytes)
+    values = tf.cast(tf.bitcast(stored, dtype), tf.float32)
+    values = tf.reshape(values, [tf.shape(records)[0], -1, mel_bins])
     if value_range is not None:
         low, high = value_range
-        values = values * ((high - low) / 255.0) + low
-    labels = tf.math.bincount(tf.cast(parsed[LABELS], tf.int32), minlength=num_classes, maxlength=num_classes)
+        heard = tf.sequence_mask(num_frames, tf.shape(values)[1])[:, :, None]
+        values = tf.where(heard, values * ((high - low) / 255.0) + low, 0.0)
+    labels = tf.math.bincount(
+        tf.cast(parsed[LABELS], tf.int32),
+        minlength=num_classes,
+        maxlength=num_classes,
+        axis=-1,
+        binary_output=True,
+        dtype=tf.float32,
+    )
     return {
         VIDEO_ID: parsed[VIDEO_ID],
         LOG_MEL: values,
-        NUM_FRAMES: tf.shape(log_mel)[0],
-        LABELS: tf.cast(tf.minimum(labels, 1), tf.float32),
+        NUM_FRAMES: num_frames,
+        LABELS: tf.ensure_shape(labels, [None, num_classes]),
     }
 
 
-def parse_teacher_scores(record: tf.Tensor, num_classes: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Parses one teacher score record inside a graph: video_id string [], scores float32 [classes]."""
+def parse_teacher_scores(records: tf.Tensor, num_classes: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Parses a batch of teacher score records inside a graph: video_id string [batch], scores float32 [batch, classes]."""
     import tensorflow as tf
 
-    parsed = tf.io.parse_single_example(
-        record,
+    parsed = tf.io.parse_example(
+        records,
         {
             VIDEO_ID: tf.io.FixedLenFeature([], tf.string),
             TEACHER_SCORES: tf.io.FixedLenFeature([], tf.string),
         },
     )
     scores = tf.io.decode_raw(parsed[TEACHER_SCORES], tf.float32)
-    return parsed[VIDEO_ID], tf.ensure_shape(scores, [num_classes])
+    return parsed[VIDEO_ID], tf.ensure_shape(scores, [None, num_classes])
