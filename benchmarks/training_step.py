@@ -51,8 +51,8 @@ def batch() -> dict[str, np.ndarray]:
 
 
 def ours(width: float, precision: str) -> tuple[Work, Facts]:
-    """The step as `fit` runs it; the first one traces it."""
-    from secost_tf import runtime
+    """SeCoST's step, and how many operations its convolutions take."""
+    from secost_tf import cost, runtime
     from secost_tf.distillation import TeacherDistillation
     from secost_tf.keras_compat import make_optimizer
     from secost_tf.losses import SeCoSTLoss
@@ -67,25 +67,18 @@ def ours(width: float, precision: str) -> tuple[Work, Facts]:
     inputs = {"log_mel": arrays["log_mel"], "num_frames": np.full(BATCH, FRAMES, np.int32)}
     targets = {name: arrays[name] for name in ("labels", "teacher_scores")}
     parameters = sum(np.prod(weight.shape) for weight in student.trainable_variables)
-    facts = {"parameters": int(parameters), "operations": forward_operations(student) * 3 * BATCH}
-    facts |= {"precision": precision, "reason": reason}
-    return lambda: model.train_on_batch(inputs, targets), facts
+    facts = {"parameters": int(parameters), "precision": precision, "reason": reason}
+    facts["operations"] = 2 * cost.multiply_adds(network_config(width), FRAMES) * 3 * BATCH
+    return steps_of(model, inputs, targets), facts
 
 
-def forward_operations(student) -> int:
-    """Floating-point operations of the convolutions for one clip, from the shapes of their kernels and outputs."""
-    import keras
+def steps_of(model, inputs, targets) -> Work:
+    """Steps as `fit` takes them, on a batch that is ready; the first one traces the graph."""
+    import tensorflow as tf
 
-    convolutions = [layer for layer in student.layers if isinstance(layer, keras.layers.Conv2D)]
-    clip = {
-        "log_mel": np.zeros((1, FRAMES, MEL_BINS), np.float32),
-        "num_frames": np.array([FRAMES], np.int32),
-    }
-    outputs = keras.Model(student.input, [layer.output for layer in convolutions])(clip)
-    return sum(
-        2 * int(np.prod(layer.kernel.shape)) * int(np.prod(output.shape[1:3]))
-        for layer, output in zip(convolutions, outputs, strict=True)
-    )
+    batches = iter(tf.data.Dataset.from_tensors((inputs, targets)).repeat())
+    model.make_train_function()
+    return lambda: float(model.train_function(batches)["loss"])
 
 
 def plain_keras(width: float) -> tuple[Work, Facts]:
@@ -116,7 +109,7 @@ def plain_keras(width: float) -> tuple[Work, Facts]:
     model.compile(optimizer="adam", loss="binary_crossentropy")
     arrays, parameters = batch(), sum(np.prod(weight.shape) for weight in model.trainable_variables)
     targets = ALPHA * arrays["labels"] + (1 - ALPHA) * arrays["teacher_scores"]
-    return lambda: model.train_on_batch(arrays["log_mel"], targets), {"parameters": int(parameters)}
+    return steps_of(model, arrays["log_mel"], targets), {"parameters": int(parameters)}
 
 
 def torch_step(width: float) -> tuple[Work, Facts]:

@@ -58,7 +58,7 @@ class TeacherDistillation(keras.Model):
         ema: float = 0.0,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        super().__init__(**{"autocast": False, **kwargs})  # log-mels reach the student as they are
         self.student, self.clip_norm = student, clip_norm
         self.average = WeightAverage(student, ema) if ema else None
         # Held by a closure, out of Keras's sight: the teacher's weights are neither trained nor saved with this model.

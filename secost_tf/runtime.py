@@ -173,14 +173,15 @@ def choose_precision(name: str) -> tuple[str, str]:
         if all(capability and capability >= (8, 0) for capability in capabilities):
             return "mixed_bfloat16", "the GPUs have fast bfloat16"
         return "float32", "not all GPUs have fast bfloat16"
-    flags = _processor_flags()
+    flags = processor_flags()
     fast = sorted(flags & {"amx_bf16", "avx512_bf16"})
     if fast:
         return "mixed_bfloat16", f"the processor has {' and '.join(fast)}"
     return "float32", "the processor has neither amx_bf16 nor avx512_bf16"
 
 
-def _processor_flags() -> set[str]:
+def processor_flags() -> set[str]:
+    """What the processor can do, by Linux's names; empty elsewhere."""
     cpuinfo = Path("/proc/cpuinfo")
     if not cpuinfo.exists():
         return set()

@@ -25,7 +25,7 @@ def policy():
 )
 def test_precision_follows_the_processor(monkeypatch, flags, precision, reason):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
-    monkeypatch.setattr(runtime, "_processor_flags", lambda: flags)
+    monkeypatch.setattr(runtime, "processor_flags", lambda: flags)
     assert runtime.choose_precision("auto") == (precision, reason)
 
 
@@ -38,7 +38,7 @@ def test_precision_follows_the_gpus_where_there_are_some(monkeypatch, capabiliti
     monkeypatch.setattr(
         tf.config.experimental, "get_device_details", lambda gpu: {"compute_capability": gpu} if gpu else {}
     )
-    monkeypatch.setattr(runtime, "_processor_flags", lambda: {"amx_bf16"})
+    monkeypatch.setattr(runtime, "processor_flags", lambda: {"amx_bf16"})
     assert runtime.choose_precision("auto")[0] == precision
 
 
@@ -50,12 +50,12 @@ def test_precision_as_asked():
 def test_processor_flags(monkeypatch, tmp_path):
     cpuinfo = tmp_path / "cpuinfo"
     monkeypatch.setattr(runtime, "Path", lambda path: cpuinfo)
-    assert runtime._processor_flags() == set()
+    assert runtime.processor_flags() == set()
     cpuinfo.write_text("processor\t: 0\nflags\t\t: fpu avx2 amx_bf16\nbugs\t: none\nflags\t: other\n")
-    assert {"fpu", "avx2", "amx_bf16"} <= runtime._processor_flags()
-    assert "other" not in runtime._processor_flags()
+    assert {"fpu", "avx2", "amx_bf16"} <= runtime.processor_flags()
+    assert "other" not in runtime.processor_flags()
     cpuinfo.write_text("processor\t: 0\nFeatures\t: asimd\n")
-    assert runtime._processor_flags() == set()
+    assert runtime.processor_flags() == set()
 
 
 def test_unknown_names():
