@@ -7,6 +7,7 @@ import pytest
 from secost_tf import cost
 from secost_tf.cascade import run_cascade
 from secost_tf.config import RunOptions, WelsNetConfig
+from secost_tf.layers import ConvolutionNorm
 from secost_tf.wels_net import wels_net
 
 
@@ -20,7 +21,9 @@ from secost_tf.wels_net import wels_net
 )
 def test_multiply_adds_are_those_of_the_layers(config, frames):
     network = wels_net(config)
-    convolutions = [layer for layer in network.layers if isinstance(layer, keras.layers.Conv2D)]
+    convolutions = [
+        layer for layer in network.layers if isinstance(layer, keras.layers.Conv2D | ConvolutionNorm)
+    ]
     outputs = keras.Model(network.input, [layer.output for layer in convolutions])(
         {"log_mel": np.zeros((1, frames, config.mel_bins)), "num_frames": np.array([frames])}
     )
