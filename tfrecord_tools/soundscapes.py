@@ -1,8 +1,11 @@
-"""The embedded corpus: short soundscapes, synthesised, with weak labels, exact event times and optional label noise.
+"""Corpora of short soundscapes with weak labels, exact event times and optional label noise.
 
     python -m tfrecord_tools.soundscapes --out=DIR [--num_train=600 --num_eval=200 --seed=0 --label_noise=0.3]
+    python -m tfrecord_tools.soundscapes --out=DIR --source=FOLDER_OR_MANIFEST [--eval_folds=4,5 --missing_labels=0.3 ...]
 
-A clip is a background with one to three overlapping events over it. What is written looks like AudioSet:
+A clip is a synthesised background with one to three overlapping events over it. The events are synthesised, in the
+embedded corpus, or cut from recordings (`--source`), those of train and of eval from different ones. What is written
+looks like AudioSet:
 
     DIR/class_labels_indices.csv                        index, mid, display_name
     DIR/train_segments.csv     DIR/eval_segments.csv    weak labels
@@ -12,141 +15,105 @@ A clip is a background with one to three overlapping events over it. What is wri
     DIR/soundscapes.json                                the settings, and how often each class occurs
 
 Clip i of a split is drawn from a generator seeded with (seed, split, i) alone: the same settings give the same bytes with
-any number of processes, a larger corpus begins with the smaller one, and label noise changes labels but not sound.
+any number of processes, a larger corpus begins with the smaller one, and label noise changes labels but not sound. A clip
+all of whose labels are left out keeps its row, without labels.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import json
-import multiprocessing
 import os
 import shutil
-import signal
 import sys
+import tempfile
 import uuid
 import wave
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from absl import flags, logging
 from tqdm import tqdm
 
-from tfrecord_tools import synthesis
+from tfrecord_tools import synthesised_events
+from tfrecord_tools.clip_conversion import Problem
 from tfrecord_tools.commands import run_command
+from tfrecord_tools.corpus_folder import (
+    CLASSES_FILE,
+    SETTINGS_FILE,
+    TRAIN_CLEAN_FILE,
+    corpus_is_made,
+    move_into_place,
+)
+from tfrecord_tools.datasets.clips import ClassMap
+from tfrecord_tools.label_noise import (
+    check_wrong_label_rates,
+    noisy_labels,
+    rates_for_precisions,
+    read_label_precisions,
+)
+from tfrecord_tools.mixing import SPLITS, MakeEvent, SoundscapeConfig, mix_clip
+from tfrecord_tools.parallel import ordered_map
+from tfrecord_tools.recorded_events import RecordedEvents, prepare_sounds, recorded_event
+from tfrecord_tools.recorded_sources import DEFAULT_EVAL_SHARE, read_sources
 from tfrecord_tools.storage import is_remote
-from tfrecord_tools.synthesis import SAMPLE_RATE_HZ, SoundGenerator
+from tfrecord_tools.synthesis import SAMPLE_RATE_HZ
+from tfrecord_tools.synthesised_events import CLASSES, synthesised_event
 
 GENERATOR_VERSION = 1  # raise it whenever the same settings give other bytes
-SPLITS = ("train", "eval")
-SETTINGS_FILE = "soundscapes.json"
-CLASSES_FILE = "class_labels_indices.csv"
-TRAIN_CLEAN_FILE = "train_clean_segments.csv"
-
-_CORPUS_NAMES = {SETTINGS_FILE, CLASSES_FILE, TRAIN_CLEAN_FILE} | {
-    split + end for split in SPLITS for end in ("", "_segments.csv", "_strong.tsv")
-}
-_SAMPLES_PER_MS = SAMPLE_RATE_HZ // 1_000
-_LEVEL_WINDOW_MS = 125  # "fast" time weighting of a sound level meter (IEC 61672)
-_BACKGROUND_DBFS = (-50.0, -26.0)
-_PEAK = 0.99
-_CLIPS_PER_TASK = 16
+_FEWEST_CLIPS_PER_WORKER = 16
 
 Event = tuple[str, float, float]  # mid, onset in seconds, offset in seconds
 
 
 @dataclasses.dataclass(frozen=True)
-class SoundClass:
-    """An event class: AudioSet's identity for it, its generator, and how long its events last."""
-
-    mid: str
-    display_name: str
-    generator: SoundGenerator
-    min_seconds: float
-    max_seconds: float
-
-
-# In AudioSet's order; the row is the class index.
-CLASSES = (
-    SoundClass("/m/05tny_", "Bark", synthesis.bark, 0.3, 2.0),
-    SoundClass("/m/07pggtn", "Chirp, tweet", synthesis.chirp, 0.3, 2.0),
-    SoundClass("/m/03w41f", "Church bell", synthesis.church_bell, 1.2, 3.5),
-    SoundClass("/m/06mb1", "Rain", synthesis.rain, 1.2, 3.5),
-    SoundClass("/m/07pb8fc", "Idling", synthesis.idling, 1.0, 3.5),
-    SoundClass("/m/07r4wb8", "Knock", synthesis.knock, 0.5, 2.0),
-    SoundClass("/m/07pp8cl", "Telephone bell ringing", synthesis.telephone_bell, 0.7, 2.5),
-    SoundClass("/m/03kmc9", "Siren", synthesis.siren, 1.2, 3.5),
-    SoundClass("/m/030rvx", "Buzzer", synthesis.buzzer, 0.3, 2.0),
-    SoundClass("/m/0l156k", "Whistle", synthesis.whistle, 0.3, 1.8),
-    SoundClass("/m/07qjznl", "Tick-tock", synthesis.tick_tock, 1.2, 3.5),
-    SoundClass("/m/07pc8lb", "Breaking", synthesis.breaking, 0.6, 1.5),
-)
-BACKGROUNDS = (synthesis.white, synthesis.pink, synthesis.brown, synthesis.hum, synthesis.babble)
-
-
-@dataclasses.dataclass(frozen=True)
-class SoundscapeConfig:
-    """Everything that decides the corpus's bytes.
+class _Recipe:
+    """Everything that decides a corpus's bytes.
 
     Attributes:
-        num_train, num_eval: clips in each split.
-        seed: all randomness follows from it.
-        min_seconds, max_seconds: clip lengths are uniform between them, in whole milliseconds.
-        max_events: a clip has 1 to this many events, each of another class.
-        min_snr_db, max_snr_db: an event's loudest 125 ms over the background's mean level, uniform between them.
-        missing_rate: probability that a true label of a train clip is left out.
-        wrong_rate: probability that a train clip gets one label more, of a class that it does not hold.
+        config: how clips are mixed and labelled.
+        events: recordings; None synthesises.
+        wrong_label_rates: see `label_noise.noisy_labels`.
     """
 
-    num_train: int = 600
-    num_eval: int = 200
-    seed: int = 0
-    min_seconds: float = 4.0
-    max_seconds: float = 6.0
-    max_events: int = 3
-    min_snr_db: float = 3.0
-    max_snr_db: float = 20.0
-    missing_rate: float = 0.0
-    wrong_rate: float = 0.0
+    config: SoundscapeConfig
+    events: RecordedEvents | None = None
+    wrong_label_rates: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        for name, low, high in (
-            ("num_train", 1, 16**8),
-            ("num_eval", 1, 16**8),
-            ("seed", 0, 2**32 - 1),
-            ("min_seconds", 1, 3_600),
-            ("max_seconds", 1, 3_600),
-            ("max_events", 1, len(CLASSES)),
-            ("min_snr_db", -60, 90),
-            ("max_snr_db", -60, 90),
-            ("missing_rate", 0, 1),
-            ("wrong_rate", 0, 1),
-        ):
-            value = getattr(self, name)
-            whole = isinstance(getattr(type(self), name), int)  # as the default is
-            if not low <= value <= high or (whole and not isinstance(value, int)):
-                kind = "a whole number" if whole else "a number"
-                raise ValueError(f"{name} must be {kind} from {low} to {high}, got {value}")
-        for unit in ("seconds", "snr_db"):
-            low, high = getattr(self, f"min_{unit}"), getattr(self, f"max_{unit}")
-            if low > high:
-                raise ValueError(f"min_{unit} must not be above max_{unit}, got {low} and {high}")
+        num_classes = len(self.class_map)
+        if self.config.max_events > num_classes:
+            raise ValueError(
+                f"max_events must be at most the number of classes, {num_classes}, got {self.config.max_events}"
+            )
+        check_wrong_label_rates(self.config, self.wrong_label_rates, num_classes)
+
+    @property
+    def class_map(self) -> ClassMap:
+        return self.events.sources.class_map if self.events else synthesised_events.CLASS_MAP
 
     @property
     def has_label_noise(self) -> bool:
-        return self.missing_rate > 0 or self.wrong_rate > 0
+        return max(self.config.missing_rate, self.config.wrong_rate, *self.wrong_label_rates) > 0
 
-    def num_clips(self, split: str) -> int:
-        """Clips in `split`, "train" or "eval"."""
-        return {"train": self.num_train, "eval": self.num_eval}[split]
+    @property
+    def counts_noise(self) -> bool:
+        """Whether soundscapes.json counts the labels left out and added: not for what it was first written for."""
+        return bool(self.events or self.wrong_label_rates)
 
-
-# === One clip ===
+    def settings(self) -> dict[str, object]:
+        """As soundscapes.json has them."""
+        settings = dataclasses.asdict(self.config)
+        if self.events:
+            settings |= self.events.settings()
+        if self.wrong_label_rates:
+            settings["wrong_label_rates"] = dict(
+                zip(self.class_map.mids, self.wrong_label_rates, strict=True)
+            )
+        return settings
 
 
 def clip_id(split: str, index: int) -> str:
@@ -155,65 +122,13 @@ def clip_id(split: str, index: int) -> str:
 
 
 def make_clip(config: SoundscapeConfig, split: str, index: int) -> tuple[np.ndarray, list[Event]]:
-    """Synthesises clip `index` of `split`.
-
-    Its first class is number `index` modulo the number of classes, so that any 12 clips in a row hold every class.
+    """Synthesises clip `index` of `split` of the embedded corpus.
 
     Returns:
-        The waveform, float32 [samples] at 16 kHz within ±0.99, and its events (mid, onset, offset), by onset. Times
-        are whole milliseconds, in seconds.
+        The waveform and its events, as `mixing.mix_clip`, but with the mid in place of the class index.
     """
-    rng = np.random.default_rng([config.seed, SPLITS.index(split), index])
-    clip_ms = int(rng.integers(round(1_000 * config.min_seconds), round(1_000 * config.max_seconds) + 1))
-    background_level = 10 ** (rng.uniform(*_BACKGROUND_DBFS) / 20)
-    background = BACKGROUNDS[rng.integers(len(BACKGROUNDS))](rng, clip_ms * _SAMPLES_PER_MS)
-    waveform = background_level * synthesis.unit_rms(background)
-
-    first = index % len(CLASSES)
-    others = np.delete(np.arange(len(CLASSES)), first)
-    others = rng.choice(others, rng.integers(config.max_events), replace=False)
-    events = []
-    for sound_class in (CLASSES[i] for i in (first, *others)):
-        sound = _make_event(rng, sound_class, clip_ms)
-        event_ms = len(sound) // _SAMPLES_PER_MS
-        onset_ms = int(rng.integers(clip_ms - event_ms + 1))
-        snr_db = rng.uniform(config.min_snr_db, config.max_snr_db)
-        span = slice(onset_ms * _SAMPLES_PER_MS, (onset_ms + event_ms) * _SAMPLES_PER_MS)
-        waveform[span] += sound * (background_level * 10 ** (snr_db / 20) / _loudest_rms(sound))
-        events.append((sound_class.mid, onset_ms / 1_000, (onset_ms + event_ms) / 1_000))
-
-    waveform *= min(1.0, _PEAK / np.abs(waveform).max())
-    return waveform.astype(np.float32), sorted(events, key=lambda event: event[1])
-
-
-def _make_event(rng: np.random.Generator, sound_class: SoundClass, clip_ms: int) -> np.ndarray:
-    """One event, cut to where it is within 40 dB of its peak and padded to whole milliseconds."""
-    longest_ms = 1_000 * rng.uniform(sound_class.min_seconds, sound_class.max_seconds)
-    sound = sound_class.generator(rng, min(int(longest_ms), clip_ms) * _SAMPLES_PER_MS)
-    fade = np.linspace(1, 0, 5 * _SAMPLES_PER_MS)
-    sound[-fade.size :] *= fade  # what was cut off in mid sound would click
-    heard = np.flatnonzero(np.abs(sound) > 0.01 * np.abs(sound).max())
-    sound = sound[heard[0] : heard[-1] + 1]
-    return np.pad(sound, (0, -len(sound) % _SAMPLES_PER_MS))
-
-
-def _loudest_rms(sound: np.ndarray) -> float:
-    window = min(_LEVEL_WINDOW_MS * _SAMPLES_PER_MS, len(sound))
-    energy = np.concatenate([[0.0], np.cumsum(sound**2)])
-    return float(np.sqrt((energy[window:] - energy[:-window]).max() / window))
-
-
-def noisy_labels(config: SoundscapeConfig, split: str, index: int, true_mids: Sequence[str]) -> list[str]:
-    """The weak labels of a clip, in class order: the true ones for eval, with the config's noise for train."""
-    labels = set(true_mids)
-    if split == "train":
-        # A stream apart from the sound's: label noise leaves the sound as it is.
-        rng = np.random.default_rng([config.seed, SPLITS.index(split), index, 1])
-        absent = [c.mid for c in CLASSES if c.mid not in labels]
-        labels = {c.mid for c in CLASSES if c.mid in labels and rng.random() >= config.missing_rate}
-        if absent and rng.random() < config.wrong_rate:
-            labels.add(absent[rng.integers(len(absent))])
-    return [c.mid for c in CLASSES if c.mid in labels]
+    waveform, events = mix_clip(config, split, index, len(CLASSES), synthesised_event)
+    return waveform, [(CLASSES[i].mid, onset, offset) for i, onset, offset in events]
 
 
 # === The corpus ===
@@ -231,167 +146,131 @@ class _Row:
 
 
 def make_corpus(
-    config: SoundscapeConfig, out_dir: str | os.PathLike, workers: int | None = None, overwrite: bool = False
+    config: SoundscapeConfig,
+    out_dir: str | os.PathLike,
+    workers: int | None = None,
+    overwrite: bool = False,
+    *,
+    events: RecordedEvents | None = None,
+    wrong_label_rates: Sequence[float] = (),
 ) -> bool:
     """Writes the corpus to `out_dir`, or keeps it if it stands there already.
 
     Everything is written to a folder beside `out_dir`, named `<out_dir>.partial-...`, and renamed when whole.
 
     Args:
-        config: what to make.
+        config: how clips are mixed and labelled.
         out_dir: the corpus's folder; missing or empty, or a corpus.
         workers: processes; the number of cores if not given. One works in this process.
         overwrite: replace a corpus made with other settings, where it would be an error otherwise.
+        events: the recordings that events are cut from; None synthesises them.
+        wrong_label_rates: for each class, the probability that a train clip without it gets its label.
 
     Returns:
         True if it was made, False if a corpus with the same settings was kept.
 
     Raises:
-        ValueError: `out_dir` holds something else, as `corpus_is_made` tells.
+        ValueError: the settings do not fit the classes, no recording of a class can be used, or `out_dir` holds something
+            else: another or a damaged corpus and `overwrite` is not set, or what overwriting would delete though this
+            module did not write it.
     """
     workers = (os.cpu_count() or 1) if workers is None else workers
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
     if is_remote(str(out_dir)):
         raise ValueError(f"out_dir must be a local folder, got {out_dir}")
+    recipe = _Recipe(config, events, tuple(wrong_label_rates))
     out_dir = Path(out_dir).absolute()
-    if corpus_is_made(config, out_dir, overwrite):
+    made_as = {"generator_version": GENERATOR_VERSION, **recipe.settings()}
+    num_clips = {split: config.num_clips(split) for split in SPLITS}
+    if corpus_is_made(out_dir, made_as, num_clips, overwrite):
         return False
     out_dir.parent.mkdir(parents=True, exist_ok=True)
     partial_dir = out_dir.with_name(f"{out_dir.name}.partial-{os.getpid()}-{uuid.uuid4().hex[:6]}")
     try:
-        _write_corpus(config, partial_dir, workers)
-        return _move_into_place(config, partial_dir, out_dir, overwrite)
+        _write_corpus(recipe, partial_dir, workers)
+        return move_into_place(partial_dir, out_dir, made_as, num_clips, overwrite)
     finally:
         shutil.rmtree(partial_dir, ignore_errors=True)
 
 
-def corpus_is_made(config: SoundscapeConfig, out_dir: str | os.PathLike, overwrite: bool = False) -> bool:
-    """Whether `out_dir` holds the whole corpus of `config`; False if it may be made there.
-
-    Raises:
-        ValueError: it may not: `out_dir` holds a damaged corpus or one with other settings and `overwrite` is not set,
-            or overwriting would delete what this module did not write.
-    """
-    out_dir = Path(out_dir)
-    if out_dir.exists() and not out_dir.is_dir():
-        raise ValueError(f"{out_dir} is a file, not a folder")
-    found = {path.name for path in out_dir.iterdir()} if out_dir.is_dir() else set()
-    if not found:
-        return False
-    if SETTINGS_FILE not in found:
-        raise ValueError(f"{out_dir} is not empty and no soundscape corpus: name another folder")
-    try:
-        problem = _difference(config, out_dir)
-    except (ValueError, KeyError, TypeError):
-        problem = f"its {SETTINGS_FILE} is damaged"
-    if not problem:
-        return True
-    if not overwrite:
-        raise ValueError(f"{out_dir} holds another corpus: {problem}. Name another folder, or set overwrite")
-    if foreign := sorted(found - _CORPUS_NAMES):
-        raise ValueError(
-            f"{out_dir} is not overwritten: it also holds {', '.join(foreign[:3])}, which is not its own"
-        )
-    return False
-
-
-def _difference(config: SoundscapeConfig, corpus_dir: Path) -> str:
-    """How the corpus in `corpus_dir` differs from what `config` would make; empty if it does not."""
-    made = json.loads((corpus_dir / SETTINGS_FILE).read_text(encoding="utf-8"))
-    then = {"generator_version": made["generator_version"], **made["settings"]}
-    now = {"generator_version": GENERATOR_VERSION, **dataclasses.asdict(config)}
-    differing = [name for name in now if then.get(name) != now[name]]
-    if differing:
-        return ", ".join(f"{name} is {then.get(name)} there, {now[name]} asked for" for name in differing)
-    for name in sorted(_CORPUS_NAMES - {TRAIN_CLEAN_FILE}):
-        if not (corpus_dir / name).exists():
-            return f"its {name} is missing"
-    for split in SPLITS:
-        count = sum(1 for _ in (corpus_dir / split).glob("*.wav"))
-        if count != config.num_clips(split):
-            return f"{split}/ holds {count} wav files instead of {config.num_clips(split)}"
-    return ""
-
-
-def _move_into_place(config: SoundscapeConfig, partial_dir: Path, out_dir: Path, overwrite: bool) -> bool:
-    replaced_dir = partial_dir.with_name(partial_dir.name.replace(".partial-", ".replaced-"))
-    if overwrite and out_dir.exists():
-        out_dir.rename(replaced_dir)
-    try:
-        partial_dir.rename(out_dir)
-    except OSError:
-        if replaced_dir.exists() and not out_dir.exists():
-            replaced_dir.rename(out_dir)
-        if corpus_is_made(config, out_dir):  # another process was faster
-            return False
-        raise
-    shutil.rmtree(replaced_dir, ignore_errors=True)
-    return True
-
-
-def _write_corpus(config: SoundscapeConfig, out_dir: Path, workers: int) -> None:
+def _write_corpus(recipe: _Recipe, out_dir: Path, workers: int) -> None:
     for split in SPLITS:
         (out_dir / split).mkdir(parents=True)
-    clips = [(split, index) for split in SPLITS for index in range(config.num_clips(split))]
-    write_clip = functools.partial(_write_clip, config, out_dir)
-    workers = min(workers, -(-len(clips) // _CLIPS_PER_TASK))
-    with contextlib.ExitStack() as stack:
-        if workers > 1:
-            # Spawned, not forked: the caller may run threads, as TensorFlow does.
-            context = multiprocessing.get_context("spawn")
-            ignore_ctrl_c = (signal.SIGINT, signal.SIG_IGN)  # the parent handles it for all
-            pool = stack.enter_context(
-                ProcessPoolExecutor(workers, context, initializer=signal.signal, initargs=ignore_ctrl_c)
-            )
-            rows = pool.map(write_clip, clips, chunksize=_CLIPS_PER_TASK)
-        else:
-            rows = map(write_clip, clips)
-        rows = list(_with_progress(rows, len(clips)))
-    class_rows = [f'{index},{c.mid},"{c.display_name}"' for index, c in enumerate(CLASSES)]
+    skipped: list[Problem] = []
+    if recipe.events:
+        with tempfile.TemporaryDirectory(dir=out_dir) as folder:
+            sounds, skipped = prepare_sounds(recipe.events, Path(folder), workers)
+            make_event = functools.partial(recorded_event, sounds, recipe.events.max_event_seconds)
+            rows = _write_clips(recipe, make_event, out_dir, workers)
+    else:
+        rows = _write_clips(recipe, synthesised_event, out_dir, workers)
+
+    class_map, train = recipe.class_map, rows["train"]
+    class_rows = [
+        f'{index},{mid},"{name.replace(chr(34), 2 * chr(34))}"'
+        for index, (mid, name) in enumerate(zip(class_map.mids, class_map.display_names, strict=True))
+    ]
     _write_lines(out_dir / CLASSES_FILE, ["index,mid,display_name", *class_rows])
-    by_split = {"train": rows[: config.num_train], "eval": rows[config.num_train :]}
-    for split, split_rows in by_split.items():
+    for split, split_rows in rows.items():
         _write_weak(out_dir / f"{split}_segments.csv", split_rows, [row.labels for row in split_rows])
         _write_strong(out_dir / f"{split}_strong.tsv", split_rows)
-    if config.has_label_noise:
-        train = by_split["train"]
+    if recipe.has_label_noise:
         _write_weak(out_dir / TRAIN_CLEAN_FILE, train, [row.true_mids for row in train])
     description = {
         "generator_version": GENERATOR_VERSION,
-        "settings": dataclasses.asdict(config),
-        "splits": {split: _describe(split_rows) for split, split_rows in by_split.items()},
+        "settings": recipe.settings(),
+        "splits": {split: _describe(recipe, split_rows) for split, split_rows in rows.items()},
     }
+    if recipe.events:
+        description |= _describe_recordings(recipe.events, skipped)
     _write_lines(out_dir / SETTINGS_FILE, [json.dumps(description, indent=2)])
 
 
-def _write_clip(config: SoundscapeConfig, out_dir: Path, clip: tuple[str, int]) -> _Row:
+def _write_clips(
+    recipe: _Recipe, make_event: MakeEvent, out_dir: Path, workers: int
+) -> dict[str, list[_Row]]:
+    config = recipe.config
+    clips = [(split, index) for split in SPLITS for index in range(config.num_clips(split))]
+    write_clip = functools.partial(_write_clip, recipe, make_event, out_dir)
+    workers = min(workers, -(-len(clips) // _FEWEST_CLIPS_PER_WORKER))
+    rows = ordered_map(write_clip, clips, workers, _lost_clip)
+    rows = list(_with_progress(rows, len(clips), "mixed" if recipe.events else "synthesised"))
+    return {"train": rows[: config.num_train], "eval": rows[config.num_train :]}
+
+
+def _lost_clip(clip: tuple[str, int], kind: str, detail: str) -> _Row:
+    raise ValueError(f"clip {clip_id(*clip)}: {kind}, {detail}")
+
+
+def _write_clip(recipe: _Recipe, make_event: MakeEvent, out_dir: Path, clip: tuple[str, int]) -> _Row:
     split, index = clip
-    waveform, events = make_clip(config, split, index)
+    mids = recipe.class_map.mids
+    waveform, events = mix_clip(recipe.config, split, index, len(mids), make_event)
     name = clip_id(split, index)
     with wave.open(str(out_dir / split / f"{name}.wav"), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(SAMPLE_RATE_HZ)
         file.writeframes(np.round(waveform * 32_767).astype("<i2").tobytes())
-    heard = {mid for mid, _, _ in events}
-    true_mids = [c.mid for c in CLASSES if c.mid in heard]
+    heard = {class_index for class_index, _, _ in events}
+    true_mids = [mid for class_index, mid in enumerate(mids) if class_index in heard]
     return _Row(
         clip_id=name,
         seconds=len(waveform) / SAMPLE_RATE_HZ,
-        events=events,
+        events=[(mids[class_index], onset, offset) for class_index, onset, offset in events],
         true_mids=true_mids,
-        labels=noisy_labels(config, split, index, true_mids),
+        labels=noisy_labels(recipe.config, split, index, true_mids, mids, recipe.wrong_label_rates),
     )
 
 
-def _with_progress(rows: Iterable[_Row], total: int) -> Iterator[_Row]:
+def _with_progress(rows: Iterable[_Row], total: int, verb: str) -> Iterator[_Row]:
     """A progress bar on a terminal, a line each quarter elsewhere."""
     on_terminal = sys.stderr.isatty()
     for done, row in enumerate(tqdm(rows, total=total, unit="clip", disable=not on_terminal), start=1):
         yield row
         if not on_terminal and (4 * done) // total > (4 * (done - 1)) // total:
-            logging.info("synthesised %d of %d clips", done, total)
+            logging.info("%s %d of %d clips", verb, done, total)
 
 
 def _write_weak(path: Path, rows: list[_Row], labels: list[list[str]]) -> None:
@@ -419,14 +298,38 @@ def _write_lines(path: Path, lines: Iterable[str]) -> None:
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
 
 
-def _describe(rows: list[_Row]) -> dict:
-    true = Counter(mid for row in rows for mid in row.true_mids)
-    labelled = Counter(mid for row in rows for mid in row.labels)
-    return {
+def _describe(recipe: _Recipe, rows: list[_Row]) -> dict[str, object]:
+    named = list(zip(recipe.class_map.mids, recipe.class_map.display_names, strict=True))
+
+    def per_class(labels: Iterable[Iterable[str]]) -> dict[str, int]:
+        counts = Counter(mid for mids in labels for mid in mids)
+        return {name: counts[mid] for mid, name in named}
+
+    description = {
         "num_clips": len(rows),
         "seconds": round(sum(row.seconds for row in rows), 3),
-        "true_clips_per_class": {c.display_name: true[c.mid] for c in CLASSES},
-        "labelled_clips_per_class": {c.display_name: labelled[c.mid] for c in CLASSES},
+        "true_clips_per_class": per_class(row.true_mids for row in rows),
+        "labelled_clips_per_class": per_class(row.labels for row in rows),
+    }
+    if recipe.counts_noise:
+        description |= {
+            "clips_without_labels": sum(not row.labels for row in rows),
+            "labels_left_out_per_class": per_class(set(row.true_mids) - set(row.labels) for row in rows),
+            "labels_added_per_class": per_class(set(row.labels) - set(row.true_mids) for row in rows),
+        }
+    return description
+
+
+def _describe_recordings(events: RecordedEvents, skipped: list[Problem]) -> dict[str, object]:
+    """How many recordings each class has, those that were skipped among them, and which these are."""
+    names = events.sources.class_map.display_names
+    recordings = {}
+    for split in SPLITS:
+        counts = Counter(clip.labels[0] for clip in events.sources.clips[split])
+        recordings[split] = {name: counts[label] for label, name in enumerate(names)}
+    return {
+        "recordings_per_class": recordings,
+        "recordings_skipped": [{"id": p.id, "kind": p.kind, "detail": p.detail} for p in skipped],
     }
 
 
@@ -462,6 +365,19 @@ def define_soundscape_flags() -> None:
         None,
         "Probability, 0 to 1, that a train clip gets one wrong label more. Default: --label_noise.",
     )
+    flags.DEFINE_alias("missing_labels", "missing_rate")
+    flags.DEFINE_float(
+        "wrong_labels",
+        None,
+        "Probability, 0 to 1, that each class that a train clip does not hold is among its labels. Default: 0.",
+    )
+    flags.DEFINE_string(
+        "label_precision_csv",
+        None,
+        "Table (label_id, num_rated, num_true; label_id is a class's mid or name), as AudioSet's qa_true_counts.csv: wrong "
+        "train labels of a class are added so that num_true / num_rated of its labels are right on average. Classes that are "
+        "not rated there take the mean of the others.",
+    )
     flags.DEFINE_integer(
         "workers", None, "Processes; changes the speed, never the result. Default: the number of cores."
     )
@@ -470,11 +386,74 @@ def define_soundscape_flags() -> None:
     )
 
 
-def main(argv: list[str]) -> None:
-    """Makes the corpus that the flags describe, or says that it stands there already."""
-    del argv
-    args = flags.FLAGS
-    config = SoundscapeConfig(
+def define_source_flags() -> None:
+    """The flags of events that are cut from recordings."""
+    flags.DEFINE_string(
+        "source",
+        None,
+        "Recordings to cut events from: a folder with a sub-folder for each class, or a csv of path,labels[,start,end,split,"
+        "fold], of which the rows with one label are used. Default: events are synthesised.",
+    )
+    flags.DEFINE_list(
+        "eval_folds",
+        [],
+        "Folds of --source, such as 4,5, whose recordings eval clips are made of; train clips are made of the others.",
+    )
+    flags.DEFINE_float(
+        "eval_share",
+        None,
+        "Share, 0 to 1, of each class's recordings for eval, picked by a hash of their names, where neither folds nor a "
+        f"column 'split' say which. Default: {DEFAULT_EVAL_SHARE:g}.",
+    )
+    flags.DEFINE_float(
+        "max_event_seconds",
+        None,
+        "Longest event of --source, in seconds; a part of a longer recording is taken, at a random place around its loudest "
+        f"moment. Default: {RecordedEvents.max_event_seconds:g}.",
+    )
+    flags.DEFINE_string(
+        "class_labels_csv",
+        None,
+        "Classes of --source (index, mid, display_name), if its labels are AudioSet's mids. Default: its labels, sorted.",
+    )
+
+
+def _recorded_events(args: flags.FlagValues) -> RecordedEvents | None:
+    """What the flags of `define_source_flags` describe."""
+    options = ("eval_folds", "eval_share", "max_event_seconds", "class_labels_csv")
+    if not args.source:
+        if given := [f"--{name}" for name in options if args[name].value not in (None, [])]:
+            raise ValueError(
+                f"{', '.join(given)}: of use with --source only, the recordings to cut events from"
+            )
+        return None
+    try:
+        eval_folds = [int(text) for text in args.eval_folds]
+    except ValueError:
+        raise ValueError(
+            f"--eval_folds: expected whole numbers, such as 4,5, got {','.join(args.eval_folds)!r}"
+        ) from None
+    sources = read_sources(args.source, eval_folds, args.eval_share, args.class_labels_csv)
+    longest = args.max_event_seconds
+    return RecordedEvents(sources) if longest is None else RecordedEvents(sources, longest)
+
+
+def _wrong_label_rates(
+    args: flags.FlagValues, config: SoundscapeConfig, class_map: ClassMap
+) -> tuple[float, ...]:
+    if args.wrong_labels is not None and args.label_precision_csv:
+        raise ValueError(
+            "--wrong_labels, --label_precision_csv: two ways to add wrong labels; give one of them"
+        )
+    if args.label_precision_csv:
+        precisions = read_label_precisions(args.label_precision_csv, class_map)
+        return rates_for_precisions(config, precisions, class_map.display_names)
+    return (args.wrong_labels,) * len(class_map) if args.wrong_labels else ()
+
+
+def soundscape_config(args: flags.FlagValues) -> SoundscapeConfig:
+    """What the flags of `define_soundscape_flags` say of the clips."""
+    return SoundscapeConfig(
         num_train=args.num_train,
         num_eval=args.num_eval,
         seed=args.seed,
@@ -486,14 +465,30 @@ def main(argv: list[str]) -> None:
         missing_rate=args.label_noise if args.missing_rate is None else args.missing_rate,
         wrong_rate=args.label_noise if args.wrong_rate is None else args.wrong_rate,
     )
-    made = make_corpus(config, args.out, args.workers, args.overwrite)
-    clips = f"{config.num_train} train and {config.num_eval} eval clips of {len(CLASSES)} classes"
+
+
+def main(argv: list[str]) -> None:
+    """Makes the corpus that the flags describe, or says that it stands there already."""
+    del argv
+    args = flags.FLAGS
+    config = soundscape_config(args)
+    events = _recorded_events(args)
+    class_map = events.sources.class_map if events else synthesised_events.CLASS_MAP
+    made = make_corpus(
+        config,
+        args.out,
+        args.workers,
+        args.overwrite,
+        events=events,
+        wrong_label_rates=_wrong_label_rates(args, config, class_map),
+    )
+    clips = f"{config.num_train} train and {config.num_eval} eval clips of {len(class_map)} classes"
     print(f"wrote {clips} to {args.out}" if made else f"kept {args.out}: it holds these {clips} already")
 
 
 def run() -> None:
     """The console script."""
-    run_command(main, define_soundscape_flags)
+    run_command(main, define_soundscape_flags, define_source_flags)
 
 
 if __name__ == "__main__":

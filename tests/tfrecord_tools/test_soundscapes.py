@@ -1,5 +1,6 @@
 import csv
 import dataclasses
+import hashlib
 import json
 import re
 import subprocess
@@ -257,6 +258,44 @@ def test_settings_file_counts_classes(corpus_dir):
 def test_bytes_do_not_depend_on_the_number_of_processes(corpus_dir, tmp_path):
     make_corpus(NOISY, tmp_path / "two", workers=2)
     assert files_of(tmp_path / "two") == files_of(corpus_dir)
+
+
+def test_embedded_corpus_is_what_it_was(corpus_dir):
+    """Digests of the first version's files; they may change with GENERATOR_VERSION alone."""
+    digests = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        for path in corpus_dir.iterdir()
+        if path.is_file()
+    }
+    assert digests == {
+        "class_labels_indices.csv": "92e1b057521feb9a",
+        "eval_segments.csv": "8825bf82beca802e",
+        "eval_strong.tsv": "b682d67eb15f2880",
+        "soundscapes.json": "5121102dfaa3ee0d",
+        "train_clean_segments.csv": "2d5bfd76f026c372",
+        "train_segments.csv": "a4bcf3cf3dcaa5bd",
+        "train_strong.tsv": "f45d543e34343436",
+    }
+
+
+def test_each_absent_class_may_be_added_to_synthesised_clips_too(corpus_dir, tmp_path):
+    rates = (0.2,) * len(CLASSES)
+    assert make_corpus(TINY, tmp_path / "corpus", workers=1, wrong_label_rates=rates)
+    assert not make_corpus(TINY, tmp_path / "corpus", workers=1, wrong_label_rates=rates)
+    made, other = files_of(tmp_path / "corpus"), files_of(corpus_dir)
+    assert [name for name in made if name.endswith(".wav")] == [
+        name for name in other if name.endswith(".wav")
+    ]
+    assert all(made[name] == other[name] for name in made if name.endswith((".wav", ".tsv")))
+    description = json.loads(made["soundscapes.json"])
+    assert description["settings"]["wrong_label_rates"] == dict.fromkeys(MIDS, 0.2)
+    noisy, clean = (read_weak(tmp_path / "corpus" / f"train{end}_segments.csv") for end in ("", "_clean"))
+    added = [mid for name in noisy for mid in noisy[name][2] if mid not in clean[name][2]]
+    assert all(set(clean[name][2]) <= set(noisy[name][2]) for name in noisy) and len(added) > 10
+    counts = description["splits"]["train"]["labels_added_per_class"]
+    assert counts == {c.display_name: added.count(c.mid) for c in CLASSES}
+    with pytest.raises(ValueError, match=r"wrong_label_rates is \{.* there, None asked for"):
+        make_corpus(TINY, tmp_path / "corpus", workers=1)
 
 
 # === An existing folder ===

@@ -62,29 +62,46 @@ def read(
     """
     class_map = read_class_map(class_labels_csv)
     segments = _read_segments(segments_csv, class_map)
+    ids = _clip_ids(segments)
     events = _read_events(strong_tsv, class_map, segments) if strong_tsv else {}
     if not storage.is_dir(audio_dir):
         raise ValueError(f"--audio_dir: expected a folder of audio files, got {audio_dir!r}")
-    times_listed = Counter(segment.ytid for segment in segments)
-    files = _index_files(audio_dir, times_listed)
+    files = _index_files(audio_dir, {segment.ytid for segment in segments})
     clips = []
-    for segment in segments:
-        segment_id = f"{segment.ytid}_{segment.start_ms}"
+    for clip_id, segment in zip(ids, segments, strict=True):
         chosen, missing = _choose_file(segment, files.get(segment.ytid, []), audio_dir)
         start_seconds = segment.start_ms / 1000
         clips.append(
             Clip(
-                id=segment.ytid if times_listed[segment.ytid] == 1 else segment_id,
+                id=clip_id,
                 path=chosen and chosen.path,
                 start_seconds=start_seconds,
                 end_seconds=segment.end_ms / 1000,
                 labels=segment.labels,
-                events=tuple(sorted(events.get(segment_id, ()), key=lambda event: (*event[1:], event[0]))),
+                events=tuple(
+                    sorted(events.get(_segment_id(segment), ()), key=lambda event: (*event[1:], event[0]))
+                ),
                 file_start_seconds=start_seconds if chosen and chosen.start else None,
                 missing=missing,
             )
         )
     return clips, class_map
+
+
+def read_labels(segments_csv: str, class_map: ClassMap) -> dict[str, tuple[int, ...]]:
+    """The labels alone of a segment list, class indices by the clip ids that `read` gives. Errors as for `read`."""
+    segments = _read_segments(segments_csv, class_map)
+    return {clip_id: segment.labels for clip_id, segment in zip(_clip_ids(segments), segments, strict=True)}
+
+
+def _segment_id(segment: _Segment) -> str:
+    return f"{segment.ytid}_{segment.start_ms}"
+
+
+def _clip_ids(segments: list[_Segment]) -> list[str]:
+    """The YTID; with the start, where the list has several segments of a recording."""
+    times_listed = Counter(segment.ytid for segment in segments)
+    return [segment.ytid if times_listed[segment.ytid] == 1 else _segment_id(segment) for segment in segments]
 
 
 def _read_segments(path: str, class_map: ClassMap) -> list[_Segment]:
