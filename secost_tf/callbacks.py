@@ -1,4 +1,4 @@
-"""What happens between steps and epochs: validation, checkpoints, TensorBoard, progress, the non-finite guard."""
+"""What happens between steps and epochs: validation, checkpoints, progress, the non-finite guard."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -17,7 +18,7 @@ from tqdm import tqdm
 
 from secost_tf import checkpoints, runtime
 from secost_tf.data import Split
-from secost_tf.metrics import evaluate_scores
+from secost_tf.metrics import Evaluation, evaluate_scores
 from secost_tf.scoring import Scorer
 from secost_tf.workers import Workers
 from tfrecord_tools import storage
@@ -71,18 +72,37 @@ class NonFiniteGuard(keras.callbacks.Callback):
         return f"epoch {self.epoch} ({self.checkpoint if self.epoch else 'the start'})"
 
 
+class Validated(NamedTuple):
+    """The validation clips as an epoch left them: ids, labels and logits [clips, classes], and how well they go together."""
+
+    ids: list[str]
+    labels: np.ndarray
+    logits: np.ndarray
+    evaluation: Evaluation
+
+
 class Validation(keras.callbacks.Callback):
-    """Adds `val_loss`, plain binary cross-entropy against the labels, and `val_mAP` to each epoch's figures."""
+    """Adds `val_loss`, plain binary cross-entropy against the labels, and `val_mAP` to each epoch's figures.
+
+    Attributes:
+        last: what the last epoch's figures were made of; None before the first.
+        also: called with the epoch (from 0) after it was scored, while the student has the weights that were scored.
+    """
 
     def __init__(self, scorer: Scorer, split: Split):
         super().__init__()
         self.scorer, self.split = scorer, split
+        self.last: Validated | None = None
+        self.also: list[Callable[[int], None]] = []
 
     def on_epoch_end(self, epoch, logs=None):
         with self.model.as_scored():
-            _, labels, logits = self.scorer.split(self.split)
+            ids, labels, logits = self.scorer.split(self.split)
+            self.last = Validated(ids, labels, logits, evaluate_scores(labels, logits))
+            for call in self.also:
+                call(epoch)
         logs["val_loss"] = float(np.mean(np.logaddexp(0.0, logits) - labels * logits))
-        logs["val_mAP"] = float(evaluate_scores(labels, logits).mAP)
+        logs["val_mAP"] = float(self.last.evaluation.mAP)
 
 
 class StateKeeper(keras.callbacks.Callback):
@@ -182,21 +202,6 @@ def write_history(path: str, history: list[dict[str, float]]) -> None:
     writer.writerows(history)
     with storage.atomic_write(path) as file:
         file.write(stream.getvalue())
-
-
-class TensorBoardScalars(keras.callbacks.Callback):
-    """Writes each epoch's figures under the same tags for every stage, so that stages lie over one another."""
-
-    def __init__(self, folder: str, state: checkpoints.TrainingState):
-        super().__init__()
-        self.writer, self.state = tf.summary.create_file_writer(folder), state
-
-    def on_epoch_end(self, epoch, logs=None):
-        with self.writer.as_default(step=epoch + 1):
-            for name, value in self.state.history[-1].items():
-                if name != "epoch":
-                    tf.summary.scalar(name, value)
-        self.writer.flush()
 
 
 class Progress(keras.callbacks.Callback):

@@ -244,8 +244,21 @@ class RunOptions(Config):
         checkpoint_minutes: most time between two checkpoints.
         cache_in_memory: hold the training records in memory, if they take at most half of what is free.
         flags: the command's flags as a flagfile, kept beside the settings of each stage; empty: not kept.
+        picture_clips: validation clips that TensorBoard shows with their segment scores; 0: none.
+        picture_epochs: epochs from one set of pictures and precision-recall curves to the next; the last has one too.
+        profile_steps: first and last step of each stage (from 1) that TensorBoard's profile covers; empty: none.
     """
 
     checkpoint_minutes: float = 10.0
     cache_in_memory: bool = False
     flags: str = ""
+    picture_clips: int = 4
+    picture_epochs: int = 5
+    profile_steps: tuple[int, ...] = ()
+
+    def __post_init__(self):
+        _require(self, self.picture_clips >= 0, "picture_clips", "0 (none) or more")
+        _require(self, self.picture_epochs >= 1, "picture_epochs", "at least 1")
+        steps = self.profile_steps
+        is_range = not steps or (len(steps) == 2 and 1 <= steps[0] <= steps[1])
+        _require(self, is_range, "profile_steps", "a first and a last step, counted from 1, such as 10,20")

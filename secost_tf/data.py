@@ -21,6 +21,7 @@ import tensorflow as tf
 
 from secost_tf.augmentation import Augment
 from tfrecord_tools import schema, shards, storage
+from tfrecord_tools.schema import ClipRecord
 from tfrecord_tools.shards import DatasetInfo
 
 SUBSETS = ("all", "training", "validation")
@@ -417,6 +418,21 @@ def check_teacher_scores(split: Split, scores_dir: str) -> None:
 
 def _some(ids: list[str], most: int = 5) -> str:
     return ", ".join(ids[:most]) + (f" and {len(ids) - most} more" if len(ids) > most else "")
+
+
+def read_clips(split: Split, ids: Sequence[str]) -> list[ClipRecord]:
+    """Clips of a split by their ids, in the order of the shards, with log-mels float32 [frames, mel_bins]."""
+    found: list[ClipRecord] = []
+    info = split.info
+    for path in info.shard_paths(split.data_dir):
+        for data in shards.read_records(path, info.compression):
+            if len(found) == len(ids):
+                return found
+            clip = schema.decode(data, info.feature_dtype, info.log_mel.mel_bins)
+            if clip.video_id in ids:
+                log_mel = schema.dequantize(clip.log_mel, info.feature_range).astype(np.float32)
+                found.append(dataclasses.replace(clip, log_mel=log_mel))
+    return found
 
 
 def find_damage(split: Split, error: tf.errors.OpError) -> ValueError:

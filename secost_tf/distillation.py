@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from secost_tf import losses
 from secost_tf.averaging import WeightAverage
-from secost_tf.keras_compat import apply_gradients_of
+from secost_tf.keras_compat import apply_gradients_of, knows_gradient_norm
 
 Teacher = Callable[[dict[str, tf.Tensor]], tf.Tensor]
 
@@ -45,6 +45,9 @@ class TeacherDistillation(keras.Model):
         clip_norm: the most that the norm of the global batch's gradient may be; longer ones are shortened. 0: any.
         ema: decay of a moving average of the student's weights, `average`; 0 keeps none.
 
+    Besides the loss and its two parts, `gradient_norm` is tracked, before clipping: always on one replica, on several where
+    `clip_norm` has it summed over them anyway.
+
     A step with a gradient that is not finite makes the epoch's `loss` not a number, so that whoever watches it can stop;
     not in mixed_float16, where Keras leaves out such steps by itself.
     """
@@ -67,6 +70,8 @@ class TeacherDistillation(keras.Model):
             name: keras.metrics.Mean(name=name, dtype="float32")
             for name in ("loss", "label_loss", "teacher_loss")
         }
+        if knows_gradient_norm(clip_norm):
+            self._trackers["gradient_norm"] = keras.metrics.Mean(name="gradient_norm", dtype="float32")
 
     def compile(self, optimizer, loss: losses.SeCoSTLoss, **kwargs):
         """As `keras.Model.compile`; XLA is off unless asked for (it is the slower one on a CPU)."""
@@ -102,11 +107,16 @@ class TeacherDistillation(keras.Model):
             loss = tf.reduce_sum(weights * per_clip) / _global_batch_size(per_clip)
             if self.student.losses:  # regularisers: once, not once a replica
                 loss += tf.add_n(self.student.losses) / tf.distribute.get_strategy().num_replicas_in_sync
-        is_finite = apply_gradients_of(tape, loss, self.optimizer, variables, self.clip_norm)
+        step = apply_gradients_of(tape, loss, self.optimizer, variables, self.clip_norm)
         if self.average:
             self.average.update()
+        if step.gradient_norm is not None:
+            is_number = tf.math.is_finite(step.gradient_norm)  # not so where float16 leaves a step out
+            self._trackers["gradient_norm"].update_state(
+                tf.where(is_number, step.gradient_norm, 0.0), tf.cast(is_number, tf.float32)
+            )
         return self._track(
-            loss=tf.where(is_finite, weights * per_clip, float("nan")),
+            loss=tf.where(step.is_finite, weights * per_clip, float("nan")),
             label_loss=weights * losses.label_part(labels, logits),
             teacher_loss=weights * losses.teacher_part(labels, teacher_scores, logits, self.loss.alpha),
         )
@@ -117,7 +127,7 @@ class TeacherDistillation(keras.Model):
         per_clip = losses.label_part(tf.cast(targets["labels"], tf.float32), logits)
         if weights is not None:
             per_clip *= tf.cast(weights, tf.float32)
-        # All three: Keras 3 adds up over replicas only where every metric is returned.
+        # All of them: Keras 3 adds up over replicas only where every metric is returned.
         return self._track(loss=per_clip, label_loss=per_clip, teacher_loss=tf.zeros_like(per_clip))
 
     def _teacher_for(self, inputs, targets):
@@ -137,7 +147,7 @@ class TeacherDistillation(keras.Model):
         """Means over clips so far; the trackers add up over replicas, which plain values would not."""
         for name, values in per_clip.items():
             self._trackers[name].update_state(values)
-        return {name: self._trackers[name].result() for name in per_clip}
+        return {name: tracker.result() for name, tracker in self._trackers.items()}
 
 
 def _global_batch_size(per_clip: tf.Tensor) -> tf.Tensor:

@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -73,16 +73,31 @@ def optimizer_variables(optimizer: Any) -> list[Any]:
     return list(optimizer.variables if hasattr(optimizer, "build") else optimizer.weights)
 
 
+class Step(NamedTuple):
+    """What is known of a step that was taken.
+
+    Attributes:
+        is_finite: bool [], whether this replica's gradient is; always true where a step that is not is left out anyway.
+        gradient_norm: float32 [], the norm of the global batch's gradient before it was clipped; None where several
+            replicas do not share it.
+    """
+
+    is_finite: tf.Tensor
+    gradient_norm: tf.Tensor | None
+
+
+def knows_gradient_norm(clip_norm: float) -> bool:
+    """Whether steps under the present strategy tell their gradient's norm: without a further sum over replicas."""
+    return clip_norm > 0 or tf.distribute.get_strategy().num_replicas_in_sync == 1
+
+
 def apply_gradients_of(
     tape: tf.GradientTape, loss: tf.Tensor, optimizer: Any, variables: Sequence[Any], clip_norm: float = 0.0
-) -> tf.Tensor:
+) -> Step:
     """Leaves the tape and takes one step down `loss`, scaled where float16 needs it; gradients sum over replicas.
 
     Args:
         clip_norm: the most that the norm of the summed gradient may be; 0: any.
-
-    Returns:
-        bool []: whether this replica's gradient is finite; always true where a step that is not is left out anyway.
     """
     scale: Any = 1.0
     if hasattr(optimizer, "get_scaled_loss"):  # Keras 2's LossScaleOptimizer
@@ -100,7 +115,11 @@ def apply_gradients_of(
         norm = tf.linalg.global_norm(context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)) / scale
         factor = clip_norm / tf.maximum(norm, clip_norm)
         gradients = [factor * gradient for gradient in gradients]
+    else:
+        norm = tf.linalg.global_norm(gradients) / scale
     optimizer.apply_gradients(zip(gradients, variables, strict=True))
-    if type(optimizer).__name__.startswith("LossScaleOptimizer"):
-        return tf.constant(True)
-    return tf.math.is_finite(tf.linalg.global_norm(gradients))
+    leaves_out = type(optimizer).__name__.startswith("LossScaleOptimizer")
+    return Step(
+        is_finite=tf.constant(True) if leaves_out else tf.math.is_finite(norm),
+        gradient_norm=norm if knows_gradient_norm(clip_norm) else None,
+    )

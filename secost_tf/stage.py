@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import time
@@ -11,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from secost_tf import callbacks, checkpoints, data, runtime, scoring, stage_folder
+from secost_tf import callbacks, checkpoints, data, runtime, scoring, stage_folder, tensorboard
 from secost_tf.augmentation import make_augmentation
 from secost_tf.config import RunOptions, StageConfig, TrainConfig
 from secost_tf.data import Split
@@ -323,33 +324,40 @@ def _fit(
     watchers: list[keras.callbacks.Callback] = [
         callbacks.NonFiniteGuard(storage.join(checkpoint, checkpoints.STATE_FILE), state, schedule, steps)
     ]
+    validation = None
     if stage_data.validation:
         scorer = scoring.Scorer(model.student, train.batch_size)
-        watchers.append(callbacks.Validation(scorer, stage_data.validation))
+        validation = callbacks.Validation(scorer, stage_data.validation)
+        watchers.append(validation)
     history = storage.join(folder, stage_folder.HISTORY_CSV)
     watchers.append(
         callbacks.StateKeeper(
             state, checkpoint, history, schedule, steps, 60 * options.checkpoint_minutes, workers
         )
     )
-    if workers.is_chief:
-        watchers.append(callbacks.TensorBoardScalars(storage.join(folder, stage_folder.TENSORBOARD), state))
-        watchers.append(
-            callbacks.Progress(f"stage {config.stage}", train.epochs, steps, train.batch_size, state)
-        )
-    batches = Batches(config, stage_data, strategy, options)
-    for epoch in range(state.epoch, train.epochs):
-        first_step = state.step
-        with runtime.preemption.deferred():
-            model.fit(
-                batches.epoch(epoch, first_step),
-                steps_per_epoch=steps - first_step,
-                initial_epoch=epoch,
-                epochs=epoch + 1,
-                callbacks=watchers,
-                shuffle=False,
-                verbose=0,
+    with contextlib.ExitStack() as at_the_end:
+        if workers.is_chief:
+            board = tensorboard.TensorBoard(
+                storage.join(folder, stage_folder.TENSORBOARD), record, state, steps, options, validation
             )
+            at_the_end.callback(board.close)
+            watchers.append(board)
+            watchers.append(
+                callbacks.Progress(f"stage {config.stage}", train.epochs, steps, train.batch_size, state)
+            )
+        batches = Batches(config, stage_data, strategy, options)
+        for epoch in range(state.epoch, train.epochs):
+            first_step = state.step
+            with runtime.preemption.deferred():
+                model.fit(
+                    batches.epoch(epoch, first_step),
+                    steps_per_epoch=steps - first_step,
+                    initial_epoch=epoch,
+                    epochs=epoch + 1,
+                    callbacks=watchers,
+                    shuffle=False,
+                    verbose=0,
+                )
     return state
 
 
@@ -399,6 +407,7 @@ def _finish(state: checkpoints.TrainingState, record: StageRecord, split: Split,
         "training_seconds": round(sum(row["seconds"] for row in state.history), 1),
         "scoring_seconds": round(time.monotonic() - started, 1),
     }
+    tensorboard.write_final(storage.join(folder, stage_folder.TENSORBOARD), record, figures)
     storage.write_json(storage.join(folder, stage_folder.METRICS_JSON), figures)
     return figures
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from absl import flags, logging
 
@@ -245,9 +245,10 @@ def define_device_flags() -> None:
 
 def define_run_flags() -> None:
     """What changes no result."""
+    defaults = RunOptions()
     flags.DEFINE_float(
         "checkpoint_minutes",
-        10.0,
+        defaults.checkpoint_minutes,
         "Most minutes between two checkpoints; a killed run loses no more than that. An epoch always ends with one.",
         lower_bound=0.0,
     )
@@ -256,6 +257,25 @@ def define_run_flags() -> None:
         False,
         "Hold the training records in memory, decompressed, if they take at most half of what is free: for shards on "
         "slow or remote storage, or compressed.",
+    )
+    flags.DEFINE_integer(
+        "picture_clips",
+        defaults.picture_clips,
+        "Validation clips that TensorBoard shows with their segment scores; 0: none.",
+        lower_bound=0,
+    )
+    flags.DEFINE_integer(
+        "picture_epochs",
+        defaults.picture_epochs,
+        "Epochs from one set of those pictures, and of precision-recall curves, to the next; a stage's last epoch has one "
+        "too.",
+        lower_bound=1,
+    )
+    flags.DEFINE_list(
+        "profile_steps",
+        [],
+        "First and last step of each stage, counted from 1, that are profiled for TensorBoard, such as 10,20: where the "
+        "time goes, operation by operation (needs the package tensorboard-plugin-profile to be looked at). Default: none.",
     )
     flags.DEFINE_bool(
         "dry_run",
@@ -283,10 +303,12 @@ def cascade_config() -> CascadeConfig:
     )
 
 
-def main(argv: Sequence[str]) -> None:
-    """Reads the flags, runs the cascade and prints its table."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    config = cascade_config()
+def set_up(config: CascadeConfig) -> tuple[CascadeConfig, str, Callable[[], object]]:
+    """Readies this process as the flags say; once.
+
+    Returns:
+        The settings with what depends on the machine; the folder of the data; what makes the strategy.
+    """
     runtime.preemption.install()
     count = 1
     if FLAGS.strategy == "multi_worker":
@@ -302,7 +324,6 @@ def main(argv: Sequence[str]) -> None:
     precision, reason = runtime.choose_precision(FLAGS.precision)
     train = dataclasses.replace(config.train, precision=precision, input_streams=FLAGS.input_streams or count)
     config = dataclasses.replace(config, train=train)
-    options = RunOptions(FLAGS.checkpoint_minutes, FLAGS.cache_in_memory, command_flags())
 
     def make_strategy():
         strategy = runtime.make_strategy(FLAGS.strategy, FLAGS.logical_cpus)
@@ -310,6 +331,26 @@ def main(argv: Sequence[str]) -> None:
         logging.info("%s", runtime.describe(strategy, precision, reason, *threads))
         return strategy
 
+    return config, data_dir, make_strategy
+
+
+def run_options(leave_out: Collection[str] = ("dry_run",)) -> RunOptions:
+    """What changes no result, as the flags ask for it; `leave_out`: flags that are not kept beside the stages."""
+    return RunOptions(
+        checkpoint_minutes=FLAGS.checkpoint_minutes,
+        cache_in_memory=FLAGS.cache_in_memory,
+        flags=command_flags(leave_out),
+        picture_clips=FLAGS.picture_clips,
+        picture_epochs=FLAGS.picture_epochs,
+        profile_steps=parse_numbers("profile_steps", FLAGS.profile_steps, int),
+    )
+
+
+def main(argv: Sequence[str]) -> None:
+    """Reads the flags, runs the cascade and prints its table."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    options = run_options()
+    config, data_dir, make_strategy = set_up(cascade_config())
     if FLAGS.dry_run:
         from secost_tf.cost import estimate_cost  # imports TensorFlow
 
@@ -320,11 +361,11 @@ def main(argv: Sequence[str]) -> None:
     print(f"figures of the {rows[-1]['split']} split; curves: tensorboard --logdir {FLAGS.run_dir}")
 
 
-def command_flags() -> str:
-    """The flags of this command as they were given, as a flagfile."""
+def command_flags(leave_out: Collection[str] = ("dry_run",)) -> str:
+    """The flags of this command as they were given, but for some, as a flagfile."""
     names = [flag.name for flag in FLAGS.get_flags_for_module(sys.modules[__name__]) if flag.present]
     return "# python -m secost_tf.train --flagfile=flags.txt\n" + "".join(
-        f"{FLAGS[name].serialize()}\n" for name in names if name != "dry_run"
+        f"{FLAGS[name].serialize()}\n" for name in names if name not in leave_out
     )
 
 

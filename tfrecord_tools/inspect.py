@@ -16,7 +16,7 @@ from absl import flags
 from tfrecord_tools import schema, shards, storage
 from tfrecord_tools.commands import run_command
 from tfrecord_tools.datasets.clips import read_class_map
-from tfrecord_tools.log_mel import LogMelConfig, hertz_to_mel
+from tfrecord_tools.log_mel_picture import draw_log_mel
 from tfrecord_tools.shards import DatasetInfo
 
 _MOST_LINES = 20  # of classes, unless all are asked for
@@ -194,7 +194,7 @@ def plot(data_dir: str, info: DatasetInfo, path: str) -> None:
     low, high = np.percentile(values, (2, 99.8))
     for axis, index in zip(axes.flat, chosen, strict=False):
         record = examples[index]
-        image = _draw_log_mel(axis, record.log_mel, info.log_mel, low, high)
+        image = draw_log_mel(axis, record.log_mel, info.log_mel, low, high)
         others = len(record.labels) - 1
         axis.set_title(
             info.class_map.display_names[index] + (f" (+{others} more)" if others else ""), fontsize=10
@@ -230,33 +230,6 @@ def _examples(data_dir: str, info: DatasetInfo, classes: list[int]) -> dict[int,
             if searched >= _MOST_RECORDS_SEARCHED or alone == len(classes):
                 return examples
     return examples
-
-
-def _draw_log_mel(axis, log_mel: np.ndarray, config: LogMelConfig, low: float, high: float):
-    seconds = len(log_mel) * config.hop_seconds
-    image = axis.imshow(
-        log_mel.T,
-        origin="lower",
-        aspect="auto",
-        extent=(0, seconds, -0.5, config.mel_bins - 0.5),
-        vmin=low,
-        vmax=high,
-        cmap="magma",
-        interpolation="nearest",
-    )
-    ticks_hz = [hz for hz in _ROUND_HERTZ if config.mel_min_hz < hz < config.mel_max_hz]
-    axis.set_yticks([_band_of(hz, config) for hz in ticks_hz], [f"{hz:g}" for hz in ticks_hz])
-    axis.tick_params(labelsize=8)
-    return image
-
-
-_ROUND_HERTZ = (125, 500, 1000, 2000, 4000, 8000, 16000)
-
-
-def _band_of(hertz: float, config: LogMelConfig) -> float:
-    """The mel band whose centre is at `hertz`, with a fraction; bands are numbered from 0."""
-    low, high = hertz_to_mel(config.mel_min_hz), hertz_to_mel(config.mel_max_hz)
-    return float((hertz_to_mel(hertz) - low) / (high - low) * (config.mel_bins + 1) - 1)
 
 
 def _draw_histogram(axis, info: DatasetInfo, order: list[int]) -> None:

@@ -9,7 +9,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from secost_tf import callbacks, checkpoints
 from secost_tf.keras_compat import build_optimizer
@@ -100,11 +99,15 @@ def test_validation_adds_plain_cross_entropy_and_map():
     logs = {"loss": 0.1}
     validation = callbacks.Validation(scorer, "validation")
     validation.set_model(types.SimpleNamespace(as_scored=contextlib.nullcontext))
+    called = []
+    validation.also.append(lambda epoch: called.append((epoch, validation.last.ids)))
     validation.on_epoch_end(0, logs)
     # -log of 1/2, 1/4 (p = 3/4, y = 0) and 9/10; class 1: 1/2 each time
     assert logs["val_loss"] == pytest.approx((4 * math.log(2) + math.log(4) + math.log(10 / 9)) / 6, rel=1e-6)
     # class 0: the positives rank first and third of three: (1/1 + 2/3) / 2
     assert logs["val_mAP"] == pytest.approx(5 / 6)
+    assert called == [(0, ["validation clip"] * 3)]  # with what was just scored
+    assert validation.last.evaluation.mAP == logs["val_mAP"] and validation.last.logits is logits
     assert logs["loss"] == 0.1
 
 
@@ -171,33 +174,6 @@ def test_history_is_never_behind_the_state(keeper, monkeypatch):
         end_epoch(keeper, 1)
     with open(keeper.history_csv) as stream:
         assert len(stream.readlines()) == 1 + 2
-
-
-# --- TensorBoard ---
-
-
-def test_tensorboard_reads_the_figures_back(tmp_path):
-    state = checkpoints.TrainingState()
-    board = callbacks.TensorBoardScalars(str(tmp_path), state)
-    figures = {
-        "loss": 0.5,
-        "label_loss": 0.75,
-        "teacher_loss": -0.25,
-        "learning_rate": 1e-3,
-        "val_loss": 0.625,
-    }
-    for epoch in range(3):
-        state.history.append({"epoch": epoch + 1, **figures, "val_mAP": epoch / 4})
-        board.on_epoch_end(epoch)
-    events = EventAccumulator(str(tmp_path)).Reload()
-    assert set(events.Tags()["tensors"]) == {*figures, "val_mAP"}
-    read = {
-        tag: [(event.step, float(tf.make_ndarray(event.tensor_proto))) for event in events.Tensors(tag)]
-        for tag in events.Tags()["tensors"]
-    }
-    assert read["val_mAP"] == [(1, 0.0), (2, 0.25), (3, 0.5)]
-    for tag, value in figures.items():
-        assert read[tag] == [(step, pytest.approx(value)) for step in (1, 2, 3)]
 
 
 # --- progress ---

@@ -20,6 +20,7 @@ from secost_tf.data import (
     steps_per_epoch,
     training_data,
 )
+from secost_tf.data import read_clips as read_clips_by_id
 from tfrecord_tools import schema, shards
 
 
@@ -598,3 +599,12 @@ def test_a_truncated_shard_is_named_before_it_is_read(tiny_data):
     path.write_bytes(path.read_bytes()[:-50])
     with pytest.raises(ValueError, match=rf"{SECOND_SHARD}: shard has \d+ bytes, dataset\.json says \d+"):
         shards.read_dataset_info(tiny_data, "train")
+
+
+def test_clips_are_read_by_their_ids(kept_data, read_clips):
+    split = Split(kept_data, shards.read_dataset_info(kept_data, "train"))
+    stored = read_clips(kept_data, "train")
+    found = read_clips_by_id(split, [stored[25].video_id, stored[3].video_id])
+    assert [clip.video_id for clip in found] == [stored[3].video_id, stored[25].video_id]
+    np.testing.assert_array_equal(found[1].log_mel, stored[25].log_mel.astype(np.float32))
+    assert read_clips_by_id(split, []) == []

@@ -129,7 +129,7 @@ def test_evaluation_by_hand():
 def test_logged_loss_is_label_loss_plus_teacher_loss(alpha):
     model = distillation(linear_student(), alpha=alpha, optimizer=keras.optimizers.SGD(0.5))
     history = model.fit(batches(X, Y, TEACHER, [1, 2, 0.5], size=2), epochs=3, verbose=0).history
-    assert sorted(history) == ["label_loss", "loss", "teacher_loss"]
+    assert sorted(history) == ["gradient_norm", "label_loss", "loss", "teacher_loss"]
     parts = np.add(history["label_loss"], history["teacher_loss"])
     np.testing.assert_allclose(parts, history["loss"], rtol=0, atol=1e-6)
     assert np.any(history["teacher_loss"]) == (alpha < 1)
@@ -288,7 +288,8 @@ def test_a_gradient_longer_than_clip_norm_is_shortened():
     def step(clip_norm):
         model = TeacherDistillation(linear_student(), clip_norm=clip_norm)
         model.compile(keras.optimizers.SGD(1.0), SeCoSTLoss(0.25))
-        model.fit(batches(X, Y, TEACHER, size=len(X)), verbose=0)
+        history = model.fit(batches(X, Y, TEACHER, size=len(X)), verbose=0).history
+        np.testing.assert_allclose(history["gradient_norm"], [norm], rtol=1e-5)  # before it is clipped
         return model.student.get_weights()[0]
 
     gradient = -X.T @ (TARGET - 0.5) / 2 / len(X)  # as in `test_step_by_hand`
@@ -300,16 +301,17 @@ def test_a_gradient_longer_than_clip_norm_is_shortened():
 
 @pytest.mark.parametrize("clip_norm", [0.0, 1.0])
 def test_clipping_in_float16_is_of_the_gradient_itself_not_of_the_scaled_one(clips, clip_norm):
-    moved = []
+    moved, norms = [], []
     for precision in ("float32", "mixed_float16"):
         with precision_policy(precision):
             model = TeacherDistillation(network(0), clip_norm=clip_norm)
             model.compile(keras.optimizers.SGD(0.1), SeCoSTLoss(0.3))
             before = model.student.get_weights()
-            model.fit(batches(*clips, size=CLIPS), verbose=0)
+            norms.append(model.fit(batches(*clips, size=CLIPS), verbose=0).history["gradient_norm"])
         moved.append([after - own for after, own in zip(model.student.get_weights(), before, strict=True)])
     assert_equal_weights(*moved, atol=2e-3)
     assert max(np.abs(change).max() for change in moved[0]) > 0.005
+    np.testing.assert_allclose(*norms, rtol=0.01)
 
 
 def test_a_gradient_that_is_not_finite_makes_the_loss_no_number():
@@ -365,6 +367,7 @@ def test_replicas_are_one_and_two(replicas):
 @pytest.mark.parametrize(("case", "steps"), [("even", 1), ("uneven", 2), ("weighted", 2)])
 def test_one_replica_and_two_take_the_same_steps(replicas, case, steps):
     one, two = ({k: v for k, v in results.items() if k.startswith(f"{case}/")} for results in replicas)
+    assert one.pop(f"{case}/gradient_norm") > 0  # several replicas know it where it is clipped
     assert one.keys() == two.keys()
     assert (
         sum("/weight " in name for name in one) == 14

@@ -13,7 +13,6 @@ from tfrecord_tools.convert import convert
 from tfrecord_tools.datasets import manifest
 from tfrecord_tools.datasets.clips import ClassMap
 from tfrecord_tools.local_runner import convert_shards
-from tfrecord_tools.log_mel import LogMelConfig, hertz_to_mel, mel_to_hertz
 
 
 @pytest.fixture(scope="module")
@@ -182,14 +181,6 @@ def test_examples_have_the_fewest_labels(data_dir):
         for r in shards.read_records(path)
     ]
     assert examples[0].video_id == next(record.video_id for record in records if record.labels == (0,))
-
-
-def test_band_of_a_frequency():
-    """The centres of the first and the last band, from the same edges as the mel matrix."""
-    config = LogMelConfig()
-    edges = np.linspace(hertz_to_mel(50), hertz_to_mel(8000), 66)
-    assert inspect._band_of(mel_to_hertz(edges[1]), config) == pytest.approx(0)
-    assert inspect._band_of(mel_to_hertz(edges[64]), config) == pytest.approx(63)
 
 
 def test_command(command, data_dir, tmp_path):
