@@ -73,6 +73,7 @@ def run_cascade(
     run_dir: str,
     make_strategy: Callable[[], object],
     options: RunOptions = RunOptions(),  # noqa: B008
+    stage_done: Callable[[StageConfig], None] = lambda stage: None,
 ) -> list[dict]:
     """Trains stages 0 to `config.stage`, keeping those that are done, and writes the summary.
 
@@ -82,6 +83,7 @@ def run_cascade(
         run_dir: folder of the run, made if need be.
         make_strategy: gives the `tf.distribute.Strategy`; called only if there is something to train.
         options: what changes no result.
+        stage_done: called after each stage that was trained, not for those that were kept.
 
     Returns:
         The rows of the summary, one a stage.
@@ -91,6 +93,7 @@ def run_cascade(
     """
     configs, to_train = plan(config, data_dir, run_dir)
     from secost_tf import stage_folder  # imports TensorFlow: after what can be checked without it
+    from secost_tf.graph_memory import custom_gradients_forgotten
     from secost_tf.stage import train_stage
     from secost_tf.workers import Workers
 
@@ -102,11 +105,14 @@ def run_cascade(
                 f"alpha {one.alpha:g}, teacher {_join(one.teacher_stages)}" if one.stage else "the base model"
             )
             logging.info("stage %d: %s", one.stage, what)
-            train_stage(one, data_dir, run_dir, strategy, options)
+            with custom_gradients_forgotten():
+                train_stage(one, data_dir, run_dir, strategy, options)
         else:
             logging.info("stage %d: kept, done in %s", one.stage, stage_folder.stage_dir(run_dir, one.stage))
         if is_chief:
             write_summary(run_dir)
+        if one in to_train:
+            stage_done(one)
     return summarize(run_dir)
 
 

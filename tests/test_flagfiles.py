@@ -1,19 +1,35 @@
 """Every flagfile says how it is used, and its flags exist and make settings that can be."""
 
+from __future__ import annotations
+
 import re
 from pathlib import Path
 
 import pytest
 from absl import flags
 
-from secost_tf import train
+from secost_tf import experiment, train
 from secost_tf.keras_compat import make_optimizer
 from secost_tf.pooling import HEADS
+from tfrecord_tools import soundscapes
 from tfrecord_tools.datasets.clips import ClassMap
+from tfrecord_tools.label_noise import rates_for_precisions, read_label_precisions
 from tfrecord_tools.log_mel import LogMelConfig
 from tfrecord_tools.shards import DatasetInfo
 
-FLAGFILES = sorted(Path(__file__).parents[1].glob("flags/*"))
+ROOT = Path(__file__).parents[1]
+FLAGFILES = sorted(path.relative_to(ROOT) for path in ROOT.glob("flags/**/*.flags"))
+# What defines the flags of each command that a flagfile may be for.
+DEFINE = {
+    "secost_tf.train": (
+        train.define_cascade_flags,
+        train.define_network_flags,
+        train.define_training_flags,
+        train.define_device_flags,
+    ),
+    "secost_tf.experiment": (experiment.define_experiment_flags, experiment.define_train_flags),
+    "tfrecord_tools.soundscapes": (soundscapes.define_soundscape_flags, soundscapes.define_source_flags),
+}
 AUDIOSET = DatasetInfo(
     split="train",
     dataset="audioset",
@@ -34,50 +50,103 @@ AUDIOSET = DatasetInfo(
 )
 
 
+def opening_comment(path: Path) -> list[str]:
+    lines = (ROOT / path).read_text().splitlines()
+    return lines[: next(number for number, line in enumerate(lines) if not line.startswith("#"))]
+
+
+def command_of(path: Path) -> str:
+    """The module that the flagfile's comment runs with it."""
+    command = re.compile(rf"^#   python -m (\S+) .*--flagfile={path}(?!\S)")
+    modules = [match[1] for line in opening_comment(path) if (match := command.match(line))]
+    assert modules, f"no line '#   python -m ... --flagfile={path}'"
+    return modules[0]
+
+
+FLAGFILES_OF = {
+    module: [path for path in FLAGFILES if module in (ROOT / path).read_text() and command_of(path) == module]
+    for module in DEFINE
+}
+
+
 @pytest.fixture
 def parse():
-    """Parses arguments with the flags of the train command, which are undefined again afterwards."""
+    """Parses arguments with the flags of a command, which are undefined again afterwards."""
+    before = set(flags.FLAGS)
 
-    def parsed(*arguments):
-        for define in (
-            train.define_cascade_flags,
-            train.define_network_flags,
-            train.define_training_flags,
-            train.define_device_flags,
-        ):
+    def parsed(command: str, *arguments: str) -> None:
+        for define in DEFINE[command]:
             define()
-        flags.FLAGS(["train", *arguments])
+        flags.FLAGS([command, *arguments])
 
     yield parsed
-    for flag in flags.FLAGS.get_flags_for_module(train.__name__):
-        delattr(flags.FLAGS, flag.name)
+    for name in set(flags.FLAGS) - before:
+        delattr(flags.FLAGS, name)
     flags.FLAGS.unparse_flags()
 
 
-def test_there_are_flagfiles():
-    assert FLAGFILES and {path.suffix for path in FLAGFILES} == {".flags"}
-
-
-@pytest.mark.parametrize("path", FLAGFILES, ids=lambda path: path.stem)
-def test_a_flagfile_makes_settings(parse, path):
-    parse(f"--flagfile={path}")
-    config = train.cascade_config()
-    for stage in range(config.stage + 1):
-        made = config.stage_config(stage, AUDIOSET)
-        assert made.stage == stage and made.network.pooling in HEADS
-    make_optimizer(config.train.optimizer, config.train.learning_rate)
-    named = re.findall(r"^--(?:no)?(\w+)", path.read_text(), re.MULTILINE)
+def assert_all_given(path: Path) -> None:
+    named = re.findall(r"^--(?:no)?(\w+)", (ROOT / path).read_text(), re.MULTILINE)
     assert len(named) == len(set(named)), "a flag is given twice"
     assert all(flags.FLAGS[name].present for name in named if name != "flagfile")
 
 
-@pytest.mark.parametrize("path", FLAGFILES, ids=lambda path: path.stem)
+def test_there_are_flagfiles_of_every_command():
+    assert all(FLAGFILES_OF.values())
+    assert sorted(path for paths in FLAGFILES_OF.values() for path in paths) == FLAGFILES
+    others = {path.suffix for path in ROOT.glob("flags/**/*") if path.is_file()}
+    assert others <= {".flags", ".csv"}
+
+
+def assert_cascade_can_be(config) -> None:
+    for stage in range(config.stage + 1):
+        made = config.stage_config(stage, AUDIOSET)
+        assert made.stage == stage and made.network.pooling in HEADS
+    make_optimizer(config.train.optimizer, config.train.learning_rate)
+
+
+@pytest.mark.parametrize("path", FLAGFILES_OF["secost_tf.train"], ids=str)
+def test_a_flagfile_makes_settings(parse, path):
+    parse("secost_tf.train", f"--flagfile={ROOT / path}")
+    assert_cascade_can_be(train.cascade_config())
+    assert_all_given(path)
+
+
+@pytest.mark.parametrize("path", FLAGFILES_OF["secost_tf.experiment"], ids=str)
+def test_a_flagfile_of_an_experiment_makes_settings(parse, path):
+    name = [] if "--name=" in (ROOT / path).read_text() else ["--name=common"]  # settings common to several
+    parse("secost_tf.experiment", f"--flagfile={ROOT / path}", *name)
+    config = experiment.experiment_config()
+    assert_cascade_can_be(config.cascade)
+    assert config.name in (path.stem, "common")  # the folder is named as the flagfile is
+    assert_all_given(path)
+
+
+@pytest.mark.parametrize("path", FLAGFILES_OF["tfrecord_tools.soundscapes"], ids=str)
+def test_a_flagfile_of_soundscapes_makes_settings(parse, path):
+    parse("tfrecord_tools.soundscapes", f"--flagfile={ROOT / path}", "--out=unused", "--source=unused")
+    config = soundscapes.soundscape_config(flags.FLAGS)
+    assert config.missing_rate == flags.FLAGS.missing_labels == 0.3
+    assert_all_given(path)
+    names = (
+        "baby_cry chainsaw clock_tick dog_bark fire_crackling helicopter person_sneeze rain rooster sea_waves"
+    )
+    class_map = ClassMap(tuple(names.split()), tuple(names.split()))
+    precisions = read_label_precisions(str(ROOT / flags.FLAGS.label_precision_csv), class_map)
+    assert dict(zip(class_map.mids, precisions, strict=True))["clock_tick"] == 0.5  # Tick-tock
+    rates = rates_for_precisions(config, precisions, class_map.display_names)
+    assert [name for name, rate in zip(class_map.mids, rates, strict=True) if rate] == [
+        "clock_tick",
+        "fire_crackling",
+        "rain",
+        "sea_waves",
+    ]
+
+
+@pytest.mark.parametrize("path", FLAGFILES, ids=str)
 def test_a_flagfile_opens_with_its_command_and_time(path):
-    lines = path.read_text().splitlines()
-    comment = []
-    while lines[len(comment)].startswith("#"):
-        comment.append(lines[len(comment)])
+    comment = opening_comment(path)
+    assert command_of(path) in DEFINE
     text = "\n".join(comment)
-    assert re.search(rf"^#   python -m secost_tf\.train .*--flagfile=flags/{path.name}\b", text, re.MULTILINE)
     assert re.search(r"^# Time\b.*\d|^# Time: see \w+\.flags", text, re.MULTILINE | re.DOTALL)
     assert not comment[0].startswith("#   "), "the first line says what it is"
