@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+
+from secost_tf import analysis
+
+
+def test_gains_are_averaged_in_ranges_of_base_ap():
+    base = np.array([0.05, 0.1, 0.15, 0.95, 1.0, np.nan])
+    gains = np.array([0.2, 0.1, -0.3, 0.0, -0.1, np.nan])
+    assert analysis.gain_by_range(base, gains) == (
+        analysis.RangeGain(0.0, 0.1, 1, 1, 0.2),
+        analysis.RangeGain(0.1, 0.2, 2, 1, pytest.approx(-0.1)),
+        analysis.RangeGain(0.9, 1.0, 2, 0, pytest.approx(-0.05)),
+    )
+
+
+def test_calibration_by_hand():
+    labels = np.array([[1, 0], [0, 0], [1, 1]])
+    scores = np.array([[0.25, 0.21], [0.29, 0.0], [1.0, 0.9]])
+    found = analysis.calibration(labels, scores)
+    assert found.pairs == (1, 3, 2)
+    assert found.mean_scores == pytest.approx((0.0, 0.25, 0.95))
+    assert found.positive_shares == pytest.approx((0.0, 1 / 3, 1.0))
+    assert found.error == pytest.approx((3 * abs(0.25 - 1 / 3) + 2 * 0.05) / 6)
+
+
+def test_scores_drawn_from_their_own_chances_are_calibrated():
+    generator = np.random.default_rng(0)
+    scores = generator.random((20_000, 5))
+    assert analysis.calibration(generator.random(scores.shape) < scores, scores).error < 0.01
+
+
+def _labels(seed: int = 0):
+    """Clean labels, noisy ones, and scores that know the clean ones."""
+    generator = np.random.default_rng(seed)
+    clean = generator.random((300, 6)) < 0.3
+    noisy = clean ^ (generator.random(clean.shape) < 0.1)
+    scores = np.clip(0.7 * clean + 0.15 + generator.normal(0, 0.1, clean.shape), 0, 1)
+    return [f"clip-{i}" for i in range(len(clean))], clean, noisy, scores
+
+
+def test_batches_of_any_size_give_the_same_label_errors():
+    ids, clean, noisy, scores = _labels()
+    whole, parts = analysis.LabelErrors(50), analysis.LabelErrors(50)
+    whole.add(ids, noisy, scores, clean)
+    for start in range(0, 300, 7):
+        part = slice(start, start + 7)
+        parts.add(ids[part], noisy[part], scores[part], clean[part])
+    for labelled in (True, False):
+        assert parts.ranked(labelled) == whole.ranked(labelled)
+        assert len(whole.ranked(labelled)) == 50
+        strengths = [one.strength for one in whole.ranked(labelled)]
+        assert strengths == sorted(strengths, reverse=True)
+        assert parts.base_rate(labelled) == whole.base_rate(labelled)
+
+
+def test_label_errors_are_the_pairs_that_a_full_sort_finds():
+    ids, clean, noisy, scores = _labels(1)
+    errors = analysis.LabelErrors(20)
+    errors.add(ids, noisy, scores, clean)
+    pairs = sorted((scores[i, c], i, c) for i, c in zip(*np.nonzero(noisy), strict=True))[:20]
+    found = [(one.score, ids.index(one.clip_id), one.class_index) for one in errors.ranked(True)]
+    assert found == pairs
+    assert errors.base_rate(True) == pytest.approx((~clean & noisy).sum() / noisy.sum())
+    assert errors.base_rate(False) == pytest.approx((clean & ~noisy).sum() / (~noisy).sum())
+    wrong = [not clean[i, c] for _, i, c in pairs[:10]]
+    assert errors.precision_at(True, 10) == sum(wrong) / 10 > 3 * errors.base_rate(True)
+    assert errors.precision_at(True, 21) is None
+
+
+def test_without_clean_labels_nothing_is_judged():
+    ids, _, noisy, scores = _labels()
+    errors = analysis.LabelErrors(5)
+    errors.add(ids, noisy, scores)
+    assert errors.base_rate(True) is None and errors.precision_at(True, 5) is None
+    assert all(one.wrong is None for one in errors.ranked(False))
+
+
+def test_disagreement_is_that_of_all_clips():
+    generator = np.random.default_rng(0)
+    student, teacher = generator.random((2, 30, 4))
+    ids = [str(i) for i in range(30)]
+    found = analysis.Disagreement(4, 3)
+    for start in (0, 10, 20):
+        part = slice(start, start + 10)
+        found.add(ids[part], student[part], teacher[part])
+    assert found.mean == pytest.approx((student - teacher).mean(axis=0))
+    assert found.mean_absolute == pytest.approx(np.abs(student - teacher).mean(axis=0))
+    widest = np.sort(np.abs(student - teacher), axis=None)[::-1][:3]
+    assert [abs(s - t) for _, _, s, t in found.pairs] == pytest.approx(widest)
+    clip, class_index, score, taught = found.pairs[0]
+    assert (score, taught) == (student[int(clip), class_index], teacher[int(clip), class_index])
