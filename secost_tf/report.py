@@ -1,0 +1,174 @@
+"""`python -m secost_tf.report --run_dir=R`: a run as one HTML file that holds all it shows."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Sequence
+
+from absl import flags
+
+import secost_tf
+from secost_tf.report_page import Page, format_size, render
+from tfrecord_tools import shards, storage
+from tfrecord_tools.commands import run_command
+
+FLAGS = flags.FLAGS
+REPORT_HTML = "report.html"
+
+
+def define_report_flags() -> None:
+    """What the report shows, and where it goes."""
+    flags.DEFINE_string("run_dir", "runs/secost", "Folder of the run (secost_tf.train --run_dir).")
+    flags.DEFINE_string("out", None, "The HTML file to write. Default: report.html in --run_dir.")
+    flags.DEFINE_string(
+        "data_dir",
+        None,
+        "Folder of converted splits, for the examples. Default: the one the run was trained with.",
+    )
+    flags.DEFINE_integer(
+        "examples",
+        6,
+        "Clips to show with spectrogram, segment scores and sound, about 0.1 MB each without sound; 0: none. The "
+        "evaluated split is scored once more to choose them.",
+        lower_bound=0,
+        upper_bound=12,
+    )
+    flags.DEFINE_bool(
+        "analysis",
+        True,
+        "Compare the first stage with the last as secost_tf.analyze does, whose results in --run_dir are taken if there are "
+        "any: interval of the gain, calibration, likely label errors. Reads the evaluated and the training split.",
+    )
+    flags.DEFINE_string(
+        "audio_dir",
+        None,
+        "Folder of the recordings, in which the examples' sound is looked for by clip id as the converter does; embedded "
+        "are 12 seconds of each at most, and 2.7 MB in all. Default: no sound.",
+    )
+    flags.DEFINE_string(
+        "experiment_dir",
+        None,
+        "Folder of an experiment (secost_tf.experiment) whose mAP over stages and alpha, of several seeds, is shown beside "
+        "the run's own. Default: the run alone.",
+    )
+    flags.DEFINE_integer(
+        "batch_size", 32, "Clips scored at once; affects speed and memory, not figures.", lower_bound=1
+    )
+
+
+def write_report(
+    run_dir: str,
+    out: str | None = None,
+    *,
+    data_dir: str | None = None,
+    num_examples: int = 6,
+    analysis: bool = True,
+    audio_dir: str | None = None,
+    experiment_dir: str | None = None,
+    batch_size: int = 32,
+    date: str | None = None,
+) -> tuple[str, int]:
+    """Makes the report of a run and writes it as one HTML file, atomically.
+
+    What can't be shown for want of its data is left out, and the page says why.
+
+    Args:
+        run_dir: the run, with one stage done at least.
+        out: the file; by default `report.html` in `run_dir`.
+        data_dir: the converted splits, by default those that the run was trained with.
+        num_examples: clips to show.
+        analysis: whether to compare the first stage with the last, or to take the comparison that lies in the run.
+        audio_dir: where their recordings are looked for; None gives no sound.
+        experiment_dir: an experiment to show beside the run.
+        batch_size: clips scored at once.
+        date: stated in the page, by default today's.
+
+    Returns:
+        The file's name and size in bytes.
+
+    Raises:
+        ValueError: if no stage is done, or a file is damaged or does not go with the run.
+    """
+    from secost_tf import report_data, report_pictures  # import TensorFlow and Matplotlib
+
+    run = report_data.read_run(run_dir)
+    first, last = run.records[0], run.records[-1]
+    notes: list[str] = []
+    split = report_data.open_split(run_dir, run, data_dir)
+    if split is None:
+        notes.append(
+            f"The data are no longer in {last.data_dir}, so that there are no examples; name their folder with --data_dir."
+        )
+    pictures = report_pictures.run_pictures(run)
+    if experiment_dir:
+        experiment = report_data.read_experiment(experiment_dir)
+        if experiment is None:
+            notes.append(f"There are no results of an experiment in {experiment_dir} (yet).")
+        else:
+            pictures |= report_pictures.experiment_pictures(experiment)
+    examples = ()
+    if split and num_examples:
+        from secost_tf.report_clips import make_examples
+
+        examples = make_examples(run_dir, first, last, split, num_examples, batch_size, audio_dir)
+    compared = None
+    if analysis and split and first is not last:
+        from secost_tf import report_analysis
+
+        if split.subset == "all" and shards.has_split(split.data_dir, "train"):
+            results = report_analysis.run_analysis(
+                run_dir, (run.stages[0], run.stages[-1]), split.data_dir, split.info.split, batch_size
+            )
+            compared = report_analysis.page_analysis(run_dir, results)
+            pictures |= report_analysis.analysis_pictures(results)
+        else:
+            notes.append(
+                f"{split.data_dir} has no splits of its own to train and to evaluate on: no analysis."
+            )
+    page = Page(
+        name=os.path.basename(os.path.normpath(run_dir)),
+        run_dir=storage.absolute(run_dir),
+        split=run.split,
+        num_clips=run.num_clips,
+        num_classes=len(run.classes),
+        chance=run.chance,
+        stages=run.stages,
+        classes=run.classes,
+        settings=report_data.settings(run),
+        pictures=pictures,
+        analysis=compared,
+        examples=examples,
+        notes=tuple(notes),
+        made_by=f"Made by secost_tf {secost_tf.__version__} on {date or datetime.date.today().isoformat()}.",
+    )
+    out = out or storage.join(run_dir, REPORT_HTML)
+    html = render(page)
+    with storage.atomic_write(out) as stream:
+        stream.write(html)
+    return out, len(html.encode())
+
+
+def main(argv: Sequence[str]) -> None:
+    """Reads the flags, writes the report and says where it is."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    path, size = write_report(
+        FLAGS.run_dir,
+        FLAGS.out,
+        data_dir=FLAGS.data_dir,
+        num_examples=FLAGS.examples,
+        analysis=FLAGS.analysis,
+        audio_dir=FLAGS.audio_dir,
+        experiment_dir=FLAGS.experiment_dir,
+        batch_size=FLAGS.batch_size,
+    )
+    print(f"{path}: {format_size(size)}, opens in any browser")
+
+
+def run() -> None:
+    """The console script."""
+    run_command(main, define_report_flags)
+
+
+if __name__ == "__main__":
+    run()
