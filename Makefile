@@ -28,6 +28,7 @@ demo: $(VENV)/installed
 	done
 	$(BIN)/python -m tfrecord_tools.inspect --plot=$(DEMO)/data.png $(DEMO)/data
 	$(BIN)/python -m secost_tf.train --flagfile=flags/demo.flags --data_dir=$(DEMO)/data --run_dir=$(DEMO)/run $(DEMO_FLAGS)
+	$(BIN)/python -m secost_tf.report --run_dir=$(DEMO)/run --audio_dir=$(DEMO)/corpus/eval
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist=loadfile --cov --cov-report=term --cov-fail-under=90

@@ -10,7 +10,7 @@ REFERENCE = "python_version < '3.12'"  # Python 3.10 and 3.11: TensorFlow 2.15, 
 CURRENT = "python_version >= '3.12'"  # Python 3.12 and 3.13: TensorFlow 2.18 and later, Keras 3
 LINUX_X86 = "sys_platform == 'linux' and platform_machine == 'x86_64'"
 COMMANDS = {
-    "secost_tf": ("train", "evaluate"),
+    "secost_tf": ("train", "evaluate", "experiment", "analyze", "report"),
     "tfrecord_tools": ("convert", "inspect", "soundscapes"),
 }
 
@@ -39,6 +39,7 @@ setup(
         "google-crc32c>=1.5",
         "matplotlib>=3.7",
         "protobuf>=4.22",
+        "scipy>=1.10",
         "soundfile>=0.12.1",
         "soxr>=0.3.7",
         "tensorboard>=2.15",
@@ -56,6 +57,7 @@ setup(
             "pytest-xdist>=3.5",
             "ruff==0.17.6",
             "scikit-learn>=1.3",
+            "selenium>=4.20",
         ],
         "gpu": [
             f"tensorflow[and-cuda]==2.15.1; {REFERENCE}",

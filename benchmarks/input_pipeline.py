@@ -1,6 +1,6 @@
 """Shards to training batches, nothing trained: the share of reading records alone, and how far ahead of training it is.
 
-    python benchmarks/input_pipeline.py [--clips=2000]
+    python benchmarks/input_pipeline.py [--clips=8000]
 
 The shards hold clips of ten seconds, float16, 128 KB each, in the cache of the file system. The sides:
 
@@ -74,7 +74,7 @@ SIDES = {"batches": batches, "records": records, "counted": counted, "training":
 
 def main() -> None:
     options = pairs.parser(__doc__)
-    options.add_argument("--clips", type=int, default=2000, help="clips of an epoch (default 2000)")
+    options.add_argument("--clips", type=int, default=8000, help="clips of an epoch (default 8000)")
     options.add_argument("--folder", help="of the shards, made by the script itself")
     arguments = options.parse_args()
     if arguments.serve:
