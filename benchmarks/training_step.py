@@ -58,7 +58,7 @@ def ours(width: float, precision: str) -> tuple[Work, Facts]:
     from secost_tf.losses import SeCoSTLoss
     from secost_tf.wels_net import wels_net
 
-    precision, reason = runtime.choose_precision(precision)
+    precision, reason = runtime.choose_precision(precision, network_config(width).convolution_channels)
     with runtime.precision_policy(precision):
         student = wels_net(network_config(width))
         model = TeacherDistillation(student)

@@ -129,6 +129,11 @@ class WelsNetConfig(Config):
         """A number of channels after `width`; at least 1."""
         return max(1, round(number * self.width))
 
+    @property
+    def convolution_channels(self) -> tuple[int, ...]:
+        """Channels of the 3x3 convolutions of B1 to B4, after `width`."""
+        return tuple(map(self.channels, self.block_channels))
+
     def num_segments(self, num_frames: int) -> int:
         """K for a clip of `num_frames` frames: whole and begun strides, less the kernel's overhang; at least 1."""
         cells = -(-num_frames // self.stride_frames)

@@ -7,12 +7,13 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
+_BFLOAT16_CHANNELS = 16  # whose multiples oneDNN's bfloat16 convolutions are made for
 
 
 def set_logical_cpus(count: int) -> None:
@@ -157,8 +158,14 @@ def describe(strategy, precision: str, reason: str, threads: int, why_threads: s
     )
 
 
-def choose_precision(name: str) -> tuple[str, str]:
-    """Turns `auto` into a Keras policy; returns it and the reason, for people to read."""
+def choose_precision(name: str, channels: Sequence[int]) -> tuple[str, str]:
+    """Turns `auto` into a Keras policy; returns it and the reason, for people to read.
+
+    Args:
+        name: one of `PRECISIONS`.
+        channels: of the network's 3x3 convolutions; oneDNN's bfloat16 kernels are fast for multiples of 16 alone, and two to
+            four times as slow as float32 for others.
+    """
     if name not in PRECISIONS:
         raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}, got {name!r}")
     if name != "auto":
@@ -175,6 +182,12 @@ def choose_precision(name: str) -> tuple[str, str]:
         return "float32", "not all GPUs have fast bfloat16"
     flags = processor_flags()
     fast = sorted(flags & {"amx_bf16", "avx512_bf16"})
+    if fast and any(number % _BFLOAT16_CHANNELS for number in channels):
+        numbers = ", ".join(map(str, channels))
+        return (
+            "float32",
+            f"bfloat16 is slow where channels are no multiples of {_BFLOAT16_CHANNELS}: {numbers}",
+        )
     if fast:
         return "mixed_bfloat16", f"the processor has {' and '.join(fast)}"
     return "float32", "the processor has neither amx_bf16 nor avx512_bf16"

@@ -203,7 +203,8 @@ def define_training_flags() -> None:
         "auto",
         runtime.PRECISIONS,
         "Arithmetic of the convolutions; weights, loss and pooling stay float32. auto takes mixed_bfloat16 where the "
-        "GPU or processor is fast at it, else float32.",
+        "GPU or processor is fast at it, else float32; a processor is fast at it if --width makes all channels multiples of "
+        "16 (1, 0.5, 0.25).",
     )
     flags.DEFINE_enum(
         "teacher",
@@ -321,7 +322,8 @@ def set_up(config: CascadeConfig) -> tuple[CascadeConfig, str, Callable[[], obje
     threads = runtime.set_threads(FLAGS.threads)
     if FLAGS.deterministic:
         runtime.make_deterministic()
-    precision, reason = runtime.choose_precision(FLAGS.precision)
+    network = WelsNetConfig(num_classes=1, **config.network)
+    precision, reason = runtime.choose_precision(FLAGS.precision, network.convolution_channels)
     train = dataclasses.replace(config.train, precision=precision, input_streams=FLAGS.input_streams or count)
     config = dataclasses.replace(config, train=train)
 

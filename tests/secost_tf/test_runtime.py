@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from secost_tf import runtime
+from secost_tf.config import WelsNetConfig
 
 
 def policy():
@@ -26,7 +27,17 @@ def policy():
 def test_precision_follows_the_processor(monkeypatch, flags, precision, reason):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
     monkeypatch.setattr(runtime, "processor_flags", lambda: flags)
-    assert runtime.choose_precision("auto") == (precision, reason)
+    assert runtime.choose_precision("auto", (16, 32)) == (precision, reason)
+
+
+def test_a_processor_is_slow_at_bfloat16_for_odd_numbers_of_channels(monkeypatch):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    monkeypatch.setattr(runtime, "processor_flags", lambda: {"amx_bf16"})
+    channels = WelsNetConfig(num_classes=1, width=0.375).convolution_channels
+    assert channels == (24, 48, 96, 192)
+    reason = "bfloat16 is slow where channels are no multiples of 16: 24, 48, 96, 192"
+    assert runtime.choose_precision("auto", channels) == ("float32", reason)
+    assert runtime.choose_precision("mixed_bfloat16", channels) == ("mixed_bfloat16", "as asked")
 
 
 @pytest.mark.parametrize(
@@ -39,12 +50,12 @@ def test_precision_follows_the_gpus_where_there_are_some(monkeypatch, capabiliti
         tf.config.experimental, "get_device_details", lambda gpu: {"compute_capability": gpu} if gpu else {}
     )
     monkeypatch.setattr(runtime, "processor_flags", lambda: {"amx_bf16"})
-    assert runtime.choose_precision("auto")[0] == precision
+    assert runtime.choose_precision("auto", (8,))[0] == precision
 
 
 def test_precision_as_asked():
     for name in ("float32", "mixed_bfloat16", "mixed_float16"):
-        assert runtime.choose_precision(name) == (name, "as asked")
+        assert runtime.choose_precision(name, (16,)) == (name, "as asked")
 
 
 def test_processor_flags(monkeypatch, tmp_path):
@@ -60,7 +71,7 @@ def test_processor_flags(monkeypatch, tmp_path):
 
 def test_unknown_names():
     with pytest.raises(ValueError, match=r"precision: expected one of auto, float32, .*, got 'bfloat16'"):
-        runtime.choose_precision("bfloat16")
+        runtime.choose_precision("bfloat16", (16,))
     with pytest.raises(
         ValueError, match="strategy: expected one of auto, one_device, mirrored, multi_worker, got 'tpu'"
     ):

@@ -213,7 +213,7 @@ def test_a_dry_run_trains_nothing(small, command, kept_data, tmp_path):
 def test_without_data_the_embedded_corpus_is_used(small, command, copied_run, kept_data, monkeypatch, caplog):
     monkeypatch.setattr(train, "embedded_data", lambda: kept_data)
     monkeypatch.setattr(stages, "train_stage", lambda *args: pytest.fail("trained a stage"))
-    monkeypatch.setattr(train.runtime, "choose_precision", lambda name: ("float32", "as always"))
+    monkeypatch.setattr(train.runtime, "choose_precision", lambda name, channels: ("float32", "as always"))
     status, printed, stderr = command(train, "--stage=2", f"--run_dir={copied_run}", *SMALL)
     assert status == 0, stderr
     assert "stage 2: kept" in caplog.text
