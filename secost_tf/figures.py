@@ -69,7 +69,7 @@ def calibration_figure(curves: Mapping[str, tuple[np.ndarray, np.ndarray, float]
     for place, (name, (mean_scores, shares, error)) in enumerate(curves.items()):
         colour, marker = _style(place)
         label = f"{name}: error {error:.4f}"
-        axis.plot(mean_scores, shares, color=colour, marker=marker, markersize=5, label=label)
+        axis.plot(mean_scores, shares, color=colour, marker=marker, markersize=5, label=label, clip_on=False)
     axis.set_xlim(0, 1)
     axis.set_ylim(0, 1)
     axis.legend(frameon=False)
