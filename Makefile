@@ -31,7 +31,7 @@ demo: $(VENV)/installed
 	$(BIN)/python -m secost_tf.report --run_dir=$(DEMO)/run --audio_dir=$(DEMO)/corpus/eval
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist=loadfile --cov --cov-report=term --cov-fail-under=90
+	$(BIN)/python -m pytest -n 2 --dist=loadfile --no-loadscope-reorder --cov --cov-report=term --cov-fail-under=90
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

@@ -54,7 +54,7 @@ setup(
             "pytest>=8",
             "pytest-cov>=5",
             "pytest-timeout>=2.3",
-            "pytest-xdist>=3.5",
+            "pytest-xdist>=3.7",
             "ruff==0.17.6",
             "scikit-learn>=1.3",
             "selenium>=4.20",
