@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from absl import logging
 
-from secost_tf.config import RunOptions, StageConfig, TrainConfig, WelsNetConfig
+from secost_tf.config import RunOptions, StageConfig, TrainConfig, WelsNetConfig, describe_difference
 from tfrecord_tools import shards, storage
 from tfrecord_tools.shards import DatasetInfo
 
@@ -24,11 +24,17 @@ class CascadeConfig:
 
     Attributes:
         stage: the last stage wanted; the stages before it that are not done are trained first.
-        alphas: weight of the labels: one number for every stage trained now, or one for each of stages 1 to `stage`.
+        alphas: weight of the labels: one number for every stage trained now, or one for each of stages 1 to `stage`;
+            none with `auto_alphas`.
         network: settings of the student but for the classes and mel bins, which come from the data.
         train: how each stage is trained.
         teacher_stages: the stages whose scores teach `stage`; none means the stage before.
         prerequisites: False makes a stage before `stage` that is not done an error.
+        class_alphas: weight of the labels of each class in every stage after 0, None where that of the stage holds; none: that
+            of the stage holds for all.
+        estimate_class_alphas: each stage after 0 estimates `class_alphas` (`secost_tf.class_alphas`).
+        auto_alphas: the weights among which each stage after 0 chooses its own (`secost_tf.alpha_search`); none: `alphas`
+            are given.
     """
 
     stage: int
@@ -37,33 +43,60 @@ class CascadeConfig:
     train: TrainConfig
     teacher_stages: tuple[int, ...] = ()
     prerequisites: bool = True
+    class_alphas: tuple[float | None, ...] = ()
+    estimate_class_alphas: bool = False
+    auto_alphas: tuple[float, ...] = ()
 
     def __post_init__(self):
         if self.stage < 0:
             raise ValueError(f"stage: expected 0 or more, got {self.stage}")
-        if len(self.alphas) not in {1, self.stage}:
+        if self.auto_alphas and self.alphas:
+            raise ValueError(
+                f"alpha: expected either numbers or auto, for all stages, got {_list(self.alphas)} and auto among "
+                f"{_list(self.auto_alphas)}"
+            )
+        if not self.auto_alphas and len(self.alphas) not in {1, self.stage}:
             raise ValueError(
                 f"alpha: expected one number, or one for each of stages 1 to {self.stage} ({self.stage} numbers), "
-                f"got {len(self.alphas)}: {', '.join(f'{alpha:g}' for alpha in self.alphas)}"
+                f"got {len(self.alphas)}: {_list(self.alphas)}"
             )
-        for alpha in self.alphas:
-            if not 0 <= alpha <= 1:
-                raise ValueError(
-                    f"alpha: expected numbers in [0, 1], the weight of the labels, got {alpha:g}"
-                )
+        for name, alphas in (("alpha", self.alphas), ("auto_alphas", self.auto_alphas)):
+            for alpha in alphas:
+                if not 0 <= alpha <= 1:
+                    raise ValueError(
+                        f"{name}: expected numbers in [0, 1], the weight of the labels, got {alpha:g}"
+                    )
+        if len(set(self.auto_alphas)) < len(self.auto_alphas):
+            raise ValueError(f"auto_alphas: expected each alpha once, got {_list(self.auto_alphas)}")
+        if self.estimate_class_alphas and self.class_alphas:
+            raise ValueError(
+                "alpha_per_class_csv: gives the alphas that --estimate_alpha_per_class would estimate; leave one of the two "
+                "out"
+            )
+        if self.estimate_class_alphas and self.train.teacher == "online":
+            raise ValueError(
+                "estimate_alpha_per_class: reads the scores that --teacher=cached joins to the clips; leave out "
+                "--teacher=online"
+            )
 
     def stage_config(self, stage: int, info: DatasetInfo) -> StageConfig:
         """The settings of one stage on this data."""
-        alpha = 1.0 if stage == 0 else self.alphas[0] if len(self.alphas) == 1 else self.alphas[stage - 1]
+        network = WelsNetConfig(
+            num_classes=len(info.class_map), mel_bins=info.log_mel.mel_bins, **self.network
+        )
+        if stage == 0:
+            return StageConfig(0, 1.0, (), network, self.train)
+        alphas = self.auto_alphas[:1] or self.alphas
         teachers = self.teacher_stages if stage == self.stage else ()
         return StageConfig(
             stage=stage,
-            alpha=alpha,
-            teacher_stages=tuple(teachers or range(max(0, stage - 1), stage)) if stage else (),
-            network=WelsNetConfig(
-                num_classes=len(info.class_map), mel_bins=info.log_mel.mel_bins, **self.network
-            ),
+            alpha=alphas[0] if len(alphas) == 1 else alphas[stage - 1],
+            teacher_stages=tuple(teachers or [stage - 1]),
+            network=network,
             train=self.train,
+            class_alphas=self.class_alphas,
+            estimate_class_alphas=self.estimate_class_alphas,
+            auto_alphas=self.auto_alphas,
         )
 
 
@@ -92,28 +125,41 @@ def run_cascade(
         ValueError: if the data, the run folder or the settings do not go together; before anything is trained.
     """
     configs, to_train = plan(config, data_dir, run_dir)
-    from secost_tf import stage_folder  # imports TensorFlow: after what can be checked without it
+    from secost_tf import (
+        alpha_search,
+        stage_folder,
+    )  # import TensorFlow: after what can be checked without it
     from secost_tf.graph_memory import custom_gradients_forgotten
     from secost_tf.stage import train_stage
     from secost_tf.workers import Workers
 
     strategy = make_strategy() if to_train else None
     is_chief = strategy is None or Workers(strategy).is_chief
+    if to_train:
+        alpha_search.check_choices(to_train[-1], data_dir, strategy)
+        logging.info("stages to train: %s", alpha_search.describe_trainings(to_train))
     for one in configs:
         if one in to_train:
-            what = (
-                f"alpha {one.alpha:g}, teacher {_join(one.teacher_stages)}" if one.stage else "the base model"
-            )
-            logging.info("stage %d: %s", one.stage, what)
+            logging.info("stage %d: %s", one.stage, _describe(one))
+            train = alpha_search.search_alpha if one.auto_alphas else train_stage
             with custom_gradients_forgotten():
-                train_stage(one, data_dir, run_dir, strategy, options)
+                train(one, data_dir, run_dir, strategy, options)
         else:
             logging.info("stage %d: kept, done in %s", one.stage, stage_folder.stage_dir(run_dir, one.stage))
         if is_chief:
+            alpha_search.remove_search(run_dir, one.stage)
             write_summary(run_dir)
         if one in to_train:
             stage_done(one)
     return summarize(run_dir)
+
+
+def _describe(config: StageConfig) -> str:
+    if not config.stage:
+        return "the base model"
+    alpha = alpha_text(config.alpha, config.alpha_note)
+    alpha = f"the best of {_list(config.auto_alphas)}" if config.auto_alphas else alpha
+    return f"alpha {alpha}, teacher {_join(config.teacher_stages)}"
 
 
 def plan(config: CascadeConfig, data_dir: str, run_dir: str) -> tuple[list[StageConfig], list[StageConfig]]:
@@ -146,10 +192,14 @@ def plan(config: CascadeConfig, data_dir: str, run_dir: str) -> tuple[list[Stage
 def _check_kept(done: StageConfig, asked: StageConfig, config: CascadeConfig, folder: str) -> None:
     """A stage that is done must be what was asked for, as far as it was asked for: the last stage, and its alphas."""
     if asked.stage == config.stage:
-        difference = done.differences(asked)
+        difference = done.aligned_to(asked).differences(asked)
     else:
-        named = len(config.alphas) > 1 and done.alpha != asked.alpha
-        difference = f"alpha: {done.alpha:g} != {asked.alpha:g}" if named else ""
+        named = ["alpha"] * (len(config.alphas) > 1) + ["class_alphas"] * bool(config.class_alphas)
+        difference = "; ".join(
+            describe_difference(name, getattr(done, name), getattr(asked, name))
+            for name in named
+            if getattr(done, name) != getattr(asked, name)
+        )
     if difference:
         raise ValueError(
             f"{folder} is done, with other settings (there != asked): {difference}. Choose another --run_dir, or "
@@ -163,10 +213,10 @@ def summarize(run_dir: str) -> list[dict]:
 
     rows: list[dict] = []
     while stage_folder.is_done(run_dir, len(rows)):
-        metrics = storage.read_json(
+        metrics = {"alpha_note": ""} | storage.read_json(  # which older ones do not have
             storage.join(stage_folder.stage_dir(run_dir, len(rows)), stage_folder.METRICS_JSON)
         )
-        names = ("stage", "alpha", "teacher_stages", "split", "best_epoch", *_FIGURES)
+        names = ("stage", "alpha", "alpha_note", "teacher_stages", "split", "best_epoch", *_FIGURES)
         rows.append({name: metrics[name] for name in names})
     return add_changes(rows)
 
@@ -200,7 +250,7 @@ def format_table(rows: Sequence[dict]) -> str:
     cells = [
         (
             str(row["stage"]),
-            f"{row['alpha']:g}",
+            alpha_text(row["alpha"], row["alpha_note"]),
             _join(row["teacher_stages"]),
             *(_figure(row[name]) for name in ("mAP", "mAUC", "d_prime", "lwlrap")),
             "" if row["stage"] == 0 else _change(row),
@@ -216,6 +266,11 @@ def format_table(rows: Sequence[dict]) -> str:
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
+def alpha_text(alpha: float, note: str) -> str:
+    """Alpha as tables show it: `0.3`, or with a note (`StageConfig.alpha_note`) `0.3 per class`."""
+    return f"{alpha:g} {note}".strip()
+
+
 def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
@@ -224,6 +279,10 @@ def _change(row: dict) -> str:
     if row["change"] is None or row["relative_change"] is None:
         return "-"
     return f"{row['change']:+.4f} ({row['relative_change']:+.1%})"
+
+
+def _list(alphas: Sequence[float]) -> str:
+    return ", ".join(f"{alpha:g}" for alpha in alphas)
 
 
 def _join(stages: Sequence[int]) -> str:

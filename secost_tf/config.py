@@ -18,6 +18,7 @@ POOLING_HEADS = (
     "noisy_or",
     "top_k",
 )  # the heads P of `secost_tf.pooling`
+_LONG = 8  # a list with more items is not shown whole
 
 
 def _require(config: Any, ok: bool, name: str, expected: str) -> None:
@@ -46,10 +47,23 @@ class Config:
         """`name: mine != theirs; ...` for each value that differs, also in nested configs; empty if none does."""
         pairs = [(name, mine, getattr(other, name)) for name, mine in vars(self).items()]
         return "; ".join(
-            mine.differences(theirs) if isinstance(mine, Config) else f"{name}: {mine!r} != {theirs!r}"
+            mine.differences(theirs) if isinstance(mine, Config) else describe_difference(name, mine, theirs)
             for name, mine, theirs in pairs
             if mine != theirs
         )
+
+
+def describe_difference(name: str, mine: Any, theirs: Any) -> str:
+    """`name: mine != theirs`; of long lists the first items that differ, or their lengths."""
+    both = (mine, theirs)
+    if all(isinstance(one, (list, tuple)) for one in both) and len(mine) == len(theirs) > _LONG:
+        place = next(index for index, (one, other) in enumerate(zip(*both, strict=True)) if one != other)
+        return describe_difference(f"{name}[{place}]", mine[place], theirs[place])
+    shown = [
+        f"{len(one)} values" if isinstance(one, (list, tuple)) and len(one) > _LONG else repr(one)
+        for one in both
+    ]
+    return f"{name}: {shown[0]} != {shown[1]}"
 
 
 def _restore(hint: Any, value: Any) -> Any:
@@ -218,6 +232,9 @@ class StageConfig(Config):
         teacher_stages: the stages whose scores are averaged into the teacher; none for stage 0.
         network: the student.
         train: how it is trained.
+        class_alphas: weight of the labels of each class, None where `alpha` holds; none: `alpha` holds for all.
+        estimate_class_alphas: the stage estimates `class_alphas` itself, when it starts; until then there are none.
+        auto_alphas: `alpha` is the one of these that serves best, tried in training; until then the first. None: it is given.
     """
 
     stage: int
@@ -225,13 +242,25 @@ class StageConfig(Config):
     teacher_stages: tuple[int, ...]
     network: WelsNetConfig
     train: TrainConfig
+    class_alphas: tuple[float | None, ...] = ()
+    estimate_class_alphas: bool = False
+    auto_alphas: tuple[float, ...] = ()
 
     def __post_init__(self):
         _require(self, self.stage >= 0, "stage", "0 or more")
         _require(self, 0 <= self.alpha <= 1, "alpha", "a number in [0, 1], the weight of the labels")
+        of_classes = all(alpha is None or 0 <= alpha <= 1 for alpha in self.class_alphas)
+        _require(
+            self,
+            of_classes and len(self.class_alphas) in (0, self.network.num_classes),
+            "class_alphas",
+            f"a number in [0, 1], or none, for each of {self.network.num_classes} classes",
+        )
         if self.stage == 0:
             _require(self, self.alpha == 1, "alpha", "1 for stage 0, which has no teacher")
             _require(self, not self.teacher_stages, "teacher_stages", "none for stage 0")
+            for name in ("class_alphas", "estimate_class_alphas", "auto_alphas"):
+                _require(self, not getattr(self, name), name, "none for stage 0")
         else:
             _require(
                 self,
@@ -239,6 +268,38 @@ class StageConfig(Config):
                 "teacher_stages",
                 f"stages before stage {self.stage}",
             )
+
+    @property
+    def loss_alpha(self) -> float | tuple[float, ...]:
+        """The weight of the labels as the loss takes it: one number, or one for each class."""
+        return tuple(self.alpha if one is None else one for one in self.class_alphas) or self.alpha
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether the teacher's scores are read."""
+        alphas = self.loss_alpha if self.class_alphas else (self.alpha,)
+        return bool(self.teacher_stages) and (self.estimate_class_alphas or min(alphas) < 1)
+
+    @property
+    def alpha_note(self) -> str:
+        """What tables say beside `alpha`: `auto`, `per class`, both, or nothing."""
+        per_class = self.class_alphas or self.estimate_class_alphas
+        return ", ".join(["auto"] * bool(self.auto_alphas) + ["per class"] * bool(per_class))
+
+    @property
+    def trainings(self) -> int:
+        """How often a student is trained for this stage: once for each of `auto_alphas`."""
+        return len(self.auto_alphas) or 1
+
+    def aligned_to(self, other: StageConfig) -> StageConfig:
+        """These settings, but for the alphas that both stages find out themselves, in the same way: those are `other`'s."""
+        same_search = self.auto_alphas and self.auto_alphas == other.auto_alphas
+        both_estimate = self.estimate_class_alphas and other.estimate_class_alphas
+        return dataclasses.replace(
+            self,
+            alpha=other.alpha if same_search else self.alpha,
+            class_alphas=other.class_alphas if both_estimate else self.class_alphas,
+        )
 
 
 @dataclasses.dataclass(frozen=True)

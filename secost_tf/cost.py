@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from secost_tf import cascade, runtime, stage
+from secost_tf import alpha_search, cascade, runtime, stage
 from secost_tf.callbacks import duration
 from secost_tf.config import RunOptions, WelsNetConfig
 
@@ -54,6 +54,7 @@ def estimate_cost(
     if not to_train:
         return f"nothing to train: all stages up to {config.stage} are done in {run_dir}"
     first, strategy = to_train[0], make_strategy()
+    alpha_search.check_choices(to_train[-1], data_dir, strategy)
     train, network = first.train, first.network
     stage_data = stage.StageData.open(first, data_dir, run_dir)
     training, info = stage_data.training, stage_data.training.info
@@ -70,13 +71,14 @@ def estimate_cost(
     clip_seconds = seconds / train.batch_size / 3
     scoring = clip_seconds * (validation * train.epochs + info.num_clips)
     total = steps * train.epochs * seconds + scoring
+    trainings = sum(one.trainings for one in to_train)
     parameters = sum(math.prod(weight.shape) for weight in model.student.trainable_variables)
     adds = multiply_adds(network, info.max_frames)
     of_a_pass = (
         f"; a pass is {training.num_clips // train.batch_size:,} steps" if train.steps_per_epoch else ""
     )
     rows = [
-        ("stages to train", ", ".join(str(one.stage) for one in to_train)),
+        ("stages to train", alpha_search.describe_trainings(to_train)),
         ("parameters", f"{parameters:,}"),
         (
             "operations",
@@ -98,7 +100,7 @@ def estimate_cost(
         ),
         ("operations/s", f"{6 * adds * train.batch_size / seconds / 1e9:.0f} GFLOP/s"),
         ("time a stage", f"about {duration(total)}, of which scoring {duration(scoring)}"),
-        ("time in all", f"about {duration(total * len(to_train))} for {len(to_train)} stages"),
+        ("time in all", f"about {duration(total * trainings)} for {trainings} stages"),
     ]
     if train.teacher == "online" and config.stage:
         rows.append(("", "later stages take longer: the teacher scores each batch"))

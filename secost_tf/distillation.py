@@ -137,10 +137,10 @@ class TeacherDistillation(keras.Model):
             raise ValueError("teacher: expected a teacher or batches with `teacher_scores`, got both")
         if self._teacher_scores is not None:
             return self._teacher_scores(inputs)
-        if self.loss.alpha == 1:
+        if np.min(self.loss.alpha) == 1:
             return tf.cast(targets["labels"], tf.float32)  # weighs nothing
         raise ValueError(
-            f"teacher: alpha = {self.loss.alpha:g} needs a teacher, or batches with `teacher_scores`; got neither"
+            f"teacher: alpha = {self.loss.alpha} needs a teacher, or batches with `teacher_scores`; got neither"
         )
 
     def _track(self, **per_clip):

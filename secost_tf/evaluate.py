@@ -72,6 +72,7 @@ def evaluate_run(
         figures = {
             "stage": number,
             "alpha": record.config.alpha,
+            "alpha_note": record.config.alpha_note,
             "teacher_stages": list(record.config.teacher_stages),
             "split": split,
             "data_dir": folder,

@@ -15,11 +15,11 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import secost_tf
-from secost_tf.config import Config, StageConfig
+from secost_tf.config import Config, StageConfig, describe_difference
 from tfrecord_tools import shards, storage
 
 EXPERIMENT_JSON = "experiment.json"
@@ -149,8 +149,8 @@ def _differences(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator
         one, other = mine.get(name), theirs.get(name)
         if isinstance(one, Mapping) and isinstance(other, Mapping):
             yield from _differences(one, other)
-        elif one != other:
-            yield f"{name}: {one!r} != {other!r}"
+        elif (one or None) != (other or None):  # a setting that an older version did not have is off
+            yield describe_difference(name, one, other)
 
 
 def share_stages(
@@ -163,8 +163,7 @@ def share_stages(
     """Takes the stages that a run lacks from another run that has them, as far as they are the same.
 
     The same means: the same settings, data and versions of what trained it, and the very same teachers. A stage of which
-    a checkpoint stands in `run_dir` is left to be continued there. Files are copied, or linked where that is possible
-    (no file of a run is ever written in place); `metrics.json` comes last, so that a stage appears whole.
+    a checkpoint stands in `run_dir` is left to be continued there.
 
     Args:
         run_dir: the run.
@@ -186,12 +185,22 @@ def share_stages(
     ]
     common, donor = max(donors, key=lambda one: one[0], default=(0, ""))
     for stage in range(len(have), common):
-        source, target = stage_dir(donor, stage), stage_dir(run_dir, stage)
-        storage.remove_tree(target)
-        for path in sorted(_files(source), key=lambda path: (path == (METRICS_JSON,), path == _STATE)):
+        copy_stage(donor, run_dir, stage)
+        yield stage, donor
+
+
+def copy_stage(source_run: str, run_dir: str, stage: int, leave_out: Collection[str] = ()) -> None:
+    """Takes a stage from another run, in place of what stands there; a stage that is done appears whole.
+
+    Files are copied, or linked where that is possible (no file of a run is ever written in place); `metrics.json` comes
+    last. `leave_out` names files and folders of the stage that are not taken.
+    """
+    source, target = stage_dir(source_run, stage), stage_dir(run_dir, stage)
+    storage.remove_tree(target)
+    for path in sorted(_files(source), key=lambda path: (path == (METRICS_JSON,), path == _STATE)):
+        if path[0] not in leave_out:
             storage.make_dirs(storage.join(target, *path[:-1]))
             _copy_file(storage.join(source, *path), storage.join(target, *path))
-        yield stage, donor
 
 
 def _runs_on_same_data(record: ExperimentRecord, experiments_dir: str, seed: int) -> Iterator[str]:
@@ -219,18 +228,18 @@ def _common_stages(run_dir: str, donor: str, configs: Sequence[StageConfig], dat
             return stage
         values = storage.read_json(storage.join(theirs, CONFIG_JSON))
         same = (
-            values.get("stage") == json.loads(json.dumps(configs[stage].to_dict()))
-            and values.get("versions") == versions
+            values.get("versions") == versions
             and values.get("data_dir") == data_dir
+            and StageConfig.from_dict(values["stage"]).aligned_to(configs[stage]) == configs[stage]
         )
         if not same:
             return stage
-        if stage in done_stages(run_dir) and _content(mine) != _content(theirs):
+        if stage in done_stages(run_dir) and weights_of(mine) != weights_of(theirs):
             return 0
     return len(configs)
 
 
-def _content(folder: str) -> bytes:
+def weights_of(folder: str) -> bytes:
     """A stage's weights, which tell it from any other."""
     with storage.open_file(storage.join(folder, _WEIGHTS_H5), "rb") as stream:
         return stream.read()

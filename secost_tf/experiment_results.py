@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -33,7 +34,8 @@ class Measured:
 
     Attributes:
         record: the experiment.
-        stages, alphas: of each row.
+        stages, alphas: of each row; the median over the seeds where each chose an alpha of its own.
+        alpha_notes: what is to be said beside each alpha (`StageConfig.alpha_note`).
         figures: float64 [seeds, rows] of mAP, mAUC, d_prime, lwlrap and training_seconds; NaN where not finite.
         average_precision: float64 [seeds, rows, classes]; NaN for a class without positive clips.
         class_map: the classes.
@@ -43,6 +45,7 @@ class Measured:
     record: ExperimentRecord
     stages: tuple[int, ...]
     alphas: tuple[float, ...]
+    alpha_notes: tuple[str, ...]
     figures: Mapping[str, np.ndarray]
     average_precision: np.ndarray
     class_map: ClassMap
@@ -74,6 +77,7 @@ class Row:
         classes: that have an AP.
         mAUC, d_prime, lwlrap, training_seconds: means; None where that of a seed is not finite.
         mAP_per_seed: [seeds].
+        alpha_note: what is to be said beside alpha (`StageConfig.alpha_note`).
     """
 
     stage: int
@@ -89,6 +93,7 @@ class Row:
     lwlrap: float | None
     training_seconds: float | None
     mAP_per_seed: tuple[float, ...]
+    alpha_note: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,7 +213,11 @@ def read_measured(experiments_dir: str, name: str, seeds: int) -> Measured:
     return Measured(
         record=record,
         stages=tuple(stage.config.stage for stage in table[0]),
-        alphas=tuple(stage.config.alpha for stage in table[0]),
+        alphas=tuple(
+            statistics.median(stage.config.alpha for stage in of_seeds)
+            for of_seeds in zip(*table, strict=True)
+        ),
+        alpha_notes=tuple(stage.config.alpha_note for stage in table[0]),
         figures=figures,
         average_precision=np.array([[stage.average_precision for stage in of_seed] for of_seed in table]),
         class_map=first.class_map,
@@ -278,7 +287,8 @@ class _Stage:
     def check_same_settings(self, other: _Stage) -> None:
         """A `ValueError` that names both sides if two seeds' stages differ in more than the seed."""
         train = dataclasses.replace(self.config.train, seed=other.config.train.seed)
-        if difference := dataclasses.replace(self.config, train=train).differences(other.config):
+        mine = dataclasses.replace(self.config.aligned_to(other.config), train=train)
+        if difference := mine.differences(other.config):
             raise ValueError(
                 f"{self.folder} and {other.folder} differ in more than the seed: {difference}; delete the one that does "
                 "not belong here, and train it anew"
@@ -326,6 +336,7 @@ def _row(measured: Measured, row: int) -> Row:
         worse_classes=int((precision[row] < precision[0]).sum()),
         classes=int(np.isfinite(precision[row]).sum()),
         mAP_per_seed=tuple(mAP[:, row].tolist()),
+        alpha_note=measured.alpha_notes[row],
         **{name: value if np.isfinite(value) else None for name, value in means.items()},
     )
 

@@ -8,6 +8,7 @@ import io
 import math
 from collections.abc import Sequence
 
+from secost_tf.cascade import alpha_text
 from secost_tf.experiment_results import LEVEL, Results, Row
 from secost_tf.intervals import Interval
 from tfrecord_tools import storage
@@ -25,7 +26,7 @@ def format_results(results: Results) -> str:
     rows = [
         (
             str(row.stage),
-            f"{row.alpha:g}",
+            alpha_text(row.alpha, row.alpha_note),
             _figure(row.mAP.mean),
             _interval(row.mAP),
             *(("", "", "", "") if row.change is None else _change(row)),

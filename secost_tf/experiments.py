@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from absl import logging
 
@@ -63,6 +63,8 @@ class ExperimentConfig:
             raise ValueError(
                 f"stage: expected 1 with --sweep_alphas, the one stage that is swept, got {self.cascade.stage}"
             )
+        if self.sweep_alphas and self.cascade.auto_alphas:
+            raise ValueError("sweep_alphas: tries alphas of its own; leave out --alpha=auto")
         if len(set(self.sweep_alphas)) < len(self.sweep_alphas):
             listed = ", ".join(f"{alpha:g}" for alpha in self.sweep_alphas)
             raise ValueError(f"sweep_alphas: expected each alpha once, got {listed}")
@@ -173,7 +175,7 @@ def run_flags(run: Run) -> str:
     values = {
         "run_dir": run.run_dir,
         "stage": run.cascade.stage,
-        "alpha": ",".join(map(str, run.cascade.alphas)),
+        "alpha": ",".join(map(str, run.cascade.alphas)) or "auto",
         "epochs": run.cascade.train.epochs,
         "seed": run.seed,
     }
@@ -185,17 +187,18 @@ class _Progress:
 
     def __init__(self, name: str, runs: Sequence[Run], info: DatasetInfo):
         self._name, self._info = name, info
-        self._all, self._done = set(), set()
+        self._all: dict[str, int] = {}
+        self._done: set[str] = set()
         for run in runs:
-            stages = list(self._stages(run))
+            stages = self._stages(run)
             self._all.update(stages)
-            self._done.update(stages[: len(experiment_folder.done_stages(run.run_dir))])
+            self._done.update(list(stages)[: len(experiment_folder.done_stages(run.run_dir))])
         self._seconds: list[float] = []
 
     @property
     def left(self) -> int:
-        """Stages that are not done."""
-        return len(self._all - self._done)
+        """Stages that are not done, those with --alpha=auto as often as they are trained."""
+        return sum(trainings for stage, trainings in self._all.items() if stage not in self._done)
 
     def label(self, run: Run) -> str:
         """`increasing_teacher, seed 2`."""
@@ -213,7 +216,7 @@ class _Progress:
         def report(stage: StageConfig) -> None:
             nonlocal started
             now = time.monotonic()
-            self._seconds.append(now - started)
+            self._seconds.append((now - started) / stage.trainings)
             started = now
             self._done.add(stages[stage.stage])
             left = self.left * sum(self._seconds) / len(self._seconds)
@@ -223,7 +226,7 @@ class _Progress:
                 self.label(run),
                 stage.stage,
                 "-" if mAP is None else f"{mAP:.4f}",
-                duration(self._seconds[-1]),
+                duration(self._seconds[-1] * stage.trainings),
                 len(self._done),
                 len(self._all),
                 duration(left),
@@ -231,7 +234,7 @@ class _Progress:
 
         return report
 
-    def _stages(self, run: Run) -> Iterator[str]:
-        """What tells the stages of all runs apart: the settings of each and of those before it, the seed among them."""
+    def _stages(self, run: Run) -> dict[str, int]:
+        """The trainings of each stage, by what tells it from those of all runs: its settings and of those before, the seed too."""
         configs = run.stage_configs(self._info)
-        return (repr(configs[: stage + 1]) for stage in range(len(configs)))
+        return {repr(configs[: one.stage + 1]): one.trainings for one in configs}

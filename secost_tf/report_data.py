@@ -80,6 +80,7 @@ def _stage_figures(row: Mapping, metrics: Mapping) -> StageFigures:
     names = ("stage", "alpha", "mAP", "change", "relative_change", "mAUC", "d_prime", "lwlrap", "best_epoch")
     return StageFigures(
         **{name: row[name] for name in names},
+        alpha_note=row["alpha_note"],
         teacher=" + ".join(map(str, row["teacher_stages"])) or "–",
         epochs=metrics["epochs"],
         time=duration(metrics["training_seconds"] + metrics["scoring_seconds"]),

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from secost_tf.cascade import alpha_text
 from secost_tf.report_assets import SCRIPT, STYLE
 from secost_tf.report_html import Picture, figure, number, share, signed, table
 
@@ -34,6 +35,7 @@ class StageFigures:
     best_epoch: int
     epochs: int
     time: str
+    alpha_note: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -259,7 +261,7 @@ def _stages(page: Page) -> str:
     rows = [
         (
             str(row.stage),
-            f"{row.alpha:g}",
+            alpha_text(row.alpha, row.alpha_note),
             row.teacher,
             number(row.mAP),
             "" if row is base else f"{signed(row.change)} ({_relative(row)})",

@@ -14,6 +14,12 @@ from absl import logging
 
 from secost_tf import callbacks, checkpoints, data, runtime, scoring, stage_folder, tensorboard
 from secost_tf.augmentation import make_augmentation
+from secost_tf.class_alphas import (
+    ALPHA_PER_CLASS_CSV,
+    estimate_class_alphas,
+    read_labels_and_scores,
+    write_class_alphas,
+)
 from secost_tf.config import RunOptions, StageConfig, TrainConfig
 from secost_tf.data import Split
 from secost_tf.distillation import TeacherDistillation, average_teacher
@@ -48,6 +54,22 @@ def training_splits(data_dir: str, train: TrainConfig) -> tuple[Split, Split | N
     return parts[0], parts[1]
 
 
+def check_validation(config: StageConfig, validation: Split | None) -> None:
+    """A `ValueError` if a stage finds out its alphas on validation clips, and there are none or not such as it needs."""
+    flag = "--alpha=auto" if config.auto_alphas else "--estimate_alpha_per_class"
+    if validation is None and (config.auto_alphas or config.estimate_class_alphas):
+        raise ValueError(
+            f"alpha: {flag} needs validation clips, and there are none: set --validation_share (0.1 is usual), or give "
+            "the alphas"
+        )
+    if config.estimate_class_alphas and validation.info.split != "train":
+        raise ValueError(
+            f"alpha: --estimate_alpha_per_class needs validation clips that the teacher has scored, those of the train "
+            f"split, but {validation.data_dir} has a validation split of its own: use a --data_dir without one and set "
+            "--validation_share, or give the alphas with --alpha_per_class_csv"
+        )
+
+
 def check_same_input(info: DatasetInfo, other: DatasetInfo, data_dir: str) -> None:
     """A `ValueError` if two splits of one folder differ in classes or log-mel."""
     difference = info.class_map.differences(other.class_map, f"in {info.split}", f"in {other.split}")
@@ -69,6 +91,7 @@ class StageData:
     def open(cls, config: StageConfig, data_dir: str, run_dir: str) -> StageData:
         """Finds the splits and the teacher's scores, and checks that all go together."""
         training, validation = training_splits(data_dir, config.train)
+        check_validation(config, validation)
         evaluation = evaluation_split(data_dir, config.train)
         return cls(training, validation, evaluation, _check_teacher(config, run_dir, training))
 
@@ -111,7 +134,9 @@ def train_stage(
     training = None
     try:
         stage_data = StageData.open(config, data_dir, run_dir)
-        training, record = stage_data.training, stage_data.record(config)
+        training = stage_data.training
+        config = _with_class_alphas(config, stage_data)
+        record = stage_data.record(config)
         _begin(record, run_dir, training.info, workers, options)
         with runtime.precision_policy(train.precision):
             state = _fit(record, stage_data, run_dir, strategy, workers, options)
@@ -124,6 +149,14 @@ def train_stage(
     finally:
         keras.backend.clear_session()
         logging.debug("left %s", folder)
+
+
+def _with_class_alphas(config: StageConfig, stage_data: StageData) -> StageConfig:
+    """The settings with the alphas of the classes, estimated if that is asked for."""
+    if not config.estimate_class_alphas:
+        return config
+    batches = read_labels_and_scores(stage_data.validation, stage_data.teacher_scores_dirs)
+    return dataclasses.replace(config, class_alphas=estimate_class_alphas(batches, config.alpha))
 
 
 def _explain(
@@ -148,21 +181,29 @@ def _explain(
     return data.find_damage(training, error) if training else error
 
 
+def begun_stage(run_dir: str, stage: int) -> StageRecord | None:
+    """The record of a stage that can be continued, or None."""
+    state = storage.join(stage_dir(run_dir, stage), stage_folder.CHECKPOINTS, checkpoints.STATE_FILE)
+    return StageRecord.read(run_dir, stage) if storage.exists(state) else None
+
+
+def check_continues(begun: StageConfig, now: StageConfig, folder: str) -> None:
+    """A `ValueError` if a stage was begun with other settings."""
+    if difference := begun.differences(now):
+        raise ValueError(
+            f"{folder} was begun with other settings (there != now): {difference}. Continue with the same settings, "
+            f"choose another --run_dir, or delete {folder}"
+        )
+
+
 def _begin(
     record: StageRecord, run_dir: str, info: DatasetInfo, workers: Workers, options: RunOptions
 ) -> None:
     """Writes the stage's settings; where an earlier attempt is to be continued, checks that it had the same."""
     folder = stage_dir(run_dir, record.config.stage)
-    earlier = StageRecord.read(run_dir, record.config.stage)
-    if earlier is not None and storage.exists(
-        storage.join(folder, stage_folder.CHECKPOINTS, checkpoints.STATE_FILE)
-    ):
+    if earlier := begun_stage(run_dir, record.config.stage):
         earlier.check_data(run_dir, info, record.data_dir)
-        if difference := earlier.config.differences(record.config):
-            raise ValueError(
-                f"{folder} was begun with other settings (there != now): {difference}. Continue with the same "
-                f"settings, choose another --run_dir, or delete {folder}"
-            )
+        check_continues(earlier.config, record.config, folder)
     empty = [
         name for name, count in zip(info.class_map.display_names, info.positives, strict=True) if not count
     ]
@@ -178,6 +219,10 @@ def _begin(
         )
     storage.make_dirs(folder)
     record.write(run_dir)
+    if record.config.class_alphas:
+        write_class_alphas(
+            storage.join(folder, ALPHA_PER_CLASS_CSV), record.class_map, record.config.loss_alpha
+        )
     if options.flags:
         with storage.atomic_write(storage.join(folder, stage_folder.FLAGS_TXT)) as file:
             file.write(options.flags)
@@ -194,7 +239,7 @@ def _check_teacher(config: StageConfig, run_dir: str, training: Split) -> list[s
             )
         teacher_record.check_data(run_dir, training.info, training.data_dir)
         _warn_of_chance(run_dir, teacher)
-    if config.train.teacher == "online" or config.alpha == 1:
+    if config.train.teacher == "online" or not config.needs_teacher:
         return []
     folders = [
         storage.join(stage_dir(run_dir, teacher), stage_folder.TEACHER_SCORES)
@@ -235,10 +280,10 @@ def make_model(
         info = stage_data.training.info
         student.get_layer("standardize").set_statistics(info.mean, info.variance)
         teacher = None
-        if config.teacher_stages and not stage_data.teacher_scores_dirs and config.alpha < 1:
+        if config.needs_teacher and not stage_data.teacher_scores_dirs:
             teacher = average_teacher([load_student(run_dir, stage) for stage in config.teacher_stages])
         model = TeacherDistillation(student, teacher, clip_norm=train.clip_norm, ema=train.ema)
-        model.compile(make_optimizer(train.optimizer, schedule), SeCoSTLoss(config.alpha))
+        model.compile(make_optimizer(train.optimizer, schedule), SeCoSTLoss(config.loss_alpha))
         build_optimizer(model.optimizer, student.trainable_variables)
     return model, schedule
 
@@ -395,6 +440,7 @@ def _finish(state: checkpoints.TrainingState, record: StageRecord, split: Split,
     figures = {
         "stage": config.stage,
         "alpha": config.alpha,
+        "alpha_note": config.alpha_note,
         "teacher_stages": list(config.teacher_stages),
         "split": split.info.split if split.subset == "all" else "validation share of train",
         **evaluation.scalars(),

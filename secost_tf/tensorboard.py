@@ -47,6 +47,7 @@ _EVALUATION = ("mAP", "mAUC", "d_prime", "lwlrap", "chance", "best_epoch", "trai
 _HPARAMS = {
     "stage": api_pb2.DATA_TYPE_FLOAT64,
     "alpha": api_pb2.DATA_TYPE_FLOAT64,
+    "alpha_note": api_pb2.DATA_TYPE_STRING,
     "teacher_stages": api_pb2.DATA_TYPE_STRING,
     "width": api_pb2.DATA_TYPE_FLOAT64,
     "pooling": api_pb2.DATA_TYPE_STRING,
@@ -299,6 +300,7 @@ def hparams_of(record: StageRecord) -> dict[str, float | str | bool]:
         **{name: getattr(config.network, name) for name in ("width", "pooling")},
         "stage": config.stage,
         "alpha": config.alpha,
+        "alpha_note": config.alpha_note or "none",
         "teacher_stages": " ".join(map(str, config.teacher_stages)) or "none",
     }
     return {name: values[name] for name in _HPARAMS}

@@ -11,8 +11,10 @@ from absl import flags, logging
 
 from secost_tf import runtime
 from secost_tf.cascade import CascadeConfig, format_table, run_cascade
+from secost_tf.class_alphas import read_class_alphas
 from secost_tf.config import POOLING_HEADS, RunOptions, TrainConfig, WelsNetConfig
 from secost_tf.embedded import embedded_data
+from tfrecord_tools import shards
 from tfrecord_tools.commands import run_command
 
 FLAGS = flags.FLAGS
@@ -45,7 +47,27 @@ def define_cascade_flags() -> None:
         "alpha",
         ["0.3"],
         "Weight of the labels in the targets, in [0, 1]; the teacher weighs 1 - alpha. One number for every stage "
-        "trained now, or a comma list for stages 1 to --stage. Stage 0 has no teacher and takes no alpha.",
+        "trained now, or a comma list for stages 1 to --stage. Stage 0 has no teacher and takes no alpha. auto: each "
+        "stage after 0 is trained once for each of --auto_alphas, and the student with the best validation mAP becomes "
+        "the stage. That costs as many stages as there are numbers (by default four times as much; see --dry_run).",
+    )
+    flags.DEFINE_list(
+        "auto_alphas",
+        ["0.7", "0.5", "0.3", "0.1"],
+        "Weights of the labels, separated by commas, among which --alpha=auto chooses: each one costs a stage.",
+    )
+    flags.DEFINE_string(
+        "alpha_per_class_csv",
+        None,
+        "A csv with the columns alpha and mid or display_name: weights of the labels of some classes, in every stage after "
+        "0; the other classes take --alpha. Default: --alpha for all.",
+    )
+    flags.DEFINE_bool(
+        "estimate_alpha_per_class",
+        False,
+        "Let each stage after 0 estimate the weight of the labels of each class, --alpha on average: less where the "
+        "teacher contradicts them more than its own doubt explains, on the validation share of train. The estimate is "
+        "kept in the stage's folder as alpha_per_class.csv.",
     )
     flags.DEFINE_list(
         "teacher_stages",
@@ -288,9 +310,11 @@ def define_run_flags() -> None:
 
 def cascade_config() -> CascadeConfig:
     """What the flags ask for; what depends on the machine is left to `main`."""
+    auto = "auto" in FLAGS.alpha
+    given = [text for text in FLAGS.alpha if text != "auto"]
     return CascadeConfig(
         stage=FLAGS.stage,
-        alphas=parse_numbers("alpha", FLAGS.alpha, float),
+        alphas=parse_numbers("alpha", given, float),
         network={name: FLAGS[name].value for name in _NETWORK_FLAGS},
         train=TrainConfig(
             **{
@@ -301,6 +325,8 @@ def cascade_config() -> CascadeConfig:
         ),
         teacher_stages=parse_numbers("teacher_stages", FLAGS.teacher_stages, int),
         prerequisites=FLAGS.prerequisites,
+        estimate_class_alphas=FLAGS.estimate_alpha_per_class,
+        auto_alphas=parse_numbers("auto_alphas", FLAGS.auto_alphas, float) if auto else (),
     )
 
 
@@ -319,6 +345,10 @@ def set_up(config: CascadeConfig) -> tuple[CascadeConfig, str, Callable[[], obje
             )
         count = sum(map(len, runtime.cluster_config()["cluster"].values()))
     data_dir = FLAGS.data_dir or embedded_data()
+    if FLAGS.alpha_per_class_csv:
+        class_map = shards.read_dataset_info(data_dir, "train").class_map
+        class_alphas = read_class_alphas(FLAGS.alpha_per_class_csv, class_map)
+        config = dataclasses.replace(config, class_alphas=class_alphas)
     threads = runtime.set_threads(FLAGS.threads)
     if FLAGS.deterministic:
         runtime.make_deterministic()

@@ -93,6 +93,16 @@ def test_step_by_hand(weights):
     np.testing.assert_allclose(history["loss"], [np.log(2) * w.sum() / 3], rtol=1e-6)
 
 
+def test_step_by_hand_with_an_alpha_for_each_class():
+    """The second class has alpha 1: its teacher is not read."""
+    teacher = np.where([True, False], TEACHER, np.nan).astype(np.float32)
+    model = distillation(linear_student(), alpha=(0.25, 1.0), optimizer=keras.optimizers.SGD(1.0))
+    model.fit(batches(X, Y, teacher, size=3), verbose=0)
+    target = np.where([True, False], TARGET, Y)
+    gradient = sum(np.outer(X[n], 0.5 - target[n]) / 2 for n in range(3)) / 3
+    np.testing.assert_allclose(model.student.get_weights()[0], -gradient, rtol=1e-6)
+
+
 def test_weight_of_two_is_that_clip_twice():
     """The same sum over clips; four clips instead of three divide it."""
     twice = [0, 1, 1, 2]
@@ -266,8 +276,9 @@ def test_neither_teacher_nor_cached_scores():
         distillation(linear_student()).fit(batches(X, Y), verbose=0)
 
 
-def test_alpha_1_needs_no_teacher():
-    alone, taught = distillation(linear_student(), alpha=1.0), distillation(linear_student(), alpha=1.0)
+@pytest.mark.parametrize("alpha", [1.0, (1.0, 1.0)])
+def test_alpha_1_needs_no_teacher(alpha):
+    alone, taught = distillation(linear_student(), alpha=alpha), distillation(linear_student(), alpha=alpha)
     history = alone.fit(batches(X, Y), verbose=0).history
     assert history["teacher_loss"] == [0]
     taught_history = taught.fit(batches(X, Y, np.full_like(TEACHER, np.nan)), verbose=0).history

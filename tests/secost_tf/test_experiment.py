@@ -145,7 +145,9 @@ def test_every_flag_says_what_it_does(parse):
 def test_the_command_of_another_experiment(parse):
     parse("--name=fixed_alpha")
     argv = ["prog", "--flagfile=flags/experiments/fixed_alpha.flags", "--flagfile", "x/esc10.flags"]
-    assert experiment.command_for("no_teacher", [*argv, "--stage=2", "--seeds=3", "--table_only"]) == (
+    assert experiment.command_for(
+        "no_teacher", [*argv, "--stage=2", "--seeds=3", "--table_only", "--estimate_alpha_per_class"]
+    ) == (
         "python -m secost_tf.experiment --flagfile=flags/experiments/no_teacher.flags --flagfile x/esc10.flags --seeds=3"
     )
     assert experiment.command_for("fixed_alpha", [*argv, "--table_only=true", "--data_dir=a b"]) == (

@@ -17,12 +17,13 @@ CLASSES = ("Bark", "Bell", "Rain")
 CASCADE = (((0.4, 0.6), (0.5, 0.7)), ((0.5, 0.7), (0.4, 0.8)), ((0.6, 0.8), (1.0, 0.8)))  # mAP below
 
 
-def write_stage(run_dir: str, stage: int, alpha: float, precisions, seed: int, **metrics) -> Path:
-    """A stage that is done, as far as results look at it."""
+def write_stage(run_dir: str, stage: int, alpha: float, precisions, seed: int, found=None, **metrics) -> Path:
+    """A stage that is done, as far as results look at it; `found`: how it found out its alphas."""
     folder = Path(run_dir, f"stage-{stage}")
     folder.mkdir(parents=True, exist_ok=True)
     config = StageConfig(
-        stage, alpha, (stage - 1,) if stage else (), WelsNetConfig(num_classes=3), TrainConfig(seed=seed)
+        *(stage, alpha, (stage - 1,) if stage else (), WelsNetConfig(num_classes=3), TrainConfig(seed=seed)),
+        **found or {},
     )
     class_map = {"mids": [f"/m/{name}" for name in CLASSES], "display_names": CLASSES}
     (folder / "config.json").write_text(json.dumps({"stage": config.to_dict(), "class_map": class_map}))
@@ -111,6 +112,26 @@ def test_the_first_seeds_alone(tmp_path):
     assert last.mAP_per_seed == pytest.approx((0.6, 0.6)) and last.change.mean == pytest.approx(0.05)
     (only,) = experiment_results(str(tmp_path), "two_stages", 1).rows[1:]
     assert only.change.mean == pytest.approx(0.1) and not np.isfinite(only.change.low)
+
+
+@pytest.mark.parametrize(
+    ("found", "alpha", "note"),
+    [
+        (lambda seed: {"auto_alphas": (0.7, 0.3, 0.1)}, 0.3, "auto"),
+        (
+            lambda seed: {"estimate_class_alphas": True, "class_alphas": (0.1 * seed, 0.2, 0.3)},
+            0.3,
+            "per class",
+        ),
+        (lambda seed: {"class_alphas": (None, 0.2, 0.3)}, 0.3, "per class"),
+    ],
+)
+def test_seeds_may_find_out_alphas_of_their_own(tmp_path, found, alpha, note):
+    write_experiment(tmp_path, "two_stages", CASCADE)
+    for seed, chosen in enumerate((0.7, 0.3, 0.1) if note == "auto" else (0.3, 0.3, 0.3)):
+        write_stage(run_folder(str(tmp_path), "two_stages", seed), 1, chosen, (0.5, 0.5), seed, found(seed))
+    base, last = experiment_results(str(tmp_path), "two_stages", 3).rows
+    assert (base.alpha, base.alpha_note) == (1.0, "") and (last.alpha, last.alpha_note) == (alpha, note)
 
 
 # --- a sweep ---

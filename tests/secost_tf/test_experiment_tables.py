@@ -1,6 +1,7 @@
 """How results look: text, json, csv and png of results made by hand."""
 
 import csv
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -25,6 +26,7 @@ def measured(name: str, mAP, alphas=None, sweep_alphas=()) -> Measured:
         record=ExperimentRecord(name, 1 if sweep_alphas else rows - 1, sweep_alphas, {}, "/data", "digest"),
         stages=(0, *[1] * (rows - 1)) if sweep_alphas else tuple(range(rows)),
         alphas=alphas or (1.0, *[0.3] * (rows - 1)),
+        alpha_notes=("",) * rows,
         figures={"mAP": mAP},
         average_precision=np.zeros((*mAP.shape, 2)),
         class_map=ClassMap(("/m/a", "/m/b"), ("Bark", "Bell")),
@@ -82,6 +84,12 @@ def test_the_text(results):
         "Its best: by its mean mAP on these same clips, which is in the control's favour.",
         "Not compared with gone: was not begun. Run it with: run gone",
     ]
+
+
+def test_a_note_stands_beside_alpha(results):
+    base, last = results.rows
+    noted = dataclasses.replace(results, rows=(base, dataclasses.replace(last, alpha_note="per class")))
+    assert "    1  0.3 per class  0.7000  0.6000 to 0.8000" in format_results(noted)
 
 
 def test_one_seed_has_no_interval():

@@ -8,7 +8,8 @@ import tensorflow as tf
 from secost_tf import losses
 from secost_tf.losses import SeCoSTLoss
 
-ALPHAS = (0.0, 0.05, 0.3, 0.5, 0.95, 1.0)
+PER_CLASS = (0.0, 0.3, 0.8, 1.0)
+ALPHAS = (0.0, 0.05, 0.3, 0.5, 0.95, 1.0, PER_CLASS)
 NAN = np.full((6, 4), np.nan, np.float32)
 
 
@@ -30,6 +31,7 @@ def batch():
 
 def reference(labels, teacher_scores, logits, alpha):
     """BCE(p, ȳ) in float64, averaged over classes."""
+    alpha = np.array(alpha)
     target, p = alpha * labels.astype(np.float64) + (1 - alpha) * teacher_scores, sigmoid(logits)
     return -np.mean(target * np.log(p) + (1 - target) * np.log(1 - p), axis=-1)
 
@@ -103,8 +105,49 @@ def test_alpha_0_never_reads_the_labels(batch):
 @pytest.mark.parametrize("alpha", ALPHAS)
 def test_gradient_is_p_less_the_target_over_the_classes(batch, alpha):
     labels, teacher_scores, logits = batch
-    target = alpha * labels + (1 - alpha) * teacher_scores
+    alpha_of_class = np.array(alpha)
+    target = alpha_of_class * labels + (1 - alpha_of_class) * teacher_scores
     np.testing.assert_allclose(gradient(*batch, alpha)[1], (sigmoid(logits) - target) / 4, atol=1e-6)
+
+
+def test_each_class_reads_what_its_alpha_weighs_alone(batch):
+    labels, teacher_scores, logits = (one.copy() for one in batch)
+    labels[:, 0], teacher_scores[:, 3] = np.nan, np.nan  # where alpha is 0, and where it is 1
+    expected, slope = gradient(*batch, PER_CLASS)
+    for found, wanted in zip(
+        gradient(labels, teacher_scores, logits, PER_CLASS), (expected, slope), strict=True
+    ):
+        np.testing.assert_array_equal(found, wanted)
+    teacher = losses.teacher_part(batch[0], teacher_scores, logits, PER_CLASS)
+    np.testing.assert_allclose(losses.label_part(batch[0], logits) + teacher, expected, rtol=1e-5)
+
+
+def test_one_alpha_for_all_classes_is_that_of_each(batch):
+    for alpha in (0.0, 0.3, 1.0):
+        each = [alpha] * 4
+        np.testing.assert_allclose(
+            losses.secost_loss(*batch, each), losses.secost_loss(*batch, alpha), rtol=1e-6
+        )
+
+
+def test_target_by_class():
+    labels, teacher_scores = tf.constant([[1.0, 0.0, 1.0]]), tf.constant([[0.5, 0.5, 0.25]])
+    target = losses.secost_target(labels, teacher_scores, np.array([0.3, 0.9, 0.0]))
+    np.testing.assert_allclose(target, [[0.65, 0.05, 0.25]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("alpha", "message"),
+    [
+        ((0.3, 1.5, 0.0, 1.0), r"alpha: expected a number in \[0, 1\], the weight of the labels, got 1\.5"),
+        ((0.3, True, 0.0, 1.0), r"alpha: expected a number .* got True"),
+        ((0.3, 0.5), "alpha: expected one number, or one for each of 4 classes, got 2"),
+        ((), r"alpha: expected a number .* got \(\)"),
+    ],
+)
+def test_bad_alphas_of_classes(batch, alpha, message):
+    with pytest.raises(ValueError, match=message):
+        losses.secost_loss(*batch, alpha)
 
 
 @pytest.mark.parametrize("alpha", [-0.1, 1.1, "x", True, float("nan"), None])
@@ -154,8 +197,9 @@ def test_keras_loss_takes_half_precision_logits(batch):
     )
 
 
-def test_keras_loss_config_round_trip():
-    loss = SeCoSTLoss(0.3, reduction="sum", name="mine")
+@pytest.mark.parametrize("alpha", [0.3, (0.3, 1.0)])
+def test_keras_loss_config_round_trip(alpha):
+    loss = SeCoSTLoss(alpha, reduction="sum", name="mine")
     restored = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(loss))
     assert isinstance(restored, SeCoSTLoss)
-    assert restored.get_config() == loss.get_config() == {"alpha": 0.3, "reduction": "sum", "name": "mine"}
+    assert restored.get_config() == loss.get_config() == {"alpha": alpha, "reduction": "sum", "name": "mine"}

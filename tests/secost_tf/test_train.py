@@ -110,6 +110,10 @@ def test_without_flags_the_settings_are_the_defaults(parse):
             r"alpha: expected one number, or one for each of stages 1 to 3 \(3 numbers\), got 2",
         ),
         ("--alpha=1.01", r"alpha: expected numbers in \[0, 1\], the weight of the labels, got 1\.01"),
+        (
+            "--alpha=auto,0.5",
+            r"alpha: expected either numbers or auto, for all stages, got 0\.5 and auto among 0\.7",
+        ),
         ("--warmup_share=1", r"warmup_share: expected a share in \[0, 1\), got 1\.0"),
     ],
 )
@@ -117,6 +121,17 @@ def test_flags_that_make_no_settings(parse, argument, message):
     parse("--stage=3", argument)
     with pytest.raises(ValueError, match=message):
         train.cascade_config()
+
+
+def test_flags_of_alphas_that_are_found_out(parse):
+    parse("--stage=2", "--alpha=auto", "--estimate_alpha_per_class")
+    config = train.cascade_config()
+    assert (config.alphas, config.auto_alphas) == ((), (0.7, 0.5, 0.3, 0.1))
+    assert config.estimate_class_alphas
+    flags.FLAGS.auto_alphas = ["0.4", "0.2"]
+    assert train.cascade_config().auto_alphas == (0.4, 0.2)
+    flags.FLAGS.alpha = ["0.5"]
+    assert (train.cascade_config().alphas, train.cascade_config().auto_alphas) == ((0.5,), ())
 
 
 def test_every_flag_says_what_it_does(parse):
@@ -187,6 +202,23 @@ def test_the_flags_are_kept_as_a_flagfile(small, command, kept_data, kept_run, t
     command(train, f"--flagfile={flagfile}")
     assert kept[1][0] == kept[0][0] and kept[1][0].train.ema == 0.99 and not kept[1][0].prerequisites
     assert kept[1][-1].flags == kept[0][-1].flags
+
+
+def test_alphas_of_classes_come_from_a_csv(small, command, kept_data, kept_run, tmp_path, monkeypatch):
+    kept, rows = [], json.loads(Path(kept_run, "summary.json").read_text())
+    monkeypatch.setattr(train, "run_cascade", lambda *args: kept.append(args) or rows)
+    (tmp_path / "alphas.csv").write_text("display_name,alpha\nBell,0.9\n/m/d,0\n")
+    arguments = (
+        "--stage=1",
+        f"--data_dir={kept_data}",
+        f"--alpha_per_class_csv={tmp_path / 'alphas.csv'}",
+        *SMALL,
+    )
+    assert command(train, *arguments)[0] == 0
+    assert kept[0][0].class_alphas == (None, 0.9, None, 0.0)
+    (tmp_path / "alphas.csv").write_text("mid,alpha\n/m/x,0.9\n")
+    status, _, stderr = command(train, *arguments)
+    assert status == 1 and f"error: {tmp_path / 'alphas.csv'}, line 2: unknown class '/m/x'" in stderr
 
 
 def test_what_the_process_is_set_to(small, command, kept_data, kept_run, monkeypatch):
