@@ -27,6 +27,7 @@ from tfrecord_tools.shards import DatasetInfo
 SUBSETS = ("all", "training", "validation")
 _HASH_BUCKETS = 10_000
 _READ_AHEAD_SHARDS = 8
+_BATCHES_AHEAD = 4
 _END = "end of the shard"
 _in_graph = tf.autograph.experimental.do_not_convert  # TensorFlow's own operations alone: nothing to convert
 
@@ -222,7 +223,7 @@ def training_data(
     share = batch_size // worker.count // worker.replicas
     if share != each:
         dataset = dataset.unbatch().padded_batch(share, drop_remainder=True)
-    dataset = dataset.prefetch(tf.data.AUTOTUNE)
+    dataset = _ahead(dataset)
     # Without a known length, Keras 3 takes one step more on a batch of zeros at the end of a distributed data set.
     return dataset.apply(tf.data.experimental.assert_cardinality((steps - first_step) * worker.replicas))
 
@@ -231,7 +232,18 @@ def scoring_data(split: Split, batch_size: int) -> tf.data.Dataset:
     """Batches (inputs, labels float32 [batch, classes], video_id string [batch]) in the order of the shards."""
 
     batches = _Files(split).in_order().batch(batch_size)
-    return _map(batches, functools.partial(_scoring_batch, split)).prefetch(tf.data.AUTOTUNE)
+    return _ahead(_map(batches, functools.partial(_scoring_batch, split)))
+
+
+def _ahead(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The batches, made while those before are used, with as much parallelism as there are threads.
+
+    Not tuned by itself: the tuner's thread sleeps ever longer and, woken a moment too soon, keeps the end of a pass
+    waiting for up to ten seconds (seen with TensorFlow 2.15 and 2.21, in every other pass).
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.prefetch(_BATCHES_AHEAD).with_options(options)
 
 
 def _map(dataset: tf.data.Dataset, function) -> tf.data.Dataset:

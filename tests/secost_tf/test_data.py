@@ -86,6 +86,11 @@ def test_an_epoch_says_how_many_batches_it_holds(train):
     assert training_data(train, 4).cardinality().numpy() == 7
 
 
+def test_no_pass_ends_by_waiting_for_the_tuner(train):
+    for dataset in (training_data(train, 4), scoring_data(train, 4)):
+        assert dataset.options().autotune.enabled is False
+
+
 def test_left_over_clips_change_with_the_epoch(marked):
     left_over = {frozenset(set(range(30)) - set(clip_order(marked, epoch=epoch))) for epoch in range(4)}
     assert all(len(clips) == 2 for clips in left_over) and len(left_over) > 1
