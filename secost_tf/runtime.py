@@ -31,7 +31,7 @@ def make_strategy(name: str, logical_cpus: int = 0):
     """A `tf.distribute.Strategy`.
 
     `auto` mirrors over all GPUs if there are several, else over the logical CPUs if there are several, else takes
-    the one device; `mirrored` mirrors over all there are; `one_device` takes the first GPU, or the CPU; `multi_worker`
+    the one device (TensorFlow's default strategy on a processor); `mirrored` mirrors over all there are; `one_device` takes the first GPU, or the CPU; `multi_worker`
     mirrors over the devices of all processes that the environment variable TF_CONFIG names.
     """
     import tensorflow as tf
@@ -47,7 +47,10 @@ def make_strategy(name: str, logical_cpus: int = 0):
     if name == "mirrored" or (name == "auto" and len(devices) > 1):
         options = None if gpus else tf.distribute.ReductionToOneDevice()
         return tf.distribute.MirroredStrategy([device.name for device in devices], cross_device_ops=options)
-    return tf.distribute.OneDeviceStrategy("GPU:0" if gpus else "CPU:0")
+    if gpus:
+        return tf.distribute.OneDeviceStrategy("GPU:0")
+    # Any other strategy wraps the batches in a data set of its own, whose end may wait for seconds (`data._ahead`).
+    return tf.distribute.get_strategy()
 
 
 def _multi_worker_strategy():
@@ -154,7 +157,7 @@ def describe(strategy, precision: str, reason: str, threads: int, why_threads: s
     replicas = strategy.num_replicas_in_sync
     return (
         f"TensorFlow {tf.__version__}, Keras {keras.__version__}; {devices}, oneDNN {'on' if one_dnn else 'off'}; "
-        f"{type(strategy).__name__}, {replicas} replica{'s' * (replicas > 1)}; precision {precision} ({reason})"
+        f"{type(strategy).__name__.lstrip('_')}, {replicas} replica{'s' * (replicas > 1)}; precision {precision} ({reason})"
     )
 
 

@@ -204,7 +204,7 @@ def one_device():
     """Makes the strategy of one device."""
     import tensorflow as tf
 
-    return lambda: tf.distribute.OneDeviceStrategy("CPU:0")
+    return tf.distribute.get_strategy
 
 
 @pytest.fixture(scope="session")

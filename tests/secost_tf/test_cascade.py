@@ -279,7 +279,7 @@ callbacks.Progress.on_train_batch_end = wait_for_the_signal
 runtime.preemption.install()
 minutes, data_dir, run_dir, alphas, network, train = sys.argv[1:]
 config = CascadeConfig(1, tuple(json.loads(alphas)), json.loads(network), TrainConfig(**json.loads(train)))
-run_cascade(config, data_dir, run_dir, lambda: tf.distribute.OneDeviceStrategy("CPU:0"),
+run_cascade(config, data_dir, run_dir, tf.distribute.get_strategy,
             RunOptions(float(minutes)))
 """
 
