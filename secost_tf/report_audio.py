@@ -12,7 +12,7 @@ from absl import logging
 
 from tfrecord_tools import storage
 from tfrecord_tools.audio import AudioError, load_audio
-from tfrecord_tools.datasets import audioset
+from tfrecord_tools.datasets import segment_files
 from tfrecord_tools.schema import ClipRecord
 
 SAMPLE_RATE_HZ = 16000
@@ -66,7 +66,7 @@ def encode_flac(waveform: np.ndarray) -> bytes:
 
 def _find(audio_dir: str, clips: Sequence[ClipRecord]) -> Iterator[tuple[ClipRecord, str, float | None]]:
     """(clip, path, where in the recording the file begins or None if its length must tell) of each that is found."""
-    files = audioset._index_files(audio_dir, {name for clip in clips for name in _names(clip)})
+    files = segment_files.index_files(audio_dir, {name for clip in clips for name in _names(clip)})
     for clip in clips:
         start_ms, end_ms = (round(1000 * s) for s in (clip.start_time_seconds, clip.end_time_seconds))
         folders = os.path.join(os.sep, os.path.dirname(clip.video_id), "")
@@ -76,8 +76,7 @@ def _find(audio_dir: str, clips: Sequence[ClipRecord]) -> Iterator[tuple[ClipRec
                 for file in files.get(name, [])
                 if folders in os.path.join(os.path.dirname(file.path), "")
             ]
-            segment = audioset._Segment(name, start_ms, end_ms, (), "")
-            chosen, _ = audioset._choose_file(segment, candidates, audio_dir)
+            chosen, _ = segment_files.choose_file(candidates, start_ms, end_ms, audio_dir)
             if chosen:
                 yield clip, chosen.path, clip.start_time_seconds if chosen.start else None
                 break

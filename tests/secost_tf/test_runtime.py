@@ -127,7 +127,11 @@ def test_logical_processors_in_a_fresh_process():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["MirroredStrategy 3", "MirroredStrategy 3", "_DefaultDistributionStrategy 1"]
+    assert done.stdout.splitlines() == [
+        "MirroredStrategy 3",
+        "MirroredStrategy 3",
+        "_DefaultDistributionStrategy 1",
+    ]
 
 
 def test_threads_are_those_that_the_process_may_use():
@@ -157,7 +161,10 @@ def test_one_line_says_what_was_chosen():
     assert line.startswith(
         f"TensorFlow {tf.__version__}, Keras {keras.__version__}; processor with 2 threads (all "
     )
-    assert line.endswith("DefaultDistributionStrategy, 1 replica; precision float32 (as asked)") and "oneDNN" in line
+    assert (
+        line.endswith("DefaultDistributionStrategy, 1 replica; precision float32 (as asked)")
+        and "oneDNN" in line
+    )
 
 
 def test_memory_is_read_from_the_system(monkeypatch, tmp_path):

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from absl import logging
 
 from tfrecord_tools import storage
+from tfrecord_tools.datasets import segment_files
 from tfrecord_tools.datasets.clips import ClassMap, Clip, read_class_map
 from tfrecord_tools.datasets.tables import check_span, parse_seconds, read_cells, read_table
-from tfrecord_tools.decoders import EXTENSIONS
 
 COLUMNS = ("YTID", "start_seconds", "end_seconds", "positive_labels")
 STRONG_COLUMNS = ("segment_id", "start_time_seconds", "end_time_seconds", "label")
-
-_NAME_WITH_TIMES = re.compile(r"(.+?)_(\d+(?:\.\d+)?)(?:_(\d+(?:\.\d+)?))?")
 
 
 class _Segment(NamedTuple):
@@ -27,14 +23,6 @@ class _Segment(NamedTuple):
     end_ms: int
     labels: tuple[int, ...]
     where: str
-
-
-class _File(NamedTuple):
-    """An audio file of one YTID, and the times in its name, as they are written there."""
-
-    path: str
-    start: str | None
-    end: str | None
 
 
 def read(
@@ -66,10 +54,12 @@ def read(
     events = _read_events(strong_tsv, class_map, segments) if strong_tsv else {}
     if not storage.is_dir(audio_dir):
         raise ValueError(f"--audio_dir: expected a folder of audio files, got {audio_dir!r}")
-    files = _index_files(audio_dir, {segment.ytid for segment in segments})
+    files = segment_files.index_files(audio_dir, {segment.ytid for segment in segments})
     clips = []
     for clip_id, segment in zip(ids, segments, strict=True):
-        chosen, missing = _choose_file(segment, files.get(segment.ytid, []), audio_dir)
+        chosen, missing = segment_files.choose_file(
+            files.get(segment.ytid, []), segment.start_ms, segment.end_ms, audio_dir
+        )
         start_seconds = segment.start_ms / 1000
         clips.append(
             Clip(
@@ -160,70 +150,3 @@ def _read_events(
             min(skipped),
         )
     return events
-
-
-def _interpretations(stem: str) -> Iterator[tuple[str, str | None, str | None]]:
-    """Each (YTID, start, end) that a file name may mean, the plainest first.
-
-    For YTIDs, which have 11 characters, at most one of them has the right length, whatever `Y`, `-` or `_` they hold.
-    """
-    parts: list[tuple[str, str | None, str | None]] = [(stem, None, None)]
-    head, _, last = stem.rpartition("_")
-    if head and (match := _NAME_WITH_TIMES.fullmatch(stem)):
-        parts.append((head, last, None))
-        if match[3]:
-            parts.append((match[1], match[2], match[3]))
-    for ytid, start, end in parts:
-        yield ytid, start, end
-    for ytid, start, end in parts:
-        if ytid.startswith("Y"):
-            yield ytid[1:], start, end
-
-
-def _index_files(audio_dir: str, ytids: Collection[str]) -> dict[str, list[_File]]:
-    """The readable files of each YTID, in the order of preference."""
-    files: dict[str, list[_File]] = defaultdict(list)
-    rank = {extension: place for place, extension in enumerate(EXTENSIONS)}
-    seen = set()
-    for folder, folders, names in os.walk(audio_dir, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:  # a link back to where we have been
-            folders.clear()
-            continue
-        seen.add(real)
-        folders.sort()
-        for name in names:
-            stem, extension = os.path.splitext(name)
-            if extension.lower() in rank:
-                for ytid, start, end in _interpretations(stem):
-                    if ytid in ytids:
-                        files[ytid].append(_File(os.path.join(folder, name), start, end))
-                        break
-    for found in files.values():
-        found.sort(
-            key=lambda file: (
-                file.start is None,
-                rank[os.path.splitext(file.path)[1].lower()],
-                file.path,
-            )
-        )
-    return files
-
-
-def _choose_file(segment: _Segment, files: list[_File], audio_dir: str) -> tuple[_File | None, str]:
-    """The first file that holds the segment, or None and why."""
-    for file in files:
-        if file.start is None or any(
-            _is_time(file.start, segment.start_ms, unit)
-            and (file.end is None or _is_time(file.end, segment.end_ms, unit))
-            for unit in (1, 1000)
-        ):
-            return file, ""
-    if files:
-        names = ", ".join(os.path.basename(file.path) for file in files[:3])
-        return None, f"only other segments of it are there ({names})"
-    return None, f"no file of that name in {audio_dir}"
-
-
-def _is_time(text: str, milliseconds: int, unit: int) -> bool:
-    return abs(float(text) * unit - milliseconds) < 1
