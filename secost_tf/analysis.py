@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -76,35 +77,65 @@ def calibration(labels: np.ndarray, scores: np.ndarray, bins: int = 10) -> Calib
 
 @dataclasses.dataclass(frozen=True)
 class Contradiction:
-    """A label that the scores contradict: clip and class, whether the clip has the label, and the score in 0..1."""
+    """A label that the scores contradict: clip and class, whether the clip has the label, and the score in 0..1.
+
+    `strength`, 0..1, ranks those of a kind. Of a label that is there: the share of the clips without it that score at least
+    as high, in its class. Of one that is not: the score.
+    """
 
     clip_id: str
     class_index: int
     labelled: bool
     score: float
+    strength: float
     wrong: bool | None = None
 
-    @property
-    def strength(self) -> float:
-        """1 - score of a label that is there, score of one that is not: 0..1."""
-        return 1 - self.score if self.labelled else self.score
+
+class ClassScores:
+    """How the scores of each class are spread over some clips: counts in narrow bins of the logit, in bounded memory."""
+
+    _EDGES = np.linspace(-15.0, 15.0, 1501)
+
+    def __init__(self, num_classes: int):
+        self._counts = np.zeros((num_classes, len(self._EDGES) + 1), np.int64)
+
+    def add(self, class_indices: np.ndarray, scores: np.ndarray) -> None:
+        """Takes scores in 0..1, [pairs], of those classes, [pairs]."""
+        np.add.at(self._counts, (class_indices, self._bins(scores)), 1)
+
+    def share_at_least(self, class_indices: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """The share of its class's scores that are as high, or fall into the same bin: 0..1, [pairs]; of no score, 0."""
+        from_above = np.cumsum(self._counts[:, ::-1], axis=1)[:, ::-1]
+        counts = from_above[class_indices, self._bins(scores)]
+        return counts / np.maximum(from_above[class_indices, 0], 1)
+
+    def _bins(self, scores: np.ndarray) -> np.ndarray:
+        with np.errstate(divide="ignore"):
+            return np.searchsorted(self._EDGES, np.log(scores) - np.log1p(-scores), side="right")
 
 
 class LabelErrors:
-    """Collects, from batches of clips, the labels that scores contradict most, in bounded memory.
+    """Collects, from batches of clips, the labels that scores contradict most.
 
     Labels that are there and labels that are not are ranked apart: one kind is rare and the other common, so that their
-    scores do not compare. Give the clean labels where they are known, and the ranks can be judged.
+    scores do not compare. A label that is not there is doubted by its score. One that is there, by how many clips without
+    it score as high: a low score alone says that a sound is hard to hear, and some classes are harder than others. Give
+    the clean labels where they are known, and the ranks can be judged.
+
+    Memory: some 100 bytes for each label that is there, and 12 kB for each class.
 
     Args:
         most: how many of each kind to keep.
+        num_classes: classes.
     """
 
-    def __init__(self, most: int):
+    def __init__(self, most: int, num_classes: int):
         self.most = most
         self.labels = {True: 0, False: 0}  # pairs seen, by whether the label is there
         self.wrong: dict[bool, int] | None = {True: 0, False: 0}  # of those; None: not known
-        self._kept: dict[bool, list[Contradiction]] = {True: [], False: []}
+        self._without = ClassScores(num_classes)
+        self._there: list[_Pairs] = []
+        self._not_there = _Pairs.none()
 
     def add(
         self,
@@ -113,35 +144,52 @@ class LabelErrors:
         scores: np.ndarray,
         clean_labels: np.ndarray | None = None,
     ) -> None:
-        """Takes some clips: labels, scores and clean labels [clips, classes]; of scores equal in rank the first stay."""
+        """Takes some clips: labels, scores and clean labels [clips, classes]; of pairs equal in rank the first stay."""
         labels = np.asarray(labels) > 0
-        clean = None if clean_labels is None else np.asarray(clean_labels) > 0
-        if clean is None:
+        scores = np.asarray(scores, np.float64)
+        wrong = None if clean_labels is None else (np.asarray(clean_labels) > 0) != labels
+        if wrong is None:
             self.wrong = None
         for labelled in (True, False):
             kind = labels if labelled else ~labels
             clips, classes = np.nonzero(kind)
+            pairs = _Pairs(
+                np.array(clip_ids, object)[clips],
+                classes,
+                scores[kind],
+                np.zeros(len(clips), bool) if wrong is None else wrong[kind],
+            )
             self.labels[labelled] += len(clips)
-            if clean is not None and self.wrong is not None:
-                self.wrong[labelled] += int((clean != labels)[kind].sum())
-            values = np.asarray(scores, np.float64)[kind]
-            order = np.argsort(values if labelled else -values, kind="stable")[: self.most]
-            new = [
-                Contradiction(
-                    str(clip_ids[clips[i]]),
-                    int(classes[i]),
-                    labelled,
-                    float(values[i]),
-                    None if clean is None else bool(clean[clips[i], classes[i]] != labelled),
-                )
-                for i in order
-            ]
-            kept = sorted(self._kept[labelled] + new, key=lambda one: -one.strength)  # stable
-            self._kept[labelled] = kept[: self.most]
+            if self.wrong is not None:
+                self.wrong[labelled] += int(pairs.wrong.sum())
+            if labelled:
+                self._there.append(pairs)
+            else:
+                self._without.add(classes, pairs.scores)
+                both = _Pairs.joined([self._not_there, pairs])
+                self._not_there = both.take(np.argsort(-both.scores, kind="stable")[: self.most])
 
     def ranked(self, labelled: bool) -> list[Contradiction]:
         """Those of one kind, the most contradicted first."""
-        return self._kept[labelled]
+        pairs = _Pairs.joined(self._there) if labelled else self._not_there
+        strengths = pairs.scores
+        if labelled:
+            strengths = self._without.share_at_least(pairs.classes, pairs.scores)
+            order = np.lexsort((pairs.scores, -strengths))[: self.most]
+            pairs, strengths = pairs.take(order), strengths[order]
+        return [
+            Contradiction(
+                str(clip_id),
+                int(class_index),
+                labelled,
+                float(score),
+                float(strength),
+                None if self.wrong is None else bool(wrong),
+            )
+            for (clip_id, class_index, score, wrong), strength in zip(
+                zip(*pairs, strict=True), strengths, strict=True
+            )
+        ]
 
     def base_rate(self, labelled: bool) -> float | None:
         """The share of wrong labels among all of a kind; None where clean labels are not known or there is no label."""
@@ -151,10 +199,30 @@ class LabelErrors:
 
     def precision_at(self, labelled: bool, count: int) -> float | None:
         """The share of wrong labels among the first `count` of a kind; None where it is not known, or there are fewer."""
-        first = self._kept[labelled][:count]
+        first = self.ranked(labelled)[:count]
         if self.wrong is None or len(first) < count:
             return None
         return sum(one.wrong for one in first) / count
+
+
+class _Pairs(NamedTuple):
+    """Pairs of a clip and a class, arrays of one length; `wrong` means nothing where the clean labels are not known."""
+
+    clip_ids: np.ndarray
+    classes: np.ndarray
+    scores: np.ndarray
+    wrong: np.ndarray
+
+    @classmethod
+    def none(cls) -> _Pairs:
+        return cls(np.zeros(0, object), np.zeros(0, np.int64), np.zeros(0), np.zeros(0, bool))
+
+    @classmethod
+    def joined(cls, parts: Sequence[_Pairs]) -> _Pairs:
+        return cls(*(np.concatenate(column) for column in zip(cls.none(), *parts, strict=True)))
+
+    def take(self, places: np.ndarray) -> _Pairs:
+        return _Pairs(*(column[places] for column in self))
 
 
 class Disagreement:

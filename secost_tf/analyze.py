@@ -241,7 +241,7 @@ def _read_training_clips(
     for folder in folders:
         check_teacher_scores(split, folder)
     listed = audioset.read_labels(clean_labels_csv, info.class_map) if clean_labels_csv else None
-    errors = analysis.LabelErrors(most)
+    errors = analysis.LabelErrors(most, len(info.class_map))
     disagreement = analysis.Disagreement(len(info.class_map), _WIDEST) if teachers else None
     clean_is_known = listed is not None or _has_events(split)
     for shard, path in zip(
@@ -360,12 +360,13 @@ def _write(
                 one.clip_id,
                 stages.classes[one.class_index],
                 f"{one.score:.6f}",
+                f"{one.strength:.6f}",
                 "" if one.wrong is None else int(one.wrong),
             )
             for kind, labelled in (("not_heard", True), ("not_labelled", False))
             for rank, one in enumerate(errors.ranked(labelled), 1)
         ]
-        header = ["kind", "rank", "video_id", "display_name", "score", "wrong"]
+        header = ["kind", "rank", "video_id", "display_name", "score", "strength", "wrong"]
         _write_csv(storage.join(folder, LABEL_ERRORS_CSV), header, rows)
     pictures = {"calibration.png": figures.calibration_figure(calibration_curves(results))}
     if results["ranges"]:

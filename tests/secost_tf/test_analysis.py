@@ -41,7 +41,7 @@ def _labels(seed: int = 0):
 
 def test_batches_of_any_size_give_the_same_label_errors():
     ids, clean, noisy, scores = _labels()
-    whole, parts = analysis.LabelErrors(50), analysis.LabelErrors(50)
+    whole, parts = analysis.LabelErrors(50, 6), analysis.LabelErrors(50, 6)
     whole.add(ids, noisy, scores, clean)
     for start in range(0, 300, 7):
         part = slice(start, start + 7)
@@ -54,23 +54,50 @@ def test_batches_of_any_size_give_the_same_label_errors():
         assert parts.base_rate(labelled) == whole.base_rate(labelled)
 
 
-def test_label_errors_are_the_pairs_that_a_full_sort_finds():
+def test_labels_that_are_there_are_ranked_by_the_clips_without_them():
     ids, clean, noisy, scores = _labels(1)
-    errors = analysis.LabelErrors(20)
+    errors = analysis.LabelErrors(20, 6)
     errors.add(ids, noisy, scores, clean)
-    pairs = sorted((scores[i, c], i, c) for i, c in zip(*np.nonzero(noisy), strict=True))[:20]
-    found = [(one.score, ids.index(one.clip_id), one.class_index) for one in errors.ranked(True)]
-    assert found == pairs
+    found = errors.ranked(True)
+    for one in found:
+        without = scores[~noisy[:, one.class_index], one.class_index]
+        assert one.strength == pytest.approx((without >= one.score).mean(), abs=0.02)
     assert errors.base_rate(True) == pytest.approx((~clean & noisy).sum() / noisy.sum())
-    assert errors.base_rate(False) == pytest.approx((clean & ~noisy).sum() / (~noisy).sum())
-    wrong = [not clean[i, c] for _, i, c in pairs[:10]]
+    wrong = [not clean[ids.index(one.clip_id), one.class_index] for one in found[:10]]
     assert errors.precision_at(True, 10) == sum(wrong) / 10 > 3 * errors.base_rate(True)
     assert errors.precision_at(True, 21) is None
 
 
+def test_labels_that_are_not_there_are_ranked_by_their_score():
+    ids, clean, noisy, scores = _labels(1)
+    errors = analysis.LabelErrors(20, 6)
+    errors.add(ids, noisy, scores, clean)
+    pairs = sorted((-scores[i, c], i, c) for i, c in zip(*np.nonzero(~noisy), strict=True))[:20]
+    found = [(-one.score, ids.index(one.clip_id), one.class_index) for one in errors.ranked(False)]
+    assert found == pairs
+    assert errors.base_rate(False) == pytest.approx((clean & ~noisy).sum() / (~noisy).sum())
+
+
+def test_a_class_that_is_hard_to_hear_is_doubted_less_by_hand():
+    scores = np.array([[0.1, 0.4], [0.02, 0.5], [0.03, 0.6], [0.04, 0.2], [0.05, 0.9]])
+    labels = np.array([[1, 1], [0, 0], [0, 0], [0, 0], [0, 1]])
+    errors = analysis.LabelErrors(5, 2)
+    errors.add(list("abcde"), labels, scores)
+    found = [(one.clip_id, one.class_index, one.strength) for one in errors.ranked(True)]
+    # Two of three clips without class 1 score 0.4 or more; none of four without class 0 scores 0.1.
+    assert found == [("a", 1, pytest.approx(2 / 3)), ("a", 0, 0.0), ("e", 1, 0.0)]
+
+
+def test_the_spread_of_scores_knows_both_ends():
+    spread = analysis.ClassScores(2)
+    spread.add(np.array([0, 0, 0, 0]), np.array([0.0, 0.25, 0.75, 1.0]))
+    shares = spread.share_at_least(np.array([0, 0, 0, 0, 1]), np.array([0.0, 0.5, 0.8, 1.0, 0.5]))
+    assert shares.tolist() == [1.0, 0.5, 0.25, 0.25, 0.0]
+
+
 def test_without_clean_labels_nothing_is_judged():
     ids, _, noisy, scores = _labels()
-    errors = analysis.LabelErrors(5)
+    errors = analysis.LabelErrors(5, 6)
     errors.add(ids, noisy, scores)
     assert errors.base_rate(True) is None and errors.precision_at(True, 5) is None
     assert all(one.wrong is None for one in errors.ranked(False))

@@ -58,11 +58,11 @@ def test_label_errors_are_listed_with_the_scores_that_the_stage_keeps(copied_run
     clips = {clip.video_id: clip.labels for clip in read_clips(kept_data, "train")}
     rows = rows_of(copied_run / "analysis" / "label_errors.csv")
     names = ("Bark", "Bell", "Rain", "Siren")
-    for kind, labelled, sign in (("not_heard", True, 1), ("not_labelled", False, -1)):
+    for kind, labelled in (("not_heard", True), ("not_labelled", False)):
         listed = [row for row in rows if row["kind"] == kind]
         assert [row["rank"] for row in listed] == [str(rank) for rank in range(1, 8)]
-        scores = [sign * float(row["score"]) for row in listed]
-        assert scores == sorted(scores) and {row["wrong"] for row in listed} == {""}
+        strengths = [float(row["strength"]) for row in listed]
+        assert strengths == sorted(strengths, reverse=True) and {row["wrong"] for row in listed} == {""}
         for row in listed:
             assert (names.index(row["display_name"]) in clips[row["video_id"]]) == labelled
         assert results["label_errors"][kind]["base_rate"] is None
@@ -87,7 +87,7 @@ def test_clean_labels_come_from_events_or_from_a_list(
 
     write_split(tmp_path / "data", "train", (11, 9, 10), change=with_events)
     write_split(tmp_path / "data", "eval", (7, 5))
-    results = analyze_run(str(copied_run), data_dir=str(tmp_path / "data"), resamples=10, label_errors=40)
+    results = analyze_run(str(copied_run), data_dir=str(tmp_path / "data"), resamples=10, label_errors=100)
     clips = read_clips(kept_data, "train")
     wrong = sum(len(clip.labels) - len(true_classes(i, clip)) for i, clip in enumerate(clips))
     found = results["label_errors"]["not_heard"]
@@ -104,7 +104,7 @@ def test_clean_labels_come_from_events_or_from_a_list(
     ]
     path = tmp_path / "clean.csv"
     path.write_text("\n".join(listed) + "\n")
-    again = analyze_run(str(copied_run), clean_labels_csv=str(path), resamples=10, label_errors=40)
+    again = analyze_run(str(copied_run), clean_labels_csv=str(path), resamples=10, label_errors=100)
     assert again["label_errors"] == results["label_errors"]
 
     path.write_text("\n".join(listed[1:]) + "\n")
