@@ -286,14 +286,15 @@ class Convolution(keras.layers.Conv2D):
     """Keras's convolution, with a stride of one, by the way that a processor is fast at.
 
     A valid convolution as high as its input, and those of 1x1 above one mel bin, are matrix products. Of a zero-padded one
-    with many channels the kernel's gradient is a sum of matrix products, where oneDNN's own is several times as slow.
+    with many channels the kernel's gradient is a sum of matrix products, where oneDNN's own is several times as slow; in
+    training alone, so that no custom gradient is in the graph of an exported network.
     """
 
-    def call(self, x):
+    def call(self, x, training=False):
         kernel = tf.cast(tf.convert_to_tensor(self.kernel), x.dtype)
         if self.padding == "valid" and kernel.shape[1] == x.shape[2]:
             y = _spanning_convolution(x, kernel)
-        elif self.padding == "same" and _is_oneDNN_slow(kernel):
+        elif training and self.padding == "same" and _is_oneDNN_slow(kernel):
             y = _convolution_with_products(x, kernel)
         else:
             return super().call(x)

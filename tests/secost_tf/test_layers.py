@@ -204,8 +204,8 @@ def test_convolution_norm_takes_one_channel():
         ((2, 1), "valid", {}),
     ],
 )
-@pytest.mark.parametrize("is_slow", [False, True])
-def test_convolution_is_that_of_keras(monkeypatch, kernel, padding, options, is_slow):
+@pytest.mark.parametrize(("is_slow", "training"), [(False, True), (True, True), (True, False)])
+def test_convolution_is_that_of_keras(monkeypatch, kernel, padding, options, is_slow, training):
     monkeypatch.setattr(layers, "_is_oneDNN_slow", lambda kernel: is_slow)
     rng = np.random.default_rng(0)
     x = tf.constant(rng.normal(size=(3, 7, 2, 4)), tf.float32)
@@ -219,11 +219,26 @@ def test_convolution_is_that_of_keras(monkeypatch, kernel, padding, options, is_
     for layer in pair:
         with tf.GradientTape() as tape:
             tape.watch(x)
-            y = layer(x)
+            y = layer(x, training=training) if isinstance(layer, Convolution) else layer(x)
             loss = tf.reduce_sum(y * r)
         found.append([y, *tape.gradient(loss, [x, *layer.trainable_variables])])
     for mine, theirs in zip(*found, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_custom_gradients_are_for_training_alone(monkeypatch, training):
+    monkeypatch.setattr(layers, "_is_oneDNN_slow", lambda kernel: True)
+    layer = Convolution(5, 3, padding="same")
+    graph = tf.function(lambda x: layer(x, training=training)).get_concrete_function(
+        tf.TensorSpec((None, 7, 2, 4))
+    )
+    customs = [
+        operation
+        for operation in graph.graph.get_operations()
+        if "_gradient_op_type" in operation.node_def.attr
+    ]
+    assert bool(customs) is training
 
 
 @pytest.mark.parametrize(
