@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfrecord_tools.log_mel import LogMelConfig, hann_window, mel_matrix
@@ -20,14 +21,22 @@ class LogMel(keras.layers.Layer):
         self.config = LogMelConfig.from_dict(config) if isinstance(config, dict) else config or LogMelConfig()
 
     def call(self, waveforms):
+        # A clip at a time: what its steps hand on stays in the processor's cache, and clips go to several cores.
+        frames = tf.TensorSpec([None, self.config.mel_bins], tf.float32)
+        return tf.map_fn(self._of_clip, tf.cast(waveforms, tf.float32), fn_output_signature=frames)
+
+    def _of_clip(self, waveform):
+        """[samples] -> [frames, mel_bins]."""
         config = self.config
-        frames = tf.signal.frame(tf.cast(waveforms, tf.float32), config.window_samples, config.hop_samples)
+        frames = tf.signal.frame(waveform, config.window_samples, config.hop_samples)
         # Padded here: `rfft` leaves frames too short where there are none. In float64: rounding at a loud tone's level
         # would drown the quiet bands.
-        padding = [[0, 0], [0, 0], [0, config.fft_length - config.window_samples]]
+        padding = [[0, 0], [0, config.fft_length - config.window_samples]]
         spectrum = tf.signal.rfft(tf.cast(tf.pad(frames * hann_window(config), padding), tf.float64))
-        power = tf.cast(tf.square(tf.math.real(spectrum)) + tf.square(tf.math.imag(spectrum)), tf.float32)
-        return tf.math.log(tf.matmul(power, mel_matrix(config)) + config.log_offset)
+        parts = tf.bitcast(tf.cast(spectrum, tf.complex64), tf.float32)  # real and imaginary, side by side
+        parts = tf.reshape(parts, [-1, 2 * (config.fft_length // 2 + 1)])
+        power = tf.matmul(tf.square(parts), np.repeat(mel_matrix(config), 2, axis=0))
+        return tf.math.log(power + config.log_offset)
 
     def compute_output_shape(self, input_shape):
         batch, samples = input_shape
