@@ -16,7 +16,9 @@ from secost_tf.experiment_folder import check_name
 from secost_tf.experiment_results import default_command, experiment_results
 from secost_tf.experiment_tables import format_results, write_results
 from secost_tf.experiments import ExperimentConfig, estimate_experiment, run_experiment
+from secost_tf.side_by_side import run_side_by_side
 from tfrecord_tools.commands import run_command
+from tfrecord_tools.parallel import available_cores
 
 FLAGS = flags.FLAGS
 # Flags of `secost_tf.train` that an experiment sets for each run.
@@ -60,6 +62,18 @@ def define_experiment_flags() -> None:
         "Names of other experiments in --experiments_dir, separated by commas, against which the last stage is compared, "
         "seed by seed.",
     )
+    flags.DEFINE_list(
+        "only_seeds",
+        [],
+        "Of the --seeds, those to train now, separated by commas, and no results: to share an experiment out. Default: all.",
+    )
+    flags.DEFINE_integer(
+        "processes",
+        1,
+        "Seeds that are trained side by side, each in a process of its own with an equal part of the processor's cores. "
+        "Small networks gain little from a second core, and much from this.",
+        lower_bound=1,
+    )
     flags.DEFINE_bool(
         "table_only", False, "Train nothing: print and write the results of the first --seeds seeds."
     )
@@ -77,6 +91,7 @@ def experiment_config() -> ExperimentConfig:
         cascade=dataclasses.replace(cascade, train=dataclasses.replace(cascade.train, epochs=epochs)),
         seeds=FLAGS.seeds,
         sweep_alphas=train.parse_numbers("sweep_alphas", FLAGS.sweep_alphas, float),
+        only_seeds=train.parse_numbers("only_seeds", FLAGS.only_seeds, int),
     )
 
 
@@ -87,7 +102,7 @@ def main(argv: Sequence[str]) -> None:
         check_name(name)
     if not FLAGS.table_only:
         _run()
-        if FLAGS.dry_run:
+        if FLAGS.dry_run or FLAGS.only_seeds:
             return
     results = experiment_results(
         FLAGS.experiments_dir,
@@ -114,7 +129,24 @@ def _run() -> None:
     if FLAGS.dry_run:
         print(estimate_experiment(config, data_dir, FLAGS.experiments_dir, make_strategy, options))
         return
+    seeds = config.only_seeds or tuple(range(config.seeds))
+    processes = min(FLAGS.processes, len(seeds))
+    if processes > 1:
+        config.record(data_dir).begin(FLAGS.experiments_dir)  # says now what each of them would say
+        run_side_by_side(commands_of_seeds(seeds, processes, sys.argv[1:]))
+        return
     run_experiment(config, data_dir, FLAGS.experiments_dir, make_strategy, options)
+
+
+def commands_of_seeds(seeds: Sequence[int], processes: int, arguments: Sequence[str]) -> dict[str, list[str]]:
+    """Commands that share out the seeds of this one, whose arguments are given, and the cores; by a name for each."""
+    threads = [] if FLAGS["threads"].present else [f"--threads={max(1, available_cores() // processes)}"]
+    commands = {}
+    for first in range(processes):
+        mine = ",".join(map(str, seeds[first::processes]))
+        own = ["--processes=1", f"--only_seeds={mine}", *threads]
+        commands[f"seed {mine}"] = [sys.executable, "-m", "secost_tf.experiment", *arguments, *own]
+    return commands
 
 
 def command_for(name: str, argv: Sequence[str]) -> str:

@@ -48,17 +48,24 @@ class ExperimentConfig:
         cascade: what each seed trains; the seed in it is not used.
         seeds: how many; they are 0, 1, ...
         sweep_alphas: alphas of stage 1, each with a run of its own after one stage 0 for all; none: a cascade.
+        only_seeds: those of the seeds that are trained now; none: all.
     """
 
     name: str
     cascade: CascadeConfig
     seeds: int = 5
     sweep_alphas: tuple[float, ...] = ()
+    only_seeds: tuple[int, ...] = ()
 
     def __post_init__(self):
         experiment_folder.check_name(self.name)
         if self.seeds < 1:
             raise ValueError(f"seeds: expected at least 1, got {self.seeds}")
+        for seed in self.only_seeds:
+            if not 0 <= seed < self.seeds:
+                raise ValueError(
+                    f"only_seeds: expected seeds from 0 to {self.seeds - 1} (--seeds), got {seed}"
+                )
         if self.sweep_alphas and self.cascade.stage != 1:
             raise ValueError(
                 f"stage: expected 1 with --sweep_alphas, the one stage that is swept, got {self.cascade.stage}"
@@ -77,7 +84,7 @@ class ExperimentConfig:
     def runs(self, experiments_dir: str) -> list[Run]:
         """Its runs, seed by seed."""
         runs = []
-        for seed in range(self.seeds):
+        for seed in self.only_seeds or range(self.seeds):
             train = dataclasses.replace(self.cascade.train, seed=seed)
             of_seed = dataclasses.replace(self.cascade, train=train)
             for alpha in self.sweep_alphas or (None,):

@@ -110,6 +110,7 @@ def test_the_same_compute_is_that_of_all_stages():
         ),
         (["--sweep_alphas=0.1"], "stage: expected 1 with --sweep_alphas, the one stage that is swept, got 0"),
         (["--strategy=multi_worker"], "strategy: an experiment runs on one machine"),
+        (["--only_seeds=5"], "only_seeds: expected seeds from 0 to 4 (--seeds), got 5"),
         (["--controls=a/b"], "name: expected that of an experiment"),
     ],
 )
@@ -122,6 +123,23 @@ def test_wrong_use(run_experiment, tmp_path, arguments, message):
 def test_without_a_name(run_experiment):
     status, _, stderr = run_experiment("--stage=1")
     assert status == 1 and "give --name, or a --flagfile that holds it" in stderr
+
+
+def test_seeds_and_cores_are_shared_out(parse, monkeypatch):
+    monkeypatch.setattr(experiment, "available_cores", lambda: 5)
+    parse("--name=mine", "--processes=2")
+    commands = experiment.commands_of_seeds((0, 1, 4), 2, ["--name=mine", "--processes=2"])
+    common = [sys.executable, "-m", "secost_tf.experiment", "--name=mine", "--processes=2", "--processes=1"]
+    assert commands == {
+        "seed 0,4": [*common, "--only_seeds=0,4", "--threads=2"],
+        "seed 1": [*common, "--only_seeds=1", "--threads=2"],
+    }
+
+
+def test_threads_that_were_asked_for_stay(parse):
+    parse("--name=mine", "--processes=2", "--threads=3")
+    (first, _) = experiment.commands_of_seeds((0, 1), 2, ["--threads=3"]).values()
+    assert [one for one in first if one.startswith("--threads")] == ["--threads=3"]
 
 
 def test_help_is_there_without_tensorflow():
