@@ -10,7 +10,7 @@ REFERENCE = "python_version < '3.12'"  # Python 3.10 and 3.11: TensorFlow 2.15, 
 CURRENT = "python_version >= '3.12'"  # Python 3.12 and 3.13: TensorFlow 2.18 and later, Keras 3
 LINUX_X86 = "sys_platform == 'linux' and platform_machine == 'x86_64'"
 COMMANDS = {
-    "secost_tf": ("train", "evaluate", "experiment", "analyze", "report"),
+    "secost_tf": ("train", "evaluate", "experiment", "analyze", "report", "export"),
     "tfrecord_tools": ("convert", "inspect", "soundscapes"),
 }
 

@@ -328,3 +328,20 @@ class RunOptions(Config):
         steps = self.profile_steps
         is_range = not steps or (len(steps) == 2 and 1 <= steps[0] <= steps[1])
         _require(self, is_range, "profile_steps", "a first and a last step, counted from 1, such as 10,20")
+
+
+@dataclasses.dataclass(frozen=True)
+class ServingConfig(Config):
+    """What of an exported model can be chosen.
+
+    Attributes:
+        top_k: classes that the signature `top_k` gives; at most all.
+        max_seconds: most sound in one request, over all its clips.
+    """
+
+    top_k: int = 10
+    max_seconds: float = 1200.0
+
+    def __post_init__(self):
+        _require(self, self.top_k >= 1, "top_k", "at least 1")
+        _require(self, self.max_seconds > 0, "max_seconds", "a positive number of seconds")

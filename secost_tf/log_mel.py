@@ -29,10 +29,11 @@ class LogMel(keras.layers.Layer):
         """[samples] -> [frames, mel_bins]."""
         config = self.config
         frames = tf.signal.frame(waveform, config.window_samples, config.hop_samples)
-        # Padded here: `rfft` leaves frames too short where there are none. In float64: rounding at a loud tone's level
-        # would drown the quiet bands.
-        padding = [[0, 0], [0, config.fft_length - config.window_samples]]
-        spectrum = tf.signal.rfft(tf.cast(tf.pad(frames * hann_window(config), padding), tf.float64))
+        # In float64, as in NumPy: rounding at a loud tone's level would drown the quiet bands. Padded here: `rfft` leaves
+        # frames too short where there are none.
+        frames = tf.cast(frames, tf.float64) * hann_window(config).astype(np.float64)
+        frames = tf.pad(frames, [[0, 0], [0, config.fft_length - config.window_samples]])
+        spectrum = tf.signal.rfft(frames)
         parts = tf.bitcast(tf.cast(spectrum, tf.complex64), tf.float32)  # real and imaginary, side by side
         parts = tf.reshape(parts, [-1, 2 * (config.fft_length // 2 + 1)])
         power = tf.matmul(tf.square(parts), np.repeat(mel_matrix(config), 2, axis=0))

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
+import importlib.util
+import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,7 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import pytest
 
-from tfrecord_tools import schema, shards
+from tfrecord_tools import schema, shards, storage
 from tfrecord_tools.datasets.clips import ClassMap
 from tfrecord_tools.log_mel import LogMelConfig
 from tfrecord_tools.shards import DatasetInfo, Shard
@@ -215,3 +220,93 @@ def kept_run(tmp_path_factory, kept_data, cascade_config, one_device) -> str:
     run_dir = str(tmp_path_factory.mktemp("kept") / "run")
     run_cascade(cascade_config(2), kept_data, run_dir, one_device)
     return run_dir
+
+
+@pytest.fixture(scope="session")
+def untrained_run(tmp_path_factory, kept_data, cascade_config) -> str:
+    """The run folder of stages 0 to 2 as if they were done on `kept_data`, with random weights; not to be changed."""
+    from secost_tf import stage_folder
+    from secost_tf.stage import build_student
+    from secost_tf.stage_folder import StageRecord
+
+    run_dir = str(tmp_path_factory.mktemp("untrained") / "run")
+    info = shards.read_dataset_info(kept_data, "train")
+    generator = np.random.default_rng(0)
+    for stage in range(3):
+        config = cascade_config(2).stage_config(stage, info)
+        folder = Path(stage_folder.stage_dir(run_dir, stage))
+        folder.mkdir(parents=True)
+        StageRecord(config, kept_data, info.class_map, info.log_mel).write(run_dir)
+        student = build_student(StageRecord.read(run_dir, stage))
+        student.get_layer("standardize").set_statistics(info.mean, info.variance)
+        student.set_weights(
+            [weight * generator.uniform(0.5, 1.5, weight.shape) for weight in student.get_weights()]
+        )
+        student.save_weights(str(folder / stage_folder.WEIGHTS_H5))
+        figures = {"mAP": 0.5 + 0.1 * stage, "mAUC": 0.75, "d_prime": 1.25, "lwlrap": 0.6, "chance": 0.25}
+        counts = {"num_clips": 12, "classes_without_positives": 1, "best_epoch": 2, "parameters": 1234}
+        storage.write_json(
+            str(folder / stage_folder.METRICS_JSON), {"stage": stage, "split": "eval", **figures, **counts}
+        )
+    return run_dir
+
+
+@pytest.fixture(scope="session")
+def kept_export(tmp_path_factory, untrained_run) -> str:
+    """The folder of version 1 of the served model of `untrained_run`'s last stage; not to be changed."""
+    from secost_tf.config import ServingConfig
+    from secost_tf.export import export_run
+
+    export_dir = str(tmp_path_factory.mktemp("models") / "secost")
+    return export_run(untrained_run, export_dir, config=ServingConfig(top_k=3, max_seconds=1100.0))[0]
+
+
+@pytest.fixture(scope="session")
+def kept_servable(kept_export):
+    """`kept_export` in TensorFlow's C++ loader."""
+    from secost_tf.servable import Servable
+
+    with Servable(kept_export) as servable:
+        yield servable
+
+
+@pytest.fixture(scope="session")
+def kept_live(untrained_run):
+    """The live network of `kept_export`: a function of a request's inputs."""
+    from secost_tf.export_check import LiveModel
+    from secost_tf.stage_folder import StageRecord, load_student
+
+    return LiveModel(load_student(untrained_run, 2), StageRecord.read(untrained_run, 2))
+
+
+@dataclasses.dataclass(frozen=True)
+class ServingServer:
+    """A running `serving_server.py`: its ports, gRPC's None where the extra `serving` is absent, and its process."""
+
+    rest: int
+    grpc: int | None
+    pid: int
+
+
+@contextlib.contextmanager
+def _run_server(export_dir: Path | str):
+    has_grpc = importlib.util.find_spec("tensorflow_serving") is not None
+    script = Path(__file__).with_name("serving_server.py")
+    command = [sys.executable, str(script), str(export_dir), *["--grpc"] * has_grpc]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        ports = json.loads(process.stdout.readline())
+        yield ServingServer(ports["rest"], ports.get("grpc"), process.pid)
+        process.stdin.close()
+
+
+@pytest.fixture(scope="session")
+def run_server():
+    """Serves a folder of versions in a process of its own, for the time of a block."""
+    return _run_server
+
+
+@pytest.fixture(scope="session")
+def kept_server(kept_export):
+    """A server of `kept_export`, as the model secost, version 1."""
+    with _run_server(Path(kept_export).parent) as server:
+        yield server

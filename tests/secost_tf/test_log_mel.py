@@ -21,6 +21,10 @@ SIGNALS = {
     "silence": lambda samples: np.zeros(samples),
     "white noise": lambda samples: np.random.default_rng(0).uniform(-1, 1, samples),
     "sine": lambda samples: np.sin(2 * np.pi * 1000 * np.arange(samples) / 16000),
+    "faint noise beside a loud sine": lambda samples: (
+        0.9 * np.sin(2 * np.pi * 440 * np.arange(samples) / 16000)
+        + 1e-5 * np.random.default_rng(0).standard_normal(samples)
+    ),
 }
 
 

@@ -1,0 +1,191 @@
+"""What lies beside an exported model: `export.json` for programs, `model_card.md` for people. No path of this machine."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+import secost_tf
+from secost_tf import export_folder, stage_folder
+from secost_tf.config import ServingConfig
+from secost_tf.export_check import TOLERANCE
+from secost_tf.servable import Servable, TensorSpec
+from secost_tf.stage_folder import StageRecord
+from tfrecord_tools import shards, storage
+
+_METRICS = ("mAP", "mAUC", "d_prime", "lwlrap", "chance", "num_clips", "classes_without_positives")
+
+
+def facts(
+    run_dir: str,
+    record: StageRecord,
+    config: ServingConfig,
+    name: str,
+    version: int,
+    folder: str,
+    difference: float,
+) -> dict[str, Any]:
+    """The content of `export.json`.
+
+    Args:
+        run_dir: the run that the stage is of.
+        record: of the stage.
+        config: what was chosen for the export.
+        name, version: of the model.
+        folder: where its SavedModel lies.
+        difference: what the check found between its scores and the live network's.
+    """
+    stage = record.config
+    where = stage_folder.stage_dir(run_dir, stage.stage)
+    metrics = storage.read_json(storage.join(where, stage_folder.METRICS_JSON))
+    settings = storage.read_json(storage.join(where, stage_folder.CONFIG_JSON))
+    with storage.local_copy(storage.join(where, stage_folder.WEIGHTS_H5)) as path, open(path, "rb") as file:
+        weights = hashlib.sha256(file.read()).hexdigest()
+    return {
+        "model": name,
+        "version": version,
+        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "data": _data(record),
+        "stage": stage.to_dict(),
+        "metrics": {"split": metrics["split"], **{key: metrics[key] for key in _METRICS}},
+        "best_epoch": metrics["best_epoch"],
+        "parameters": metrics["parameters"],
+        "log_mel": record.log_mel.to_dict(),
+        "serving": config.to_dict(),
+        "signatures": _signatures(folder),
+        "check": {"largest_difference": difference, "tolerance": TOLERANCE},
+        "versions": {
+            "trained_with": settings.get("versions", {}),
+            "exported_with": {
+                "secost_tf": secost_tf.__version__,
+                "tensorflow": tf.__version__,
+                "keras": keras.__version__,
+            },
+        },
+        "digest": {"saved_model": export_folder.digest(folder), "student_weights": weights},
+    }
+
+
+def _data(record: StageRecord) -> dict[str, Any]:
+    """What is known of the training data, without its place; less if it is no longer there."""
+    known: dict[str, Any] = {
+        "folder": os.path.basename(record.data_dir.rstrip("/")),
+        "classes": len(record.class_map),
+    }
+    if shards.has_split(record.data_dir, "train"):
+        info = shards.read_dataset_info(record.data_dir, "train", check_shards=False)
+        known |= {
+            "dataset": info.dataset,
+            "training_clips": info.num_clips,
+            "training_hours": round(info.seconds / 3600, 3),
+        }
+    return known
+
+
+def _signatures(folder: str) -> dict[str, dict[str, dict[str, str]]]:
+    def described(specs: Mapping[str, TensorSpec]) -> dict[str, str]:
+        return {
+            name: f"{'string' if spec.dtype.hasobject else spec.dtype} "
+            f"[{', '.join('?' if size is None else str(size) for size in spec.shape or ())}]"
+            for name, spec in specs.items()
+        }
+
+    with Servable(folder) as servable:
+        return {
+            name: {"inputs": described(one.inputs), "outputs": described(one.outputs)}
+            for name, one in sorted(servable.signatures.items())
+        }
+
+
+def write(known: Mapping[str, Any], record: StageRecord, folder: str) -> None:
+    """Writes `export.json` and `model_card.md` into the model's folder."""
+    storage.write_json(storage.join(folder, export_folder.EXPORT_JSON), known)
+    with storage.atomic_write(storage.join(folder, export_folder.MODEL_CARD)) as stream:
+        stream.write(_card(known, record))
+
+
+def _card(known: Mapping[str, Any], record: StageRecord) -> str:
+    stage, data, metrics = record.config, known["data"], known["metrics"]
+    names = list(record.class_map.display_names)
+    rate = record.log_mel.sample_rate_hz
+    learnt = (
+        "the labels alone"
+        if not stage.teacher_stages
+        else f"alpha {stage.alpha:g} of the labels{f' ({stage.alpha_note})' if stage.alpha_note else ''} and "
+        f"{1 - stage.alpha:g} of the scores of stage {' and '.join(map(str, stage.teacher_stages))}"
+    )
+    clips = (
+        f"{data['training_clips']} clips, {data['training_hours']:g} hours, converted with `--dataset={data['dataset']}`"
+        if "training_clips" in data
+        else "converted data that were not there any more when the model was exported"
+    )
+    figures = [
+        ("mean average precision", f"{metrics['mAP']:.4f}"),
+        ("the same for random scores", f"{metrics['chance']:.4f}"),
+        ("mean area under the ROC curve", f"{metrics['mAUC']:.4f}"),
+        ("d'", f"{metrics['d_prime']:.3f}"),
+        ("label-weighted label-ranking average precision", f"{metrics['lwlrap']:.4f}"),
+    ]
+    rows = [
+        (f"`{name}`", _names(one["inputs"]), _names(one["outputs"]))
+        for name, one in known["signatures"].items()
+    ]
+    versions = {
+        what: ", ".join(f"{name} {version}" for name, version in known["versions"][what].items())
+        for what in ("trained_with", "exported_with")
+    }
+    return f"""# {known["model"]}, version {known["version"]}
+
+Audio event detection: scores of {len(names)} classes for a recording, and for each {_segment_seconds(record):g} s of it, learnt from
+labels without times. WELS-Net of width {stage.network.width:g}, {known["parameters"]:,} parameters, pooling `{stage.network.pooling}`;
+stage {stage.stage} of a SeCoST cascade (Kumar and Ithapu, ICASSP 2020), which learnt from {learnt}.
+
+## Classes
+{", ".join(names[:20])}{f" and {len(names) - 20} more" if len(names) > 20 else ""}. All are in `assets/classes.csv`, in the order of the scores.
+
+## Data
+Trained on {clips}.
+
+## Figures
+On the {metrics["split"]} clips ({metrics["num_clips"]}; {metrics["classes_without_positives"]} classes without a positive clip are left out):
+
+{_table(("measure", "value"), figures)}
+
+## Input and output
+Mono sound at {rate} Hz, full scale -1..1, of {record.log_mel.window_samples} samples or more, {known["serving"]["max_seconds"]:g} s in a request at most;
+scores are probabilities of each class by itself, in 0..1.
+
+{_table(("signature", "inputs", "outputs"), rows)}
+
+## Limits
+- The scores say how likely a class is among clips like those of training; they are not calibrated for other sound.
+- Labels that were missing or wrong in training are learnt as such; figures are against the labels of the split named above.
+- Times come from learning without times: a segment sees {_window_seconds(record):.2f} s and some context around.
+
+## Provenance
+Made {known["created"]}. Trained with {versions["trained_with"] or "unknown versions"}; exported with {versions["exported_with"]}. In TensorFlow's C++
+loader its scores differ by {known["check"]["largest_difference"]:.0e} at most from the live model's. SHA-256 of the model: `{known["digest"]["saved_model"]}`.
+"""
+
+
+def _segment_seconds(record: StageRecord) -> float:
+    return record.config.network.stride_frames * record.log_mel.hop_samples / record.log_mel.sample_rate_hz
+
+
+def _window_seconds(record: StageRecord) -> float:
+    return record.config.network.window_frames * record.log_mel.hop_samples / record.log_mel.sample_rate_hz
+
+
+def _names(described: Mapping[str, str]) -> str:
+    return "; ".join(f"`{name}` {kind}" for name, kind in described.items())
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

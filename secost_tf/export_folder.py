@@ -1,0 +1,104 @@
+"""The folder of a served model: numbered versions, of which TensorFlow Serving never sees one that is unfinished."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from tfrecord_tools import shards, storage
+from tfrecord_tools.storage import PARTIAL_PREFIX
+
+SAVED_MODEL_PB = "saved_model.pb"
+CLASSES_CSV = "classes.csv"
+EXPORT_JSON = "export.json"
+MODEL_CARD = "model_card.md"
+WARMUP = "assets.extra/tf_serving_warmup_requests"
+
+
+def versions(export_dir: str) -> list[int]:
+    """The numbered versions in a folder, ascending; none if there is no such folder."""
+    return sorted(int(name) for name in storage.list_dir(export_dir) if name.isdecimal())
+
+
+def latest_version(folder: str) -> str:
+    """A folder that holds a SavedModel: itself, or its version with the highest number.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if storage.exists(storage.join(folder, SAVED_MODEL_PB)):
+        return folder
+    for version in reversed(versions(folder)):
+        path = storage.join(folder, str(version))
+        if storage.exists(storage.join(path, SAVED_MODEL_PB)):
+            return path
+    found = "no model in it" if storage.is_dir(folder) else "no such folder"
+    raise ValueError(
+        f"{folder}: expected a folder with {SAVED_MODEL_PB}, or with numbered versions of one; there is {found}. Make one "
+        f"with python -m secost_tf.export --run_dir=RUN_DIR --export_dir={folder}"
+    )
+
+
+@contextlib.contextmanager
+def new_version(export_dir: str) -> Iterator[tuple[int, str]]:
+    """Yields the next version's number and a local folder to write it to, which becomes `EXPORT_DIR/NUMBER` at the end.
+
+    TensorFlow Serving looks for names that are numbers, so it does not see the folder before that. An error leaves no
+    version; a process that is killed leaves a temporary folder, which the next attempt replaces. Object storage has
+    no folders to rename: there, `saved_model.pb`, which makes a folder a model, is written last.
+    """
+    storage.make_dirs(export_dir)
+    number = max(versions(export_dir), default=0) + 1
+    final = storage.join(export_dir, str(number))
+    if storage.is_remote(export_dir):
+        with tempfile.TemporaryDirectory() as folder:
+            yield number, folder
+            _upload(folder, final)
+        return
+    temporary = storage.join(export_dir, f"{PARTIAL_PREFIX}{number}")
+    storage.remove_tree(temporary)
+    storage.make_dirs(temporary)
+    try:
+        yield number, temporary
+        if storage.exists(final):
+            raise ValueError(f"{final} has come up in the meantime: another export was faster; export again")
+        os.rename(temporary, final)
+    finally:
+        storage.remove_tree(temporary)
+
+
+def _upload(folder: str, final: str) -> None:
+    import tensorflow as tf
+
+    storage.make_dirs(final)
+    names = sorted(files_below(folder), key=lambda name: (name == SAVED_MODEL_PB, name))
+    for name in names:
+        target = storage.join(final, *name.split("/"))
+        storage.make_dirs(target.rsplit("/", 1)[0])
+        tf.io.gfile.copy(os.path.join(folder, name), target, overwrite=True)
+
+
+def files_below(folder: str) -> list[str]:
+    """The files of a local folder, sorted, as `variables/variables.index`."""
+    return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())
+
+
+def digest(folder: str) -> str:
+    """SHA-256 over the names and contents of a model: the graph, the variables and the assets."""
+    total = hashlib.sha256()
+    for name in files_below(folder):
+        if name == SAVED_MODEL_PB or name.startswith(("variables/", "assets/")):
+            content = hashlib.sha256(Path(folder, name).read_bytes()).hexdigest()
+            total.update(f"{name} {content}\n".encode())
+    return total.hexdigest()
+
+
+def write_warmup(folder: str, logs: list[bytes]) -> None:
+    """Writes the requests that TensorFlow Serving runs when it has loaded the model, before it takes any."""
+    path = os.path.join(folder, *WARMUP.split("/"))
+    os.makedirs(os.path.dirname(path))
+    shards.write_records(path, logs)
