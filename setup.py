@@ -10,7 +10,7 @@ REFERENCE = "python_version < '3.12'"  # Python 3.10 and 3.11: TensorFlow 2.15, 
 CURRENT = "python_version >= '3.12'"  # Python 3.12 and 3.13: TensorFlow 2.18 and later, Keras 3
 LINUX_X86 = "sys_platform == 'linux' and platform_machine == 'x86_64'"
 COMMANDS = {
-    "secost_tf": ("train", "evaluate", "experiment", "analyze", "report", "export"),
+    "secost_tf": ("train", "evaluate", "experiment", "analyze", "report", "export", "client"),
     "tfrecord_tools": ("convert", "inspect", "soundscapes"),
 }
 
@@ -58,6 +58,12 @@ setup(
             "ruff==0.17.6",
             "scikit-learn>=1.3",
             "selenium>=4.20",
+        ],
+        # The client; tensorflow-serving-api must match TensorFlow.
+        "serving": [
+            f"tensorflow-serving-api==2.15.1; {REFERENCE}",
+            f"tensorflow-serving-api>=2.18,<2.22; {CURRENT}",
+            "requests>=2.28",
         ],
         "gpu": [
             f"tensorflow[and-cuda]==2.15.1; {REFERENCE}",

@@ -1,0 +1,154 @@
+"""`python -m secost_tf.client --server=host:8501 FILE...`: asks a model on TensorFlow Serving what is heard in recordings."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from absl import flags
+
+from secost_tf.client_transport import GRPC_PORT, REST_PORT, Patience, ServerError, Transport, connect
+from secost_tf.waveforms import bytes_array, encode_wav
+from tfrecord_tools.audio import AudioError, load_audio
+from tfrecord_tools.commands import run_command
+from tfrecord_tools.datasets.clips import read_class_map
+
+FLAGS = flags.FLAGS
+SIGNATURES = ("top_k", "wav_bytes", "serving_default")
+
+
+def define_client_flags() -> None:
+    """Whom to ask, and what."""
+    defaults = Patience()
+    flags.DEFINE_string(
+        "server",
+        f"localhost:{REST_PORT}",
+        f"TensorFlow Serving's address: host:port, where port {GRPC_PORT} means gRPC and others REST, or with http://, "
+        "https://, grpc:// or grpcs:// before it.",
+    )
+    flags.DEFINE_string("model", "secost", "Name of the model on the server.")
+    flags.DEFINE_integer(
+        "model_version", None, "Version of the model. Default: the one that the server takes.", lower_bound=0
+    )
+    flags.DEFINE_enum(
+        "signature",
+        "top_k",
+        SIGNATURES,
+        "top_k: class names and scores. wav_bytes: scores of all classes and of all segments, the sound being sent as "
+        "16-bit wav, the least to send. serving_default: the same, the sound being sent as floats.",
+    )
+    flags.DEFINE_string(
+        "classes_csv",
+        None,
+        "The model's class list (assets/classes.csv in its folder), for the names of signatures other than top_k. "
+        "Default: numbers.",
+    )
+    flags.DEFINE_integer(
+        "top", 5, "Classes to print for each recording, the highest scores first.", lower_bound=1
+    )
+    flags.DEFINE_integer(
+        "sample_rate_hz",
+        16000,
+        "Sample rate that the model expects, in Hz; recordings are resampled to it.",
+        lower_bound=1,
+    )
+    flags.DEFINE_float(
+        "timeout",
+        defaults.timeout_seconds,
+        "Seconds to wait for the answer to one recording, all attempts together.",
+        lower_bound=0.1,
+    )
+    flags.DEFINE_integer(
+        "retries",
+        defaults.retries,
+        "Attempts after the first one, with growing pauses, where the server cannot be reached or is full.",
+        lower_bound=0,
+    )
+    flags.DEFINE_bool(
+        "json", False, "Print a line of JSON for each recording, with all that the server answered."
+    )
+
+
+def ask(
+    transport: Transport, signature: str, waveform: np.ndarray, sample_rate_hz: int
+) -> dict[str, np.ndarray]:
+    """The answer for one mono waveform, float32 [samples] in -1..1: the signature's outputs without their batch."""
+    if signature == "wav_bytes":
+        inputs = {"wav_bytes": bytes_array([encode_wav(waveform, sample_rate_hz)])}
+    else:
+        inputs = {"waveform": waveform[None]}
+    return {name: value[0] for name, value in transport.predict(signature, inputs).items()}
+
+
+def describe(answer: dict[str, np.ndarray], top: int, name_of: Callable[[int], str]) -> list[str]:
+    """Lines for people: the highest scores with their classes and, where segments are known, the time of their peaks."""
+    if "labels" in answer:
+        pairs = zip(answer["labels"], answer["scores"], strict=True)
+        return [f"  {score:6.3f}  {label.decode()}" for label, score in list(pairs)[:top]]
+    lines = []
+    for index in np.argsort(-answer["scores"], kind="stable")[:top]:
+        peak = int(answer["segment_scores"][:, index].argmax())
+        lines.append(
+            f"  {answer['scores'][index]:6.3f}  {name_of(int(index))}, at {answer['segment_onsets'][peak]:.2f} s "
+            f"{answer['segment_scores'][peak, index]:.3f}"
+        )
+    return lines
+
+
+def as_json(file: str, seconds: float, answer: dict[str, np.ndarray]) -> str:
+    """One line with all of an answer."""
+    values = {
+        name: [item.decode() for item in value] if value.dtype.hasobject else _short(value.tolist())
+        for name, value in answer.items()
+    }
+    return json.dumps({"file": file, "seconds": round(seconds, 3), **values}, ensure_ascii=False)
+
+
+def _short(values: list) -> list:
+    """Six digits of each number, nested or not."""
+    return [_short(value) if isinstance(value, list) else float(f"{value:.6g}") for value in values]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Asks for each recording, prints the answers; returns 1 if one of them could not be had."""
+    files = argv[1:]
+    if not files:
+        raise ValueError("no recordings: name one file or more")
+    classes = read_class_map(FLAGS.classes_csv) if FLAGS.classes_csv else None
+    transport = connect(
+        FLAGS.server, FLAGS.model, FLAGS.model_version, Patience(FLAGS.timeout, FLAGS.retries)
+    )
+    failed = 0
+    for file in files:
+        try:
+            audio = load_audio(file, FLAGS.sample_rate_hz)
+            answer = ask(transport, FLAGS.signature, audio.waveform, FLAGS.sample_rate_hz)
+        except (AudioError, ServerError) as error:
+            failed += 1
+            print(f"error: {file}: {error}", file=sys.stderr)
+            continue
+        if FLAGS.json:
+            print(as_json(file, audio.duration_seconds, answer), flush=True)
+            continue
+        names = (lambda index: classes.display_names[index]) if classes else (lambda index: f"class {index}")
+        print(
+            f"{file} ({audio.duration_seconds:.1f} s)",
+            *describe(answer, FLAGS.top, names),
+            sep="\n",
+            flush=True,
+        )
+    return 1 if failed else 0
+
+
+main.takes_arguments = True
+
+
+def run() -> None:
+    """The console script."""
+    run_command(main, define_client_flags)
+
+
+if __name__ == "__main__":
+    run()
