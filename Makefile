@@ -16,7 +16,7 @@ $(VENV)/installed: setup.py | $(BIN)/python
 	touch $@
 
 $(VENV)/installed-test: setup.py | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[test]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[test,serving]"
 	touch $@ $(VENV)/installed
 
 demo: $(VENV)/installed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -113,6 +114,7 @@ def _short(values: list) -> list:
 
 def main(argv: Sequence[str]) -> int:
     """Asks for each recording, prints the answers; returns 1 if one of them could not be had."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # gRPC's messages import TensorFlow
     files = argv[1:]
     if not files:
         raise ValueError("no recordings: name one file or more")
