@@ -38,7 +38,7 @@ def clip_figure(
     Args:
         log_mel: float [frames, mel_bins].
         config: what the log-mel was made with.
-        segment_times: onset and offset of each segment in seconds, [K, 2]; see `wels_net.segment_times`.
+        segment_times: onset and offset of each segment in seconds, [K, 2]; see `segment_times`.
         segment_scores: scores in 0..1 of one to eight classes by name, [K] each.
         events: (class name, onset, offset) in seconds.
         title: a line above.

@@ -15,8 +15,8 @@ from secost_tf.report_examples import Choice, choose_examples, explain, leading_
 from secost_tf.report_page import Example, ExampleScore
 from secost_tf.report_pictures import photograph
 from secost_tf.scoring import Scorer, sigmoid
+from secost_tf.segment_times import segment_times
 from secost_tf.stage_folder import StageRecord
-from secost_tf.wels_net import segment_times
 from tfrecord_tools.schema import ClipRecord
 
 _CURVES = 4  # classes drawn below a spectrogram

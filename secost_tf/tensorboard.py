@@ -33,8 +33,8 @@ from secost_tf.clip_picture import clip_figure
 from secost_tf.config import RunOptions
 from secost_tf.data import read_clips
 from secost_tf.scoring import sigmoid
+from secost_tf.segment_times import segment_times
 from secost_tf.stage_folder import StageRecord
-from secost_tf.wels_net import segment_times
 from tfrecord_tools import storage
 from tfrecord_tools.schema import ClipRecord
 

@@ -20,7 +20,6 @@ strides (32 frames), so that ten seconds (998 frames) give K = 30 segments as we
 from __future__ import annotations
 
 import keras
-import numpy as np
 
 from secost_tf.config import WelsNetConfig
 from secost_tf.layers import (
@@ -32,7 +31,6 @@ from secost_tf.layers import (
     ZeroPadding,
 )
 from secost_tf.pooling import Pooling
-from tfrecord_tools.log_mel import LogMelConfig
 
 
 def wels_net(config: WelsNetConfig, name: str = "wels_net") -> keras.Model:
@@ -99,16 +97,3 @@ def wels_net(config: WelsNetConfig, name: str = "wels_net") -> keras.Model:
         outputs={"logits": logits, "segment_logits": segment_logits},
         name=name,
     )
-
-
-def segment_times(config: WelsNetConfig, log_mel: LogMelConfig, num_frames: int) -> np.ndarray:
-    """When each segment of a clip looks: seconds [K, 2], onset and offset of the frames that B5 sees.
-
-    Segment k covers `window_frames` frames from frame `k * stride_frames` on (0.96 s every 0.32 s at the defaults);
-    the 3x3 convolutions add fainter context on both sides. The last segment may reach past the clip's end.
-    """
-    first_frame = np.arange(config.num_segments(num_frames)) * config.stride_frames
-    hop = log_mel.hop_samples / log_mel.sample_rate_hz
-    onsets = first_frame * hop
-    length = (config.window_frames - 1) * hop + log_mel.window_samples / log_mel.sample_rate_hz
-    return np.stack([onsets, onsets + length], axis=1)

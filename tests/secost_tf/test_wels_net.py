@@ -10,8 +10,7 @@ import tensorflow as tf
 from secost_tf.config import POOLING_HEADS, WelsNetConfig
 from secost_tf.pooling import HEADS
 from secost_tf.runtime import precision_policy, set_seed
-from secost_tf.wels_net import segment_times, wels_net
-from tfrecord_tools.log_mel import LogMelConfig
+from secost_tf.wels_net import wels_net
 
 TINY = WelsNetConfig(
     num_classes=3,
@@ -218,44 +217,3 @@ def test_mixed_bfloat16():
         assert actual[name].dtype == np.float32
         np.testing.assert_allclose(actual[name], values, rtol=0.05, atol=0.05)
         assert np.any(actual[name] != values)
-
-
-# === When a segment looks ===
-
-
-def test_segment_times_at_the_defaults():
-    times = segment_times(WelsNetConfig(num_classes=1), LogMelConfig(), 998)
-    assert times.shape == (30, 2)
-    np.testing.assert_allclose(times[:, 0], 0.32 * np.arange(30))
-    np.testing.assert_allclose(times[:, 1] - times[:, 0], 0.975)  # 95 hops and a window
-    np.testing.assert_allclose(times[-1], [9.28, 10.255])  # past the end of ten seconds
-
-
-def test_segment_times_of_other_settings():
-    log_mel = LogMelConfig(
-        sample_rate_hz=8000, window_seconds=0.05, hop_seconds=0.02, mel_max_hz=4000, mel_bins=8
-    )
-    np.testing.assert_allclose(segment_times(TINY, log_mel, 25), [[0, 0.51], [0.16, 0.67]])
-    np.testing.assert_allclose(segment_times(TINY, log_mel, 1), [[0, 0.51]])
-
-
-def test_a_click_changes_most_a_segment_that_contains_it():
-    config, log_mel = dataclasses.replace(NARROW, num_classes=16), LogMelConfig()
-    set_seed(0)
-    net, frames = wels_net(config), 256  # K = 6
-    times = segment_times(config, log_mel, frames)
-    clicks = np.arange(0, frames - 4, 12)
-    log_mels = np.zeros((1 + len(clicks), frames, 64), np.float32)  # the first without a click
-    for row, first in enumerate(clicks, 1):
-        log_mels[row, first : first + 4] = 5.0
-    logits = run(net, log_mels, np.full(len(log_mels), frames))["segment_logits"]
-    change = np.abs(logits[1:] - logits[0]).sum(axis=-1)  # [clicks, K]
-    assert change.shape == (len(clicks), 6)
-    onset, offset = clicks * 0.01, (clicks + 3) * 0.01 + 0.025
-    largest = times[change.argmax(axis=1)]
-    assert np.all(largest[:, 0] <= onset + 1e-9)
-    assert np.all(offset <= largest[:, 1] + 1e-9)
-    # Two 3x3 convolutions at strides 1, 4, 8 and 16 add 58 frames of context a side; beyond it nothing is heard.
-    heard = (times[:, 0] - 0.58 < offset[:, None]) & (onset[:, None] < times[:, 1] + 0.58)
-    assert not np.any(change[~heard])
-    assert heard.sum() < heard.size
