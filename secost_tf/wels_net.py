@@ -31,6 +31,9 @@ from secost_tf.layers import (
     ZeroPadding,
 )
 from secost_tf.pooling import Pooling
+from secost_tf.segment_times import segment_times
+
+__all__ = ["segment_times", "wels_net"]
 
 
 def wels_net(config: WelsNetConfig, name: str = "wels_net") -> keras.Model:

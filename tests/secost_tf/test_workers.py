@@ -122,6 +122,7 @@ def figures(run_dir: Path) -> np.ndarray:
 
 @pytest.mark.slow
 @pytest.mark.skipif(KERAS_3, reason="Keras 3 cannot train with several workers")
+@pytest.mark.timeout(900)  # two minutes on a machine that does nothing else
 def test_two_workers_train_as_one_and_a_lost_one_is_made_up_for(tmp_path, write_split):
     def same_length(clips):  # a worker pads to the longest of its own clips
         return [
