@@ -1,0 +1,74 @@
+"""Detectors from a run and from an exported model give the same scores; the second loads no training code."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from secost_tf import detector
+from secost_tf.export import export_run
+from secost_tf.report_clips import segment_scores
+from secost_tf.stage_folder import load_student
+
+SCRIPT = """
+import sys
+import numpy as np
+from secost_tf import detector
+found = detector.from_saved_model(sys.argv[1])
+np.save(sys.argv[2], found.network(np.load(sys.argv[2])))
+print(sorted(name for name in sys.modules if name.startswith("secost_tf.")))
+print(found.class_map.display_names, found.config.stride_frames)
+"""
+
+
+def test_the_last_stage_of_a_run(kept_run, read_clips, kept_data):
+    clip = read_clips(kept_data, "eval")[0].log_mel.astype(np.float32)
+    found = detector.from_run(kept_run)
+    scores = found.network(clip)
+    assert scores.shape == (found.config.num_segments(len(clip)), 4) and scores.dtype == np.float32
+    np.testing.assert_allclose(
+        scores, segment_scores(load_student(kept_run, 2), clip, len(scores)), atol=1e-6
+    )
+    assert found.folder.endswith("stage-2") and found.class_map.display_names[0] == "Bark"
+    assert np.abs(detector.from_run(kept_run, 0).network(clip) - scores).max() > 1e-4
+
+
+@pytest.fixture(scope="module")
+def exported(kept_run, tmp_path_factory) -> str:
+    folder = str(tmp_path_factory.mktemp("models") / "secost")
+    export_run(kept_run, folder)
+    return folder
+
+
+@pytest.mark.slow
+def test_an_exported_model_scores_alike_without_training_code(exported, kept_run, tmp_path):
+    clip = np.random.default_rng(0).normal(-6, 2, (150, 32)).astype(np.float32)
+    np.save(tmp_path / "clip.npy", clip)
+    command = [sys.executable, "-c", SCRIPT, exported, str(tmp_path / "clip.npy")]
+    cwd = Path(__file__).parents[2]
+    ran = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={**os.environ})
+    assert ran.returncode == 0, ran.stderr
+    scores = np.load(tmp_path / "clip.npy")
+    np.testing.assert_allclose(scores, detector.from_run(kept_run).network(clip), atol=1e-5)
+    modules, classes = ran.stdout.splitlines()[-2:]
+    assert "'Siren') 32" in classes
+    for name in ("wels_net", "layers", "stage", "data", "keras_compat"):
+        assert f"secost_tf.{name}'" not in modules
+
+
+def test_what_is_no_model(tmp_path, kept_run):
+    with pytest.raises(ValueError, match="no stage is done there; train one"):
+        detector.from_run(str(tmp_path))
+    with pytest.raises(ValueError, match="stage-7: this stage is not done"):
+        detector.from_run(kept_run, 7)
+    with pytest.raises(ValueError, match=r"expected a folder with saved_model\.pb"):
+        detector.from_saved_model(str(tmp_path))
+    (tmp_path / "saved_model.pb").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"export\.json: no such file.*secost_tf.export"):
+        detector.from_saved_model(str(tmp_path))
+    (tmp_path / "export.json").write_text('{"stage": {}}')
+    with pytest.raises(ValueError, match=r"export\.json: not the settings of an exported model"):
+        detector.from_saved_model(str(tmp_path))
