@@ -1,4 +1,4 @@
-"""`python -m secost_tf.export --run_dir=R --export_dir=MODELS/secost`: a trained stage as a SavedModel for TensorFlow Serving."""
+"""`python -m secost_tf.export --run_dir=R --export_dir=MODELS/secost`: a stage as a SavedModel for TensorFlow Serving."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def export_run(
     from secost_tf.export_model import save_model
 
     config = config or ServingConfig()
-    stage = _last_stage(run_dir) if stage is None else stage
+    stage = stage_folder.done_stages(run_dir)[-1] if stage is None else stage
     student = stage_folder.load_student(run_dir, stage)
     record = stage_folder.StageRecord.read(run_dir, stage)
     name = os.path.basename(export_dir.rstrip("/"))
@@ -74,17 +74,6 @@ def export_run(
         facts = export_card.facts(run_dir, record, config, name, version, folder, difference)
         export_card.write(facts, record, folder)
     return storage.join(export_dir, str(version)), difference
-
-
-def _last_stage(run_dir: str) -> int:
-    from secost_tf.stage_folder import is_done
-
-    done = [stage for stage in range(len(storage.list_dir(run_dir))) if is_done(run_dir, stage)]
-    if not done:
-        raise ValueError(
-            f"{run_dir}: no stage is done there; train one with python -m secost_tf.train --run_dir={run_dir}"
-        )
-    return done[-1]
 
 
 def main(argv: Sequence[str]) -> None:
