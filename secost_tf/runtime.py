@@ -30,10 +30,10 @@ def set_logical_cpus(count: int) -> None:
 def make_strategy(name: str, logical_cpus: int = 0):
     """A `tf.distribute.Strategy`.
 
-    `auto` mirrors over all GPUs if there are several, else over the logical CPUs if there are several, else takes
-    the one device; `mirrored` mirrors over all there are; `one_device` takes the first GPU, or the CPU with TensorFlow's
-    default strategy; `multi_worker` mirrors over the devices of all processes that the environment variable TF_CONFIG
-    names.
+    `auto` mirrors over all GPUs if there are several, else over the logical CPUs if there are several, else takes the
+    one device; `mirrored` mirrors over all there are; `one_device` is TensorFlow's default strategy, which computes on
+    the first GPU, or on the CPU; `multi_worker` mirrors over the devices of all processes that the environment variable
+    TF_CONFIG names.
     """
     import tensorflow as tf
 
@@ -48,8 +48,6 @@ def make_strategy(name: str, logical_cpus: int = 0):
     if name == "mirrored" or (name == "auto" and len(devices) > 1):
         options = None if gpus else tf.distribute.ReductionToOneDevice()
         return tf.distribute.MirroredStrategy([device.name for device in devices], cross_device_ops=options)
-    if gpus:
-        return tf.distribute.OneDeviceStrategy("GPU:0")
     # Any other strategy wraps the batches in a data set of its own, whose end may wait for seconds (`data._ahead`).
     return tf.distribute.get_strategy()
 
