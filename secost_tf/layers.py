@@ -175,12 +175,25 @@ class BatchNorm(_Float32Layer):
         axes = list(range(len(x.shape) - 1))
         count = tf.cast(tf.size(x) // tf.shape(x)[-1], tf.float32)
         local = tf.concat([tf.reduce_sum(x, axes), tf.reduce_sum(tf.square(x), axes), count[None]], 0)
-        total = context.all_reduce(tf.distribute.ReduceOp.SUM, local)
+        total = _sum_over_replicas(local, context)
         mean, mean_square = tf.split(total[:-1] / total[-1], 2)
         return mean, tf.maximum(mean_square - tf.square(mean), 0.0)
 
     def get_config(self):
         return {**super().get_config(), "momentum": self.momentum, "epsilon": self.epsilon}
+
+
+def _sum_over_replicas(x: tf.Tensor, context: tf.distribute.ReplicaContext) -> tf.Tensor:
+    """The sum of all replicas' `x`, with its gradient.
+
+    That of `all_reduce` alone searches all that came before, in every replica, for variables, once for each layer and
+    direction: two fifths of the time until the first step. `stop_gradient` leaves it nothing to search.
+    """
+
+    def reduced(value):
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.stop_gradient(value))
+
+    return tf.custom_gradient(lambda value: (reduced(value), reduced))(x)
 
 
 @keras.saving.register_keras_serializable(package="secost_tf")
@@ -223,7 +236,7 @@ class ConvolutionNorm(BatchNorm):
         sums = tf.concat([tf.reshape(one, [-1]) for one in _patch_sums(tf.cast(x[..., 0], tf.float32))], 0)
         context = tf.distribute.get_replica_context()
         if context is not None and context.num_replicas_in_sync > 1:
-            sums = context.all_reduce(tf.distribute.ReduceOp.SUM, sums)
+            sums = _sum_over_replicas(sums, context)
         count, patch, products = tf.split(sums, [1, 9, 81])
         mean = tf.linalg.matvec(kernel, patch / count, transpose_a=True)
         products = tf.reshape(products / count, [9, 9])
