@@ -46,11 +46,11 @@ def define_report_flags() -> None:
         "Folder of the recordings, in which the examples' sound is looked for by clip id as the converter does; embedded "
         "are 12 seconds of each at most, and 2.7 MB in all. Default: no sound.",
     )
-    flags.DEFINE_string(
-        "experiment_dir",
-        None,
-        "Folder of an experiment (secost_tf.experiment) whose mAP over stages and alpha, of several seeds, is shown beside "
-        "the run's own. Default: the run alone.",
+    flags.DEFINE_list(
+        "experiment_dirs",
+        [],
+        "Folders of experiments (secost_tf.experiment) whose mAP over stages or alpha, of several seeds, is shown beside "
+        "the run's own, cascades and their controls in one figure. Default: the run alone.",
     )
     flags.DEFINE_integer(
         "batch_size", 32, "Clips scored at once; affects speed and memory, not figures.", lower_bound=1
@@ -65,7 +65,7 @@ def write_report(
     num_examples: int = 6,
     analysis: bool = True,
     audio_dir: str | None = None,
-    experiment_dir: str | None = None,
+    experiment_dirs: Sequence[str] = (),
     batch_size: int = 32,
     date: str | None = None,
 ) -> tuple[str, int]:
@@ -80,7 +80,7 @@ def write_report(
         num_examples: clips to show.
         analysis: whether to compare the first stage with the last, or to take the comparison that lies in the run.
         audio_dir: where their recordings are looked for; None gives no sound.
-        experiment_dir: an experiment to show beside the run.
+        experiment_dirs: experiments to show beside the run.
         batch_size: clips scored at once.
         date: stated in the page, by default today's.
 
@@ -101,12 +101,14 @@ def write_report(
             f"The data are no longer in {last.data_dir}, so that there are no examples; name their folder with --data_dir."
         )
     pictures = report_pictures.run_pictures(run)
-    if experiment_dir:
-        experiment = report_data.read_experiment(experiment_dir)
+    experiments = []
+    for folder in experiment_dirs:
+        experiment = report_data.read_experiment(folder)
         if experiment is None:
-            notes.append(f"There are no results of an experiment in {experiment_dir} (yet).")
+            notes.append(f"There are no results of an experiment in {folder} (yet).")
         else:
-            pictures |= report_pictures.experiment_pictures(experiment)
+            experiments.append(experiment)
+    pictures |= report_pictures.experiment_pictures(experiments)
     examples = ()
     if split and num_examples:
         from secost_tf.report_clips import make_examples
@@ -159,7 +161,7 @@ def main(argv: Sequence[str]) -> None:
         num_examples=FLAGS.examples,
         analysis=FLAGS.analysis,
         audio_dir=FLAGS.audio_dir,
-        experiment_dir=FLAGS.experiment_dir,
+        experiment_dirs=FLAGS.experiment_dirs,
         batch_size=FLAGS.batch_size,
     )
     print(f"{path}: {format_size(size)}, opens in any browser")

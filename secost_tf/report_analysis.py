@@ -63,7 +63,7 @@ def page_analysis(run_dir: str, results: dict) -> Analysis:
         found = results["label_errors"][kind]
         if found["base_rate"] is not None:
             shares = {count: share for count, share in found["precision"].items() if share is not None}
-            count = max(shares, key=int, default=None)
+            count = min(shares, key=lambda n: abs(int(n) - 100), default=None)
             text = f"{found['base_rate']:.3f} of all"
             text += f", {shares[count]:.3f} of the first {count}" if count else ""
             facts.append((f"Wrong indeed, {told}", text))

@@ -85,26 +85,59 @@ def run_pictures(run: Run) -> dict[str, Picture]:
     return {place: picture for place, picture in pictures.items() if picture}
 
 
-def experiment_pictures(experiment: Mapping) -> dict[str, Picture]:
-    """mAP against 1 - alpha of a sweep, or against stage of a cascade, over the seeds; see `report_data.read_experiment`."""
-    rows = experiment["rows"]
-    mAP = np.array([row["mAP_per_seed"] for row in rows], np.float64).T  # [seeds, rows]
-    of_seeds = f"{len(mAP)} seed{'s' * (len(mAP) > 1)} of experiment {experiment['name']}"
-    if experiment["sweep_alphas"]:
-        alphas = [row["alpha"] for row in rows[1:]]
-        told = ", ".join(f"{row['mAP']['mean']:.4f} at {1 - row['alpha']:.2g}" for row in rows[1:])
-        return {
-            "alpha": drawing(
-                figures.alpha_figure(alphas, mAP[:, 1:], mAP[:, 0]),
-                f"Mean mAP of one stage against 1 − α: {told}; stage 0, {mAP[:, 0].mean():.4f}.",
-                f"mAP of one stage against the weight of the teacher, {of_seeds}.",
-            )
-        }
-    told = ", ".join(f"{row['mAP']['mean']:.4f} at stage {row['stage']}" for row in rows)
-    return {
-        "experiment": drawing(
-            figures.stages_figure({experiment["name"]: mAP}),
-            f"Mean mAP against stage: {told}.",
-            f"mAP of each stage, {of_seeds}.",
+def experiment_pictures(experiments: Sequence[Mapping]) -> dict[str, Picture]:
+    """mAP over the seeds, of what `report_data.read_experiment` read: cascades against stage, a sweep against 1 - alpha.
+
+    Raises:
+        ValueError: if several are sweeps.
+    """
+    sweeps = [one for one in experiments if one["sweep_alphas"]]
+    cascades = [one for one in experiments if not one["sweep_alphas"]]
+    if len(sweeps) > 1:
+        names = " and ".join(one["name"] for one in sweeps)
+        raise ValueError(
+            f"experiment_dirs: expected one sweep of alpha at most, got {names}; name one of them"
         )
-    }
+    pictures = {}
+    if cascades:
+        pictures["experiment"] = _cascades_picture(cascades)
+    if sweeps:
+        pictures["alpha"] = _sweep_picture(sweeps[0])
+    return pictures
+
+
+def _cascades_picture(experiments: Sequence[Mapping]) -> Picture:
+    """Those of stage 0 alone are level lines."""
+    mAP = {one["name"]: _per_seed(one) for one in experiments}
+    told = "; ".join(
+        f"{one['name']}, "
+        + ", ".join(f"{row['mAP']['mean']:.4f} at stage {row['stage']}" for row in one["rows"])
+        for one in experiments
+    )
+    curves = {name: values for name, values in mAP.items() if values.shape[1] > 1} or mAP
+    level = {name: values[:, 0] for name, values in mAP.items() if name not in curves}
+    return drawing(
+        figures.stages_figure(curves, level),
+        f"Mean mAP against stage: {told}.",
+        f"mAP of each stage, {', '.join(map(_seeds_of, experiments))}.",
+    )
+
+
+def _sweep_picture(experiment: Mapping) -> Picture:
+    rows, mAP = experiment["rows"][1:], _per_seed(experiment)
+    told = ", ".join(f"{row['mAP']['mean']:.4f} at {1 - row['alpha']:.2g}" for row in rows)
+    return drawing(
+        figures.alpha_figure([row["alpha"] for row in rows], mAP[:, 1:], mAP[:, 0]),
+        f"Mean mAP of one stage against 1 − α: {told}; stage 0, {mAP[:, 0].mean():.4f}.",
+        f"mAP of one stage against the weight of the teacher, {_seeds_of(experiment)}.",
+    )
+
+
+def _per_seed(experiment: Mapping) -> np.ndarray:
+    """float [seeds, rows]."""
+    return np.array([row["mAP_per_seed"] for row in experiment["rows"]], np.float64).T
+
+
+def _seeds_of(experiment: Mapping) -> str:
+    seeds = len(experiment["rows"][0]["mAP_per_seed"])
+    return f"{seeds} seed{'s' * (seeds > 1)} of experiment {experiment['name']}"

@@ -130,10 +130,12 @@ def test_settings_name_the_stages_where_these_differ(copied_run):
     assert '<th scope="row">ema</th><td>0 (stage 0), 0 (stage 1), 0.5 (stage 2)</td>' in html
 
 
-def experiment(alphas: list[float], *rows: tuple[int, float, list[float]]) -> dict:
+def experiment(
+    alphas: list[float], *rows: tuple[int, float, list[float]], name: str = "sweep_of_alpha"
+) -> dict:
     """The parts of `results.json` that are shown; a row: stage, alpha, mAP of each seed."""
     return {
-        "name": "sweep_of_alpha",
+        "name": name,
         "sweep_alphas": alphas,
         "rows": [
             {"stage": stage, "alpha": alpha, "mAP": {"mean": sum(mAP) / len(mAP)}, "mAP_per_seed": mAP}
@@ -151,20 +153,41 @@ def experiment(alphas: list[float], *rows: tuple[int, float, list[float]]) -> di
         ),
         (
             experiment([], (0, 1.0, [0.25]), (1, 0.3, [0.5])),
-            "Mean mAP against stage: 0.2500 at stage 0, 0.5000 at stage 1.",
+            "Mean mAP against stage: sweep_of_alpha, 0.2500 at stage 0, 0.5000 at stage 1.",
         ),
     ],
 )
 def test_an_experiment_is_shown_beside_the_run(copied_run, tmp_path, results, alt):
     (tmp_path / "results.json").write_text(json.dumps(results))
-    options = {"num_examples": 0, "experiment_dir": str(tmp_path)}
+    options = {"num_examples": 0, "experiment_dirs": [str(tmp_path)]}
     html = Path(write_report(str(copied_run), **options)[0]).read_text()
     seeds = len(results["rows"][0]["mAP_per_seed"])
     assert f'alt="{alt}"' in html and f"{seeds} seed{'s' * (seeds > 1)} of experiment sweep_of_alpha" in html
 
 
+def test_cascades_and_controls_of_one_stage_share_a_figure(copied_run, tmp_path):
+    folders = []
+    for name, results in {
+        "cascade": experiment([], (0, 1.0, [0.2, 0.4]), (1, 0.3, [0.5, 0.7]), name="cascade"),
+        "long_base": experiment([], (0, 1.0, [0.1, 0.3]), name="long_base"),
+        "sweep": experiment([0.3], (0, 1.0, [0.2]), (1, 0.3, [0.5]), name="sweep"),
+        "sweep_2": experiment([0.5], (0, 1.0, [0.2]), (1, 0.5, [0.5]), name="sweep_2"),
+    }.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "results.json").write_text(json.dumps(results))
+        folders.append(str(tmp_path / name))
+    html = Path(write_report(str(copied_run), num_examples=0, experiment_dirs=folders[:3])[0]).read_text()
+    assert "cascade, 0.3000 at stage 0, 0.6000 at stage 1; long_base, 0.2000 at stage 0." in html
+    assert "2 seeds of experiment cascade, 2 seeds of experiment long_base" in html
+    assert "0.5000 at 0.7; stage 0, 0.2000." in html
+    html = Path(write_report(str(copied_run), num_examples=0, experiment_dirs=folders[1:2])[0]).read_text()
+    assert "Mean mAP against stage: long_base, 0.2000 at stage 0." in html
+    with pytest.raises(ValueError, match="one sweep of alpha at most, got sweep and sweep_2; name one"):
+        write_report(str(copied_run), num_examples=0, experiment_dirs=folders)
+
+
 def test_an_experiment_without_results_is_noted_and_one_with_others_refused(copied_run, tmp_path):
-    options = {"num_examples": 0, "experiment_dir": str(tmp_path)}
+    options = {"num_examples": 0, "experiment_dirs": [str(tmp_path)]}
     html = Path(write_report(str(copied_run), **options)[0]).read_text()
     assert f'<p class="note">There are no results of an experiment in {tmp_path} (yet).</p>' in html
     for content in ({"rows": []}, {"rows": [{"mAP": 0.5}]}, []):
@@ -234,7 +257,7 @@ def test_every_flag_says_what_it_does_without_tensorflow():
         "batch_size",
         "data_dir",
         "examples",
-        "experiment_dir",
+        "experiment_dirs",
         "out",
         "run_dir",
     ]
