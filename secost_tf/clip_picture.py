@@ -30,8 +30,9 @@ def clip_figure(
     segment_scores: Mapping[str, np.ndarray],
     events: Sequence[tuple[str, float, float]] = (),
     title: str = "",
+    events_label: str = "true",
 ) -> Figure:
-    """Draws a clip, as in the last figure of the slides: spectrogram, true events where known, and segment scores.
+    """Draws a clip, as in the last figure of the slides: spectrogram, events where known, and segment scores.
 
     A score is drawn at the middle of its segment; a clip of one segment has a level line from onset to offset.
 
@@ -42,6 +43,7 @@ def clip_figure(
         segment_scores: scores in 0..1 of one to eight classes by name, [K] each.
         events: (class name, onset, offset) in seconds.
         title: a line above.
+        events_label: what the events are, written before their rows.
 
     Raises:
         ValueError: if shapes do not go together, or there are no classes, or too many.
@@ -72,7 +74,7 @@ def clip_figure(
     axes = [spectrogram]
     if rows:
         axes.append(place(_BOTTOM + _SCORES + _GAP, _EVENT_ROW * len(rows)))
-        _draw_events(axes[-1], events, rows, styles)
+        _draw_events(axes[-1], events, rows, styles, events_label)
     axes.append(place(_BOTTOM, _SCORES))
     _draw_scores(axes[-1], times, scores, styles)
     for axis in axes:
@@ -103,7 +105,11 @@ def _check(
 
 
 def _draw_events(
-    axis: Axes, events: Sequence[tuple[str, float, float]], rows: Sequence[str], styles: Mapping[str, tuple]
+    axis: Axes,
+    events: Sequence[tuple[str, float, float]],
+    rows: Sequence[str],
+    styles: Mapping[str, tuple],
+    label: str,
 ) -> None:
     """A row of bars for each class, named at its right."""
     for row, name in enumerate(rows):
@@ -116,7 +122,7 @@ def _draw_events(
         )
     axis.set_ylim(len(rows) - 0.5, -0.5)
     axis.set_yticks([])
-    axis.set_ylabel("true", fontsize=8, rotation=0, ha="right", va="center", labelpad=6)
+    axis.set_ylabel(label, fontsize=8, rotation=0, ha="right", va="center", labelpad=6)
     axis.spines[:].set_visible(False)
     axis.tick_params(bottom=False)
 

@@ -38,23 +38,24 @@ class Detector:
     folder: str
 
 
-def from_run(run_dir: str, stage: int | None = None) -> Detector:
-    """The student of a stage, by default of the last that is done.
+def last_stage(run_dir: str) -> int:
+    """The last stage of a run that is done; a `ValueError` if there is none."""
+    from secost_tf.stage_folder import is_done  # imports TensorFlow
 
-    Raises:
-        ValueError: if no stage, or not this one, is done.
-    """
+    done = [stage for stage in range(len(storage.list_dir(run_dir))) if is_done(run_dir, stage)]
+    if not done:
+        raise ValueError(
+            f"{run_dir}: no stage is done there; train one with python -m secost_tf.train --run_dir={run_dir}"
+        )
+    return done[-1]
+
+
+def from_run(run_dir: str, stage: int) -> Detector:
+    """The student of a stage; a `ValueError` if it is not done."""
     import tensorflow as tf
 
     from secost_tf import stage_folder
 
-    if stage is None:
-        done = [one for one in range(len(storage.list_dir(run_dir))) if stage_folder.is_done(run_dir, one)]
-        if not done:
-            raise ValueError(
-                f"{run_dir}: no stage is done there; train one with python -m secost_tf.train --run_dir={run_dir}"
-            )
-        stage = done[-1]
     student = stage_folder.load_student(run_dir, stage)
     record = stage_folder.StageRecord.read(run_dir, stage)
 
