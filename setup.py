@@ -10,7 +10,7 @@ REFERENCE = "python_version < '3.12'"  # Python 3.10 and 3.11: TensorFlow 2.15, 
 CURRENT = "python_version >= '3.12'"  # Python 3.12 and 3.13: TensorFlow 2.18 and later, Keras 3
 LINUX_X86 = "sys_platform == 'linux' and platform_machine == 'x86_64'"
 COMMANDS = {
-    "secost_tf": ("train", "evaluate", "experiment", "analyze", "report", "export", "client"),
+    "secost_tf": ("train", "evaluate", "experiment", "analyze", "localize", "report", "export", "client"),
     "tfrecord_tools": ("convert", "inspect", "soundscapes"),
 }
 
@@ -47,6 +47,7 @@ setup(
     ],
     extras_require={
         "beam": ["apache-beam>=2.60"],
+        "detection": ["pandas<3", "sed_scores_eval==0.0.4", "setuptools<81"],
         "test": [
             "apache-beam>=2.60",
             "build",
