@@ -147,8 +147,13 @@ def _replaced(clips: Sequence[ScoredClip], scores: Sequence[np.ndarray]) -> list
     ]
 
 
-def measure(clips: Sequence[ScoredClip], classes: Sequence[int], names: Sequence[str]) -> dict[str, float]:
-    """The `MEASURES` over some classes, each of which has a true event; names are those of all classes."""
+def measure(
+    clips: Sequence[ScoredClip], classes: Sequence[int], names: Sequence[str]
+) -> dict[str, float | None]:
+    """The `MEASURES` over some classes, each of which has a true event; names are those of all classes.
+
+    PSDS, which counts confusions with other classes, is None where there is one class.
+    """
     library = load_measures()
     scores = {clip.id: _table(clip.spans, clip.scores, classes, names) for clip in clips}
     found = {clip.id: _table(clip.spans, clip.active.astype(float), classes, names) for clip in clips}
@@ -171,18 +176,16 @@ def measure(clips: Sequence[ScoredClip], classes: Sequence[int], names: Sequence
         offset_collar_rate=COLLAR_SHARE,
         num_jobs=1,
     )[0]
-    scenarios = (
+    scenarios = [
         library.intersection_based.psds(
             scores, truth, seconds, **scenario, max_efpr=_MOST_FALSE_AN_HOUR, num_jobs=1
-        )[0]
+        )[0].item()
+        if len(classes) > 1
+        else None
         for scenario in (_SCENARIO_1, _SCENARIO_2)
-    )
-    figures = (
-        *(by_segment["macro_average"], by_segment["micro_average"]),
-        *(by_event["macro_average"], by_event["micro_average"]),
-        *scenarios,
-    )
-    return dict(zip(MEASURES, map(float, figures), strict=True))
+    ]
+    averages = (of[name] for of in (by_segment, by_event) for name in ("macro_average", "micro_average"))
+    return dict(zip(MEASURES, (*map(float, averages), *scenarios), strict=True))
 
 
 def true_events(clip: ScoredClip) -> list[tuple[int, float, float]]:
@@ -215,7 +218,13 @@ def format_events(rows: Iterable[Mapping[str, Any]]) -> str:
     heading = ("", "segment F1", "micro", "event F1", "micro", "PSDS 1", "PSDS 2")
     lines = [(f"stage {row['stage']}", row["events"]) for row in rows]
     lines += [(name.replace("_", " "), one) for name, one in rows[-1]["events"]["baselines"].items()]
-    cells = [heading, *((name, *(f"{one[key]:.4f}" for key in MEASURES)) for name, one in lines)]
+    cells = [
+        heading,
+        *(
+            (name, *("-" if one[key] is None else f"{one[key]:.4f}" for key in MEASURES))
+            for name, one in lines
+        ),
+    ]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(
         "  ".join(
