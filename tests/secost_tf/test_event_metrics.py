@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from secost_tf import evaluate, event_metrics, event_tables
-from secost_tf.event_metrics import ScoredClip, format_events, measure, true_events
+from secost_tf.event_metrics import EventOptions, ScoredClip, format_events, measure, true_events
 from secost_tf.events import Event, PostProcessing, active_segments, list_events
+from secost_tf.report_data import read_run
 from tfrecord_tools.schema import ClipRecord
 
 pytest.importorskip("sed_scores_eval", reason="needs the extra 'detection'")
@@ -173,3 +174,13 @@ def test_the_table_lines_up():
         "stage 0",
         "random",
     ]
+
+
+def test_the_report_shows_them(with_events):
+    run, data_dir = with_events
+    options = EventOptions(PostProcessing(), lambda *_: np.full(4, 0.4))
+    figures = evaluate.evaluate_run(str(run), 1, data_dir, events=options)[0]["events"]
+    rows = {row.name: row for row in read_run(str(run)).events}
+    assert list(rows) == ["Stage 1", "All positive", "Random"]
+    assert (rows["Stage 1"].segment_F1, rows["Stage 1"].PSDS_2) == (figures["segment_F1"], figures["PSDS_2"])
+    assert rows["Random"].event_F1 == figures["baselines"]["random"]["event_F1"]
