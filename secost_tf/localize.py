@@ -28,7 +28,7 @@ from secost_tf.class_thresholds import tuned_thresholds
 from secost_tf.detector import Detector
 from secost_tf.events import Event, PostProcessing, active_segments, list_events, smooth
 from secost_tf.localize_picture import Overview, leading_classes, write_picture
-from secost_tf.long_audio import LongRecording
+from secost_tf.long_audio import LongRecording, read_ahead
 from secost_tf.segment_scores import segment_scores
 from secost_tf.segment_times import hop_frames, segment_spans
 from tfrecord_tools import storage
@@ -107,7 +107,7 @@ def localize(
     """
     recording = LongRecording(path, detector.log_mel)
     overview = Overview(detector.log_mel.mel_bins)
-    blocks = overview.watch(recording)
+    blocks = overview.watch(read_ahead(recording))
     scores = segment_scores(blocks, detector.network, detector.config, config.hop_scale)
     spans = segment_spans(
         detector.config, detector.log_mel, overview.num_frames, config.hop_scale, recording.seconds
