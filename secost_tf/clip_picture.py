@@ -21,6 +21,7 @@ _WIDTH, _LEFT, _RIGHT = 10.0, 0.8, 2.2
 _TITLE, _LOG_MEL, _GAP, _EVENT_ROW, _SCORES, _BOTTOM = 0.35, 2.1, 0.12, 0.2, 1.7, 0.5
 _MOST_LETTERS, _MOST_TITLE_LETTERS = 26, 100
 _MOST_MARKERS = 60  # segments that are marked one by one
+_MOST_WIDE = 400  # segments of a wide line
 
 
 def clip_figure(
@@ -134,7 +135,8 @@ def _draw_scores(
     middles = times.mean(axis=1)
     for name, values in scores.items():
         colour, dashes = styles[name]
-        style = {"color": colour, "linestyle": dashes, "label": _short(name), "linewidth": 1.6}
+        width = 1.6 if len(values) <= _MOST_WIDE else 0.8
+        style = {"color": colour, "linestyle": dashes, "label": _short(name), "linewidth": width}
         if len(values) == 1:
             axis.plot(times[0], [values[0]] * 2, **style)
         else:

@@ -12,6 +12,7 @@ from tfrecord_tools import storage
 from tfrecord_tools.log_mel import LogMelConfig
 
 _MOST_COLUMNS = 2000  # of the picture's log-mel: more than its pixels
+_MOST_POINTS = 700  # of a line of scores
 _DPI = 110
 
 
@@ -65,6 +66,13 @@ def leading_classes(scores: np.ndarray, classes: Sequence[int], count: int) -> l
     return sorted(classes, key=lambda index: -peaks[index])[:count]
 
 
+def highest(spans: np.ndarray, scores: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Joins as many segments each that `most` are left: spans [K, 2] and scores [K, C], of which the highest count."""
+    firsts = np.arange(0, len(spans), -(-len(spans) // most))
+    ends = np.append(firsts[1:], len(spans)) - 1
+    return np.stack([spans[firsts, 0], spans[ends, 1]], axis=1), np.maximum.reduceat(scores, firsts)
+
+
 def write_picture(
     path: str,
     overview: Overview,
@@ -76,7 +84,7 @@ def write_picture(
     names: Sequence[str],
     title: str,
 ) -> None:
-    """Draws a recording as PNG.
+    """Draws a recording as PNG; of a long one, lines show the highest of the scores that lie in one place.
 
     Args:
         path: the file.
@@ -94,11 +102,12 @@ def write_picture(
 
     hop = log_mel.hop_seconds * overview.frames_per_column
     labels = {index: names[index].replace("$", r"\$") for index in shown}
+    spans, peaks = highest(spans, scores[:, list(labels)], _MOST_POINTS)
     figure = clip_figure(
         overview.columns(),
         dataclasses.replace(log_mel, hop_seconds=hop),
         spans,
-        {name: scores[:, index] for index, name in labels.items()},
+        dict(zip(labels.values(), peaks.T, strict=True)),
         [
             (labels[event.class_index], event.onset, event.offset)
             for event in events

@@ -8,7 +8,7 @@ from matplotlib import image
 
 from secost_tf import clip_picture, localize
 from secost_tf.events import Event
-from secost_tf.localize_picture import Overview, leading_classes, write_picture
+from secost_tf.localize_picture import Overview, highest, leading_classes, write_picture
 from tfrecord_tools.log_mel import LogMelConfig
 
 
@@ -46,3 +46,13 @@ def test_a_picture_is_drawn(tmp_path):
     pixels = image.imread(io.BytesIO(path.read_bytes()))
     assert pixels.shape[1] == 1100 and np.ptp(pixels[..., :3]) > 0.9
     assert [one.name for one in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_of_many_scores_the_highest_are_drawn():
+    spans = np.stack([np.arange(5.0), np.arange(5.0) + 1], axis=1)
+    scores = np.array([[0.1, 0.5], [0.2, 0.4], [0.9, 0.0], [0.3, 0.1], [0.7, 0.2]])
+    joined, peaks = highest(spans, scores, 3)
+    assert joined.tolist() == [[0, 2], [2, 4], [4, 5]]
+    assert peaks.tolist() == [[0.2, 0.5], [0.9, 0.1], [0.7, 0.2]]
+    for one, same in zip(highest(spans, scores, 5), (spans, scores), strict=True):
+        np.testing.assert_array_equal(one, same)
