@@ -9,8 +9,10 @@ HERE = Path(__file__).parent
 REFERENCE = "python_version < '3.12'"  # Python 3.10 and 3.11: TensorFlow 2.15, Keras 2.15
 CURRENT = "python_version >= '3.12'"  # Python 3.12 and 3.13: TensorFlow 2.18 and later, Keras 3
 LINUX_X86 = "sys_platform == 'linux' and platform_machine == 'x86_64'"
+# What sed_scores_eval needs besides: it fails with pandas 3, and what it imports with a setuptools without pkg_resources.
+DETECTION = ["pandas<3", "sed_scores_eval==0.0.4", "setuptools<81"]
 COMMANDS = {
-    "secost_tf": ("train", "evaluate", "experiment", "analyze", "report", "export", "client"),
+    "secost_tf": ("train", "evaluate", "experiment", "analyze", "localize", "report", "export", "client"),
     "tfrecord_tools": ("convert", "inspect", "soundscapes"),
 }
 
@@ -47,7 +49,9 @@ setup(
     ],
     extras_require={
         "beam": ["apache-beam>=2.60"],
+        "detection": DETECTION,
         "test": [
+            *DETECTION,
             "apache-beam>=2.60",
             "build",
             f"moto[server]>=5; {REFERENCE}",

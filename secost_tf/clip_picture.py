@@ -21,6 +21,7 @@ _WIDTH, _LEFT, _RIGHT = 10.0, 0.8, 2.2
 _TITLE, _LOG_MEL, _GAP, _EVENT_ROW, _SCORES, _BOTTOM = 0.35, 2.1, 0.12, 0.2, 1.7, 0.5
 _MOST_LETTERS, _MOST_TITLE_LETTERS = 26, 100
 _MOST_MARKERS = 60  # segments that are marked one by one
+_MOST_WIDE = 400  # segments of a wide line
 
 
 def clip_figure(
@@ -30,8 +31,9 @@ def clip_figure(
     segment_scores: Mapping[str, np.ndarray],
     events: Sequence[tuple[str, float, float]] = (),
     title: str = "",
+    events_label: str = "true",
 ) -> Figure:
-    """Draws a clip, as in the last figure of the slides: spectrogram, true events where known, and segment scores.
+    """Draws a clip, as in the last figure of the slides: spectrogram, events where known, and segment scores.
 
     A score is drawn at the middle of its segment; a clip of one segment has a level line from onset to offset.
 
@@ -42,6 +44,7 @@ def clip_figure(
         segment_scores: scores in 0..1 of one to eight classes by name, [K] each.
         events: (class name, onset, offset) in seconds.
         title: a line above.
+        events_label: what the events are, written before their rows.
 
     Raises:
         ValueError: if shapes do not go together, or there are no classes, or too many.
@@ -72,7 +75,7 @@ def clip_figure(
     axes = [spectrogram]
     if rows:
         axes.append(place(_BOTTOM + _SCORES + _GAP, _EVENT_ROW * len(rows)))
-        _draw_events(axes[-1], events, rows, styles)
+        _draw_events(axes[-1], events, rows, styles, events_label)
     axes.append(place(_BOTTOM, _SCORES))
     _draw_scores(axes[-1], times, scores, styles)
     for axis in axes:
@@ -103,7 +106,11 @@ def _check(
 
 
 def _draw_events(
-    axis: Axes, events: Sequence[tuple[str, float, float]], rows: Sequence[str], styles: Mapping[str, tuple]
+    axis: Axes,
+    events: Sequence[tuple[str, float, float]],
+    rows: Sequence[str],
+    styles: Mapping[str, tuple],
+    label: str,
 ) -> None:
     """A row of bars for each class, named at its right."""
     for row, name in enumerate(rows):
@@ -116,7 +123,7 @@ def _draw_events(
         )
     axis.set_ylim(len(rows) - 0.5, -0.5)
     axis.set_yticks([])
-    axis.set_ylabel("true", fontsize=8, rotation=0, ha="right", va="center", labelpad=6)
+    axis.set_ylabel(label, fontsize=8, rotation=0, ha="right", va="center", labelpad=6)
     axis.spines[:].set_visible(False)
     axis.tick_params(bottom=False)
 
@@ -128,7 +135,8 @@ def _draw_scores(
     middles = times.mean(axis=1)
     for name, values in scores.items():
         colour, dashes = styles[name]
-        style = {"color": colour, "linestyle": dashes, "label": _short(name), "linewidth": 1.6}
+        width = 1.6 if len(values) <= _MOST_WIDE else 0.8
+        style = {"color": colour, "linestyle": dashes, "label": _short(name), "linewidth": width}
         if len(values) == 1:
             axis.plot(times[0], [values[0]] * 2, **style)
         else:

@@ -13,7 +13,7 @@ import io
 import itertools
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -434,17 +434,21 @@ def _some(ids: list[str], most: int = 5) -> str:
 
 def read_clips(split: Split, ids: Sequence[str]) -> list[ClipRecord]:
     """Clips of a split by their ids, in the order of the shards, with log-mels float32 [frames, mel_bins]."""
-    found: list[ClipRecord] = []
+    wanted = set(ids)
+    found = (clip for clip in iterate_clips(split) if clip.video_id in wanted)
+    return list(itertools.islice(found, len(ids)))
+
+
+def iterate_clips(split: Split) -> Iterator[ClipRecord]:
+    """Yields the clips of the subset in the order of the shards, with log-mels float32 [frames, mel_bins]."""
     info = split.info
-    for path in info.shard_paths(split.data_dir):
-        for data in shards.read_records(path, info.compression):
-            if len(found) == len(ids):
-                return found
-            clip = schema.decode(data, info.feature_dtype, info.log_mel.mel_bins)
-            if clip.video_id in ids:
+    whole = split.subset == "all"
+    for number, path in enumerate(info.shard_paths(split.data_dir)):
+        for place, data in enumerate(shards.read_records(path, info.compression)):
+            if whole or split.selected[number][place]:
+                clip = schema.decode(data, info.feature_dtype, info.log_mel.mel_bins)
                 log_mel = schema.dequantize(clip.log_mel, info.feature_range).astype(np.float32)
-                found.append(dataclasses.replace(clip, log_mel=log_mel))
-    return found
+                yield dataclasses.replace(clip, log_mel=log_mel)
 
 
 def find_damage(split: Split, error: tf.errors.OpError) -> ValueError:

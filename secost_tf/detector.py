@@ -38,17 +38,12 @@ class Detector:
     folder: str
 
 
-def from_run(run_dir: str, stage: int | None = None) -> Detector:
-    """The student of a stage, by default of the last that is done.
-
-    Raises:
-        ValueError: if no stage, or not this one, is done.
-    """
+def from_run(run_dir: str, stage: int) -> Detector:
+    """The student of a stage; a `ValueError` if it is not done."""
     import tensorflow as tf
 
     from secost_tf import stage_folder
 
-    stage = stage_folder.done_stages(run_dir)[-1] if stage is None else stage
     student = stage_folder.load_student(run_dir, stage)
     record = stage_folder.StageRecord.read(run_dir, stage)
 

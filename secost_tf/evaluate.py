@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from absl import flags
 
+from secost_tf import detection_flags, event_metrics
 from secost_tf.cascade import add_changes, format_table
+from secost_tf.class_thresholds import tuned_thresholds
+from secost_tf.event_metrics import EventOptions
 from tfrecord_tools import shards, storage
 from tfrecord_tools.commands import run_command
 
@@ -27,6 +31,12 @@ def define_evaluate_flags() -> None:
     flags.DEFINE_integer(
         "batch_size", 32, "Clips scored at once; affects speed and memory, not figures.", lower_bound=1
     )
+    flags.DEFINE_bool(
+        "events",
+        False,
+        "Also evaluate when classes sound, against the onsets and offsets of the clips' events: segment-based and event-based F1, "
+        "PSDS. Needs the extra 'detection'; --threshold and the like say how events are made.",
+    )
 
 
 def evaluate_run(
@@ -35,8 +45,12 @@ def evaluate_run(
     data_dir: str | None = None,
     split: str = "eval",
     batch_size: int = 32,
+    events: EventOptions | None = None,
 ) -> list[dict]:
     """Evaluates one stage, or all that are done; writes `metrics-SPLIT.json` and `per_class-SPLIT.csv` beside each.
+
+    With `events`, the measures of `event_metrics.evaluate_events` are among the figures, and in the stage's `metrics.json` as well
+    if that is of the same data and split.
 
     Returns:
         Rows for `cascade.format_table`, one a stage.
@@ -44,8 +58,7 @@ def evaluate_run(
     Raises:
         ValueError: if the stage is not done, or the data have other classes or another log-mel.
     """
-    from secost_tf import stage_folder  # imports TensorFlow
-    from secost_tf.data import Split
+    from secost_tf import data, stage_folder  # import TensorFlow
     from secost_tf.scoring import Scorer
 
     numbers = stage_folder.done_stages(run_dir) if stage is None else [stage]
@@ -56,7 +69,7 @@ def evaluate_run(
         folder = data_dir or record.data_dir
         info = shards.read_dataset_info(folder, split)
         record.check_data(run_dir, info, folder)
-        evaluation = Scorer(student, batch_size).evaluate(Split(folder, info))
+        evaluation = Scorer(student, batch_size).evaluate(data.Split(folder, info))
         own_folder = stage_folder.stage_dir(run_dir, number)
         stage_folder.write_per_class(
             storage.join(own_folder, f"per_class-{split}.csv"), evaluation, record.class_map
@@ -70,21 +83,54 @@ def evaluate_run(
             "data_dir": folder,
             **evaluation.scalars(),
         }
+        if events:
+            clips = data.iterate_clips(data.Split(folder, info))
+            figures["events"] = event_metrics.evaluate_events(run_dir, number, clips, events)
+            if storage.absolute(folder) == storage.absolute(record.data_dir):
+                _keep_events(own_folder, figures)
         storage.write_json(storage.join(own_folder, f"metrics-{split}.json"), figures)
         rows.append(figures)
     return add_changes(rows)
 
 
+def _keep_events(folder: str, figures: Mapping) -> None:
+    """Adds the measures of events to the stage's own figures, of the same data, if they are of the same split."""
+    path = storage.join(folder, "metrics.json")
+    own = storage.read_json(path)
+    if (own["split"], own["num_clips"]) == (figures["split"], figures["num_clips"]):
+        storage.write_json(path, {**own, "events": figures["events"]})
+
+
 def main(argv: Sequence[str]) -> None:
     """Reads the flags, evaluates and prints the table."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    rows = evaluate_run(FLAGS.run_dir, FLAGS.stage, FLAGS.data_dir, FLAGS.split, FLAGS.batch_size)
+    events = _event_options() if FLAGS.events else None
+    rows = evaluate_run(FLAGS.run_dir, FLAGS.stage, FLAGS.data_dir, FLAGS.split, FLAGS.batch_size, events)
     print(format_table(rows))
+    if events:
+        print(f"\n{event_metrics.format_events(rows)}")
+
+
+def _event_options() -> EventOptions:
+    """What the flags say of events."""
+
+    def thresholds(run_dir, stage, detector):
+        tune = functools.partial(tuned_thresholds, run_dir, stage, detector)
+        return detection_flags.thresholds(detector.class_map, tune)
+
+    event_metrics.load_measures()  # says what is missing before any work
+    return EventOptions(detection_flags.post_processing(), thresholds)
+
+
+def define_event_flags() -> None:
+    """How events are made of scores, shown by --help among this command's own."""
+    detection_flags.define_detection_flags()
+    flags.adopt_module_key_flags(detection_flags)
 
 
 def run() -> None:
     """The console script."""
-    run_command(main, define_evaluate_flags)
+    run_command(main, define_evaluate_flags, define_event_flags)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import soxr
@@ -83,3 +85,13 @@ class LongRecording:
             self.missing_seconds = missing if missing > _SHORT_SECONDS else 0.0
             if rate != rate_out and decoded:
                 yield stream.resample_chunk(np.empty(0, np.float32), last=True)
+
+
+def read_ahead(blocks: Iterable[np.ndarray], count: int = 4) -> Iterator[np.ndarray]:
+    """The same blocks, up to `count` of them made in a thread of their own while those before are used."""
+    source = iter(blocks)
+    with ThreadPoolExecutor(1) as thread:
+        waiting = collections.deque(thread.submit(next, source, None) for _ in range(count))
+        while (block := waiting.popleft().result()) is not None:
+            waiting.append(thread.submit(next, source, None))
+            yield block

@@ -140,6 +140,7 @@ def write_report(
         settings=report_data.settings(run),
         pictures=pictures,
         analysis=compared,
+        events=run.events,
         examples=examples,
         notes=tuple(notes),
         made_by=f"Made by secost_tf {secost_tf.__version__} on {date or datetime.date.today().isoformat()}.",

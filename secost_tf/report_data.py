@@ -12,7 +12,7 @@ from secost_tf import cascade, stage_folder
 from secost_tf.callbacks import duration
 from secost_tf.data import Split
 from secost_tf.experiment_tables import RESULTS_JSON
-from secost_tf.report_page import ClassFigures, StageFigures
+from secost_tf.report_page import ClassFigures, EventFigures, StageFigures
 from secost_tf.stage import evaluation_split
 from secost_tf.stage_folder import StageRecord
 from tfrecord_tools import shards, storage
@@ -28,6 +28,7 @@ class Run:
         stages, classes: figures for the page.
         histories: rows of `history.csv` by `stage N`, of those stages that have one.
         versions: of the software, by name, for each stage.
+        events: of the stages whose events were evaluated, and the last one's baselines.
     """
 
     records: tuple[StageRecord, ...]
@@ -38,6 +39,7 @@ class Run:
     classes: tuple[ClassFigures, ...]
     histories: Mapping[str, list[dict[str, float]]]
     versions: tuple[Mapping[str, str], ...]
+    events: tuple[EventFigures, ...] = ()
 
 
 def read_run(run_dir: str) -> Run:
@@ -72,7 +74,17 @@ def read_run(run_dir: str) -> Run:
             storage.read_json(storage.join(folder, stage_folder.CONFIG_JSON)).get("versions", {})
             for folder in folders
         ),
+        events=_event_figures(metrics),
     )
+
+
+def _event_figures(metrics: Sequence[Mapping]) -> tuple[EventFigures, ...]:
+    found = {f"Stage {one['stage']}": one["events"] for one in metrics if "events" in one}
+    if found:
+        baselines = list(found.values())[-1]["baselines"]
+        found |= {name.replace("_", " ").capitalize(): one for name, one in baselines.items()}
+    names = [field.name for field in dataclasses.fields(EventFigures)[1:]]
+    return tuple(EventFigures(name, *(one[key] for key in names)) for name, one in found.items())
 
 
 def _stage_figures(row: Mapping, metrics: Mapping) -> StageFigures:

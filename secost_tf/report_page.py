@@ -116,6 +116,17 @@ class Example:
 
 
 @dataclasses.dataclass(frozen=True)
+class EventFigures:
+    """A row of the table of localisation: a stage, or a baseline; None where a figure does not exist."""
+
+    name: str
+    segment_F1: float | None
+    event_F1: float | None
+    PSDS_1: float | None
+    PSDS_2: float | None
+
+
+@dataclasses.dataclass(frozen=True)
 class Page:
     """All that the page says; what is empty is left out.
 
@@ -127,6 +138,7 @@ class Page:
         settings: (name, value) pairs, by group.
         pictures: by place: `stages`, `experiment`, `alpha`, `gain`, `ranges`, `calibration`, `curves`.
         analysis: the comparison of two stages.
+        events: how well stages, and baselines, tell when classes sound.
         examples: in order.
         notes: what could not be shown, and why.
         made_by: version and date.
@@ -143,6 +155,7 @@ class Page:
     settings: Mapping[str, Sequence[tuple[str, str]]] = dataclasses.field(default_factory=dict)
     pictures: Mapping[str, Picture] = dataclasses.field(default_factory=dict)
     analysis: Analysis | None = None
+    events: tuple[EventFigures, ...] = ()
     examples: tuple[Example, ...] = ()
     notes: tuple[str, ...] = ()
     made_by: str = ""
@@ -152,6 +165,7 @@ def render(page: Page) -> str:
     """The HTML of the page, UTF-8; it states its own size."""
     sections = [
         ("stages", "Stages", _stages(page)),
+        ("localisation", "Localisation", _localisation(page)),
         ("comparison", "Base against last stage", _comparison(page)),
         ("classes", "Classes", _classes(page)),
         ("curves", "Learning curves", _figures(page, "curves")),
@@ -278,6 +292,20 @@ def _stages(page: Page) -> str:
         "α: weight of the labels in the targets. Teacher: the stages whose scores taught."
     )
     return table("Stages", caption, columns, {"": rows}) + _figures(page, "stages", "experiment", "alpha")
+
+
+def _localisation(page: Page) -> str:
+    if not page.events:
+        return ""
+    figures = {"segment F1": "segment_F1", "event F1": "event_F1", "PSDS 1": "PSDS_1", "PSDS 2": "PSDS_2"}
+    rows = [(row.name, *(number(getattr(row, field)) for field in figures.values())) for row in page.events]
+    caption = (
+        f"When classes sound, against the true onsets and offsets of split {page.split}. Segment F1: segments of 1 s; event F1: "
+        "onset to 200 ms, offset to 200 ms or a fifth of the event; means over classes. PSDS: over all thresholds."
+    )
+    return table(
+        "Localisation", caption, {"Scores of": "text", **dict.fromkeys(figures, "number")}, {"": rows}
+    )
 
 
 def _comparison(page: Page) -> str:

@@ -29,7 +29,7 @@ def command(monkeypatch, capsys):
             with pytest.raises(SystemExit) as stopped:
                 module.run()
         finally:
-            for flag in flags.FLAGS.get_flags_for_module(module.__name__):
+            for flag in flags.FLAGS.get_key_flags_for_module(module.__name__):
                 delattr(flags.FLAGS, flag.name)
             flags.FLAGS.unparse_flags()
         printed = capsys.readouterr()

@@ -111,6 +111,7 @@ def test_every_flag_says_what_it_does_without_tensorflow():
     assert sorted(text.split(":")[0] for text in helps) == [
         "batch_size",
         "data_dir",
+        "events",
         "run_dir",
         "split",
         "stage",

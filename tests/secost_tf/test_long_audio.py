@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 from secost_tf import long_audio
-from secost_tf.long_audio import LongRecording
+from secost_tf.long_audio import LongRecording, read_ahead
 from tfrecord_tools import decoders
 from tfrecord_tools.audio import AudioError, load_audio
 from tfrecord_tools.log_mel import LogMelConfig, log_mel
@@ -84,3 +84,21 @@ def test_sound_that_can_not_be_used(tmp_path):
         with pytest.raises(AudioError) as raised:
             list(LongRecording(str(tmp_path / name), LogMelConfig()))
         assert raised.value.kind == kind
+
+
+def test_blocks_are_read_ahead_in_order_and_errors_come_where_they_arose():
+    made = []
+
+    def blocks():
+        for number in range(10):
+            made.append(number)
+            yield np.full(1, number)
+        raise AudioError("unreadable", "at the end")
+
+    ahead, seen = read_ahead(blocks(), 3), []
+    with pytest.raises(AudioError, match="at the end"):
+        for block in ahead:
+            seen.append(int(block[0]))
+            assert len(made) <= len(seen) + 3
+    assert seen == list(range(10))
+    assert list(read_ahead([])) == []

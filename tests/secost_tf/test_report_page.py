@@ -11,6 +11,7 @@ from secost_tf.report_html import Picture
 from secost_tf.report_page import (
     Analysis,
     ClassFigures,
+    EventFigures,
     Example,
     ExampleScore,
     LabelError,
@@ -248,3 +249,22 @@ def test_a_page_of_audioset_s_size_stays_small():
     classes = tuple(ClassFigures(f"Class number {i}", i, (0.1 + i / 1000,) * 5) for i in range(527))
     page = dataclasses.replace(PAGE, stages=tuple(stage(i, 0.3) for i in range(5)), classes=classes)
     assert len(render(page)) < 400_000
+
+
+def test_localisation_is_a_table_of_stages_and_baselines():
+    events = (EventFigures("Stage 0", 0.6052, 0.1178, None, 0.5), EventFigures("Random", 0.1, 0.0, 0.0, 0.0))
+    page = Reader(render(dataclasses.replace(PAGE, events=events)))
+    assert "Localisation" in page.text("h2") and "Localisation" not in Reader(render(PAGE)).text("h2")
+    cells = page.text("td")
+    place = cells.index("0.6052")
+    assert cells[place : place + 8] == [
+        "0.6052",
+        "0.1178",
+        "–",
+        "0.5000",
+        "0.1000",
+        "0.0000",
+        "0.0000",
+        "0.0000",
+    ]
+    assert {"Stage 0", "Random", "PSDS 1"} <= set(page.text("th"))

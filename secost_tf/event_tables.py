@@ -1,0 +1,78 @@
+"""Tables of segment scores and events, as other programs read them; each appears whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from secost_tf.events import Event
+from tfrecord_tools import storage
+from tfrecord_tools.log_mel import LogMelConfig
+
+EVENTS_COLUMNS = ("filename", "onset", "offset", "event_label", "score")
+_RAVEN_COLUMNS = (
+    *("Selection", "View", "Channel", "Begin Time (s)", "End Time (s)", "Low Freq (Hz)", "High Freq (Hz)"),
+    *("Begin File", "Species", "Score"),
+)
+
+
+def write_scores(path: str, spans: np.ndarray, scores: np.ndarray, names: Sequence[str]) -> None:
+    """Tab-separated `onset offset <class>...`, a line a segment: the table of sed_scores_eval. Scores keep all of their float32."""
+    rows = (
+        [*map(_seconds, span), *(f"{score:.9g}" for score in of_segment)]
+        for span, of_segment in zip(spans.tolist(), scores.tolist(), strict=True)
+    )
+    _write(path, [("onset", "offset", *names)], rows)
+
+
+def write_events(path: str, files: Iterable[tuple[str, Sequence[Event]]], names: Sequence[str]) -> None:
+    """Tab-separated `filename onset offset event_label score`: DCASE's layout, with the score added.
+
+    A file without events has a line with its name alone, as DCASE's lists do.
+    """
+    rows = (
+        row
+        for filename, events in files
+        for row in ([[filename, *_cells(event, names)] for event in events] or [[filename, "", "", "", ""]])
+    )
+    _write(path, [EVENTS_COLUMNS], rows)
+
+
+def write_audacity_labels(path: str, events: Sequence[Event], names: Sequence[str]) -> None:
+    """Audacity's label track: tab-separated onset, offset and label, without a heading."""
+    _write(path, [], ([*_cells(event, names)[:2], names[event.class_index]] for event in events))
+
+
+def write_raven_table(
+    path: str, filename: str, events: Sequence[Event], names: Sequence[str], log_mel: LogMelConfig
+) -> None:
+    """Raven's selection table; a selection spans all frequencies that the network hears."""
+    rows = (
+        [number, "Spectrogram 1", 1, onset, offset, f"{log_mel.mel_min_hz:g}", f"{log_mel.mel_max_hz:g}",
+         os.path.basename(filename), name, score]
+        for number, (onset, offset, name, score) in enumerate((_cells(event, names) for event in events), 1)
+    )  # fmt: skip
+    _write(path, [_RAVEN_COLUMNS], rows)
+
+
+def _cells(event: Event, names: Sequence[str]) -> tuple[str, str, str, str]:
+    return (
+        _seconds(event.onset),
+        _seconds(event.offset),
+        names[event.class_index],
+        f"{event.score:.6f}",
+    )
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.6f}"
+
+
+def _write(path: str, heading: Sequence[Sequence[str]], rows: Iterable[Sequence[object]]) -> None:
+    with storage.atomic_write(path) as stream:
+        lines: Iterator = csv.writer(stream, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_MINIMAL)
+        lines.writerows(heading)
+        lines.writerows(rows)
