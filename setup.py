@@ -10,7 +10,7 @@ REFERENCE = "python_version < '3.12'"  # Python 3.10 and 3.11: TensorFlow 2.15, 
 CURRENT = "python_version >= '3.12'"  # Python 3.12 and 3.13: TensorFlow 2.18 and later, Keras 3
 LINUX_X86 = "sys_platform == 'linux' and platform_machine == 'x86_64'"
 COMMANDS = {
-    "secost_tf": ("train", "evaluate", "experiment", "analyze", "report", "export", "client"),
+    "secost_tf": ("train", "evaluate", "experiment", "analyze", "report", "export", "client", "monitor"),
     "tfrecord_tools": ("convert", "inspect", "soundscapes"),
 }
 
@@ -65,6 +65,14 @@ setup(
             f"tensorflow-serving-api>=2.18,<2.22; {CURRENT}",
             "requests>=2.28",
         ],
+        # tf2onnx works with these; later onnx needs a protobuf that TensorFlow 2.15 does not take.
+        "onnx": [
+            "tf2onnx>=1.17",
+            f"onnx>=1.17,<1.19; {REFERENCE}",
+            f"onnx>=1.17; {CURRENT}",
+            "onnxruntime>=1.17",
+        ],
+        "microphone": ["sounddevice>=0.4.6"],
         "gpu": [
             f"tensorflow[and-cuda]==2.15.1; {REFERENCE}",
             f"tensorflow[and-cuda]>=2.18,<2.22; {CURRENT}",
