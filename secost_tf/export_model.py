@@ -190,8 +190,9 @@ class _Graph:
         outputs = self.student({"log_mel": log_mels, "num_frames": num_frames}, training=False)
         segment_scores = tf.sigmoid(outputs["segment_logits"])
         mask = self.segment_mask(segment_scores, num_frames)
-        hop_seconds = self.network.stride_frames * self.log_mel.hop_samples / self.log_mel.sample_rate_hz
-        onsets = tf.range(tf.shape(mask)[1], dtype=tf.float32) * hop_seconds
+        hop_samples = self.network.stride_frames * self.log_mel.hop_samples
+        onset_samples = tf.cast(tf.range(tf.shape(mask)[1]) * hop_samples, tf.float64)
+        onsets = tf.cast(onset_samples / self.log_mel.sample_rate_hz, tf.float32)
         return {
             "scores": tf.sigmoid(outputs["logits"]),
             "segment_scores": tf.where(mask[..., None], segment_scores, 0.0),
