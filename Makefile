@@ -16,7 +16,7 @@ $(VENV)/installed: setup.py | $(BIN)/python
 	touch $@
 
 $(VENV)/installed-test: setup.py | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[test,serving]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[test,serving,onnx]"
 	touch $@ $(VENV)/installed
 
 demo: $(VENV)/installed
@@ -29,6 +29,7 @@ demo: $(VENV)/installed
 	$(BIN)/python -m tfrecord_tools.inspect --plot=$(DEMO)/data.png $(DEMO)/data
 	$(BIN)/python -m secost_tf.train --flagfile=flags/demo.flags --data_dir=$(DEMO)/data --run_dir=$(DEMO)/run $(DEMO_FLAGS)
 	$(BIN)/python -m secost_tf.report --run_dir=$(DEMO)/run --audio_dir=$(DEMO)/corpus/eval
+	$(BIN)/python -m secost_tf.export --run_dir=$(DEMO)/run --export_dir=$(DEMO)/models/secost
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist=loadfile --no-loadscope-reorder --cov --cov-report=term --cov-fail-under=90

@@ -12,7 +12,10 @@ LINUX_X86 = "sys_platform == 'linux' and platform_machine == 'x86_64'"
 # What sed_scores_eval needs besides: it fails with pandas 3, and what it imports with a setuptools without pkg_resources.
 DETECTION = ["pandas<3", "sed_scores_eval==0.0.4", "setuptools<81"]
 COMMANDS = {
-    "secost_tf": ("train", "evaluate", "experiment", "analyze", "localize", "report", "export", "client"),
+    "secost_tf": (
+        *("train", "evaluate", "experiment", "analyze", "localize", "report"),
+        *("export", "client", "monitor"),
+    ),
     "tfrecord_tools": ("convert", "inspect", "soundscapes"),
 }
 
@@ -69,6 +72,14 @@ setup(
             f"tensorflow-serving-api>=2.18,<2.22; {CURRENT}",
             "requests>=2.28",
         ],
+        # tf2onnx works with these; later onnx needs a protobuf that TensorFlow 2.15 does not take.
+        "onnx": [
+            "tf2onnx>=1.17",
+            f"onnx>=1.17,<1.19; {REFERENCE}",
+            f"onnx>=1.17; {CURRENT}",
+            "onnxruntime>=1.17",
+        ],
+        "microphone": ["sounddevice>=0.4.6"],
         "gpu": [
             f"tensorflow[and-cuda]==2.15.1; {REFERENCE}",
             f"tensorflow[and-cuda]>=2.18,<2.22; {CURRENT}",

@@ -345,3 +345,30 @@ class ServingConfig(Config):
     def __post_init__(self):
         _require(self, self.top_k >= 1, "top_k", "at least 1")
         _require(self, self.max_seconds > 0, "max_seconds", "a positive number of seconds")
+
+
+PORTABLE_INPUTS = ("waveform", "log_mel")
+PORTABLE_PRECISIONS = ("float32", "float16", "int8")
+
+
+@dataclasses.dataclass(frozen=True)
+class PortableConfig(Config):
+    """What of a model for the TFLite and ONNX runtimes can be chosen.
+
+    Attributes:
+        model_input: `waveform`, with the log-mel in the graph, or `log_mel`.
+        seconds: length of the clips that a TFLite model takes; ONNX takes any.
+        precision: of a TFLite model: float32; float16 weights; or int8 convolutions, which need clips to calibrate.
+        calibration_clips: how many of those are used, at most.
+    """
+
+    model_input: str = "waveform"
+    seconds: float = 10.0
+    precision: str = "float32"
+    calibration_clips: int = 200
+
+    def __post_init__(self):
+        _require(self, self.model_input in PORTABLE_INPUTS, "model_input", " or ".join(PORTABLE_INPUTS))
+        _require(self, self.seconds > 0, "seconds", "a positive number of seconds")
+        _require(self, self.precision in PORTABLE_PRECISIONS, "precision", ", ".join(PORTABLE_PRECISIONS))
+        _require(self, self.calibration_clips >= 1, "calibration_clips", "at least 1")

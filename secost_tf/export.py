@@ -1,94 +1,227 @@
-"""`python -m secost_tf.export --run_dir=R --export_dir=MODELS/secost`: a stage as a SavedModel for TensorFlow Serving."""
+"""`python -m secost_tf.export --run_dir=R --export_dir=MODELS/secost`: a trained stage for TensorFlow Serving, TFLite or ONNX."""
 
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from absl import flags
 
-from secost_tf.config import ServingConfig
+from secost_tf.config import PORTABLE_INPUTS, PORTABLE_PRECISIONS, PortableConfig, ServingConfig
 from tfrecord_tools import storage
 from tfrecord_tools.commands import run_command
 
+if TYPE_CHECKING:
+    import keras
+
+    from secost_tf.export_card import Exported
+    from secost_tf.stage_folder import StageRecord
+
 FLAGS = flags.FLAGS
+FORMATS = ("saved_model", "tflite", "onnx")
 
 
 def define_export_flags() -> None:
-    """What to export, and where to."""
-    defaults = ServingConfig()
+    """What to export, where to, and as what."""
     flags.DEFINE_string("run_dir", "runs/secost", "Folder of the run (secost_tf.train --run_dir).")
     flags.DEFINE_integer(
         "stage", None, "The stage to export. Default: the last one that is done.", lower_bound=0
     )
     flags.DEFINE_string(
         "export_dir",
-        "models/secost",
-        "Folder of the served model, whose name is the model's: each export makes the next numbered version in it.",
+        None,
+        "Folder of the model, whose name is the model's: each export makes the next numbered version in it. Default: "
+        "models/secost, for the other formats models/secost-tflite and models/secost-onnx.",
     )
+    flags.DEFINE_enum(
+        "format",
+        "saved_model",
+        FORMATS,
+        "saved_model: for TensorFlow Serving. tflite: for phones and small machines. onnx: for other runtimes (extra onnx).",
+    )
+
+
+def define_saved_model_flags() -> None:
+    """For `--format=saved_model`."""
+    defaults = ServingConfig()
     flags.DEFINE_integer(
         "top_k",
         defaults.top_k,
-        "Classes that the signature top_k gives for a clip, the highest scores first; at most all.",
+        "SavedModel: classes that the signature top_k gives for a clip, the highest scores first; at most all.",
         lower_bound=1,
     )
     flags.DEFINE_float(
         "max_seconds",
         defaults.max_seconds,
-        "Most sound in one request, over all its clips, in seconds; more is an error. Bounds the memory that a request "
-        "takes: 4 MB a second at width 1.",
+        "SavedModel: most sound in one request, over all its clips, in seconds; more is an error. Bounds the memory that a "
+        "request takes: 5 MB a second at width 1.",
         lower_bound=0.0,
     )
 
 
+def define_portable_flags() -> None:
+    """For `--format=tflite` and `--format=onnx`."""
+    defaults = PortableConfig()
+    flags.DEFINE_enum(
+        "model_input",
+        defaults.model_input,
+        PORTABLE_INPUTS,
+        "TFLite, ONNX: whether the model takes waveforms, or log-mels that the application computes as "
+        "tfrecord_tools.log_mel does.",
+    )
+    flags.DEFINE_enum(
+        "precision",
+        defaults.precision,
+        PORTABLE_PRECISIONS,
+        "TFLite: float32; float16 weights, half the size; or int8 weights and convolutions, a quarter of the size, "
+        "calibrated on clips (the log-mel and the pooling stay float32).",
+    )
+    flags.DEFINE_float(
+        "seconds",
+        defaults.seconds,
+        "TFLite: length of the clips that the model takes, in seconds; shorter ones are to be followed by silence.",
+        lower_bound=0.0,
+    )
+    flags.DEFINE_string(
+        "data_dir",
+        None,
+        "TFLite in int8 with --model_input=log_mel: folder of the converted splits, whose train split it is calibrated on. "
+        "Default: the one the run was trained with.",
+    )
+    flags.DEFINE_string(
+        "calibration_dir",
+        None,
+        "TFLite in int8 with --model_input=waveform: folder of recordings, like those the model will hear, that it is "
+        "calibrated on.",
+    )
+    flags.DEFINE_integer(
+        "calibration_clips",
+        defaults.calibration_clips,
+        "TFLite in int8: clips that it is calibrated on, at most.",
+        lower_bound=1,
+    )
+
+
 def export_run(
-    run_dir: str, export_dir: str, stage: int | None = None, config: ServingConfig | None = None
-) -> tuple[str, float]:
+    run_dir: str,
+    export_dir: str,
+    stage: int | None = None,
+    config: ServingConfig | PortableConfig | None = None,
+    model_format: str = "saved_model",
+    calibration_dir: str | None = None,
+) -> tuple[str, Exported]:
     """Exports a stage as the next version in a folder, checked before it gets its final name.
 
     Args:
         run_dir: the run.
         export_dir: folder of the model; its name is the model's.
         stage: the stage, by default the last one that is done.
-        config: what can be chosen of the model.
+        config: what can be chosen of the model: a `ServingConfig` for a SavedModel, else a `PortableConfig`.
+        model_format: one of `FORMATS`.
+        calibration_dir: for TFLite in int8: of converted splits, by default those the run was trained with; or, if the
+            model takes waveforms, of recordings.
 
     Returns:
-        The folder of the new version, and the largest difference between its scores, run by TensorFlow's C++ loader,
-        and those of the live network.
+        The folder of the new version, and what is known of it.
 
     Raises:
         ValueError: if the stage is not done, or the exported model does not answer as the live one.
     """
     from secost_tf import export_card, export_folder, stage_folder  # import TensorFlow
-    from secost_tf.export_check import check_export
-    from secost_tf.export_model import save_model
 
-    config = config or ServingConfig()
     stage = stage_folder.done_stages(run_dir)[-1] if stage is None else stage
     student = stage_folder.load_student(run_dir, stage)
     record = stage_folder.StageRecord.read(run_dir, stage)
     name = os.path.basename(export_dir.rstrip("/"))
-    with export_folder.new_version(export_dir) as (version, folder):
-        save_model(student, record, config, name, folder)
-        difference = check_export(folder, student, record, config)
-        facts = export_card.facts(run_dir, record, config, name, version, folder, difference)
-        export_card.write(facts, record, folder)
-    return storage.join(export_dir, str(version)), difference
+    with export_folder.new_version(export_dir, model_format) as (version, folder):
+        if model_format == "saved_model":
+            exported = _saved_model(student, record, config or ServingConfig(), name, version, folder)
+        else:
+            config = config or PortableConfig()
+            exported = _portable(
+                student, record, config, name, version, folder, model_format, calibration_dir
+            )
+        export_card.write(export_card.facts(run_dir, record, exported), record, folder)
+    return storage.join(export_dir, str(version)), exported
+
+
+def _saved_model(
+    student: keras.Model, record: StageRecord, config: ServingConfig, name: str, version: int, folder: str
+) -> Exported:
+    from secost_tf.export_card import Exported
+    from secost_tf.export_check import TOLERANCE, check_export
+    from secost_tf.export_model import save_model
+    from secost_tf.servable import Servable, describe_signatures
+
+    save_model(student, record, config, name, folder)
+    difference = check_export(folder, student, record, config)
+    with Servable(folder) as servable:
+        signatures = describe_signatures(servable.signatures)
+    runtime = "TensorFlow's C++ loader"
+    return Exported(name, version, "saved_model", runtime, config, signatures, difference, TOLERANCE, folder)
+
+
+def _portable(
+    student: keras.Model,
+    record: StageRecord,
+    config: PortableConfig,
+    name: str,
+    version: int,
+    folder: str,
+    model_format: str,
+    calibration_dir: str | None,
+) -> Exported:
+    from secost_tf import export_folder, export_onnx, export_tflite
+    from secost_tf.export_card import Exported
+    from secost_tf.export_portable import describe_signature
+
+    classes_csv = storage.join(folder, "assets", export_folder.CLASSES_CSV)
+    storage.make_dirs(os.path.dirname(classes_csv))
+    record.class_map.write(classes_csv)
+    path = storage.join(folder, export_folder.MODEL_FILES[model_format])
+    if model_format == "onnx":
+        difference, tolerance = export_onnx.write_onnx(student, record, config, path), export_onnx.TOLERANCE
+        samples, runtime = None, "onnxruntime"
+    else:
+        calibration = export_tflite.calibration_clips(record, config, calibration_dir)
+        difference = export_tflite.write_tflite(student, record, config, path, calibration)
+        tolerance = export_tflite.TOLERANCES[config.precision]
+        samples, runtime = export_tflite.clip_samples(record, config), "the TFLite interpreter"
+    signatures = describe_signature(record, config, samples)
+    return Exported(name, version, model_format, runtime, config, signatures, difference, tolerance, folder)
+
+
+def serve_command(export_dir: str) -> str:
+    """The command that serves a model with TensorFlow Serving's image, for people to copy."""
+    path = os.path.abspath(export_dir)
+    name = os.path.basename(path)
+    volume = shlex.quote(f"{path}:/models/{name}:ro")
+    return f"docker run -p 8500:8500 -p 8501:8501 -v {volume} -e MODEL_NAME={shlex.quote(name)} tensorflow/serving:2.19.1"
 
 
 def main(argv: Sequence[str]) -> None:
-    """Reads the flags, exports and says how to serve."""
+    """Reads the flags, exports and says what was made."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    config = ServingConfig(top_k=FLAGS.top_k, max_seconds=FLAGS.max_seconds)
-    path, difference = export_run(FLAGS.run_dir, FLAGS.export_dir, FLAGS.stage, config)
+    is_saved_model = FLAGS.format == "saved_model"
+    if is_saved_model:
+        config = ServingConfig(top_k=FLAGS.top_k, max_seconds=FLAGS.max_seconds)
+    else:
+        config = PortableConfig(FLAGS.model_input, FLAGS.seconds, FLAGS.precision, FLAGS.calibration_clips)
+    export_dir = FLAGS.export_dir or f"models/secost{'' if is_saved_model else '-' + FLAGS.format}"
+    calibration_dir = FLAGS.calibration_dir if FLAGS.model_input == "waveform" else FLAGS.data_dir
+    path, exported = export_run(FLAGS.run_dir, export_dir, FLAGS.stage, config, FLAGS.format, calibration_dir)
     print(
-        f"{path}: a SavedModel; in TensorFlow's C++ loader its scores differ by {difference:.0e} from the live model's"
+        f"{path}: in {exported.runtime} its scores differ by {exported.difference:.0e} from the live model's"
     )
+    if is_saved_model and not storage.is_remote(export_dir):
+        print(f"serve it: {serve_command(export_dir)}")
 
 
 def run() -> None:
     """The console script."""
-    run_command(main, define_export_flags)
+    run_command(main, define_export_flags, define_saved_model_flags, define_portable_flags)
 
 
 if __name__ == "__main__":

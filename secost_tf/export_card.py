@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import hashlib
 import os
@@ -13,33 +14,46 @@ import tensorflow as tf
 
 import secost_tf
 from secost_tf import export_folder, stage_folder
-from secost_tf.config import ServingConfig
-from secost_tf.export_check import TOLERANCE
-from secost_tf.servable import Servable, TensorSpec
+from secost_tf.config import PortableConfig, ServingConfig
 from secost_tf.stage_folder import StageRecord
 from tfrecord_tools import shards, storage
 
 _METRICS = ("mAP", "mAUC", "d_prime", "lwlrap", "chance", "num_clips", "classes_without_positives")
 
 
-def facts(
-    run_dir: str,
-    record: StageRecord,
-    config: ServingConfig,
-    name: str,
-    version: int,
-    folder: str,
-    difference: float,
-) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class Exported:
+    """What is known of an exported model by itself.
+
+    Attributes:
+        name, version: of the model.
+        model_format: one of `export_folder.MODEL_FILES`.
+        runtime: in which its scores were compared.
+        config: what was chosen.
+        signatures: inputs and outputs, described.
+        difference: the largest between its scores and the live network's.
+        tolerance: the largest that is accepted.
+        folder: where it lies.
+    """
+
+    name: str
+    version: int
+    model_format: str
+    runtime: str
+    config: ServingConfig | PortableConfig
+    signatures: dict[str, dict[str, dict[str, str]]]
+    difference: float
+    tolerance: float
+    folder: str
+
+
+def facts(run_dir: str, record: StageRecord, exported: Exported) -> dict[str, Any]:
     """The content of `export.json`.
 
     Args:
         run_dir: the run that the stage is of.
         record: of the stage.
-        config: what was chosen for the export.
-        name, version: of the model.
-        folder: where its SavedModel lies.
-        difference: what the check found between its scores and the live network's.
+        exported: what was made of it.
     """
     stage = record.config
     where = stage_folder.stage_dir(run_dir, stage.stage)
@@ -48,8 +62,9 @@ def facts(
     with storage.local_copy(storage.join(where, stage_folder.WEIGHTS_H5)) as path, open(path, "rb") as file:
         weights = hashlib.sha256(file.read()).hexdigest()
     return {
-        "model": name,
-        "version": version,
+        "model": exported.name,
+        "version": exported.version,
+        "format": exported.model_format,
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "data": _data(record),
         "stage": stage.to_dict(),
@@ -57,9 +72,13 @@ def facts(
         "best_epoch": metrics["best_epoch"],
         "parameters": metrics["parameters"],
         "log_mel": record.log_mel.to_dict(),
-        "serving": config.to_dict(),
-        "signatures": _signatures(folder),
-        "check": {"largest_difference": difference, "tolerance": TOLERANCE},
+        "settings": exported.config.to_dict(),
+        "signatures": exported.signatures,
+        "check": {
+            "runtime": exported.runtime,
+            "largest_difference": exported.difference,
+            "tolerance": exported.tolerance,
+        },
         "versions": {
             "trained_with": settings.get("versions", {}),
             "exported_with": {
@@ -68,7 +87,7 @@ def facts(
                 "keras": keras.__version__,
             },
         },
-        "digest": {"saved_model": export_folder.digest(folder), "student_weights": weights},
+        "digest": {"model": export_folder.digest(exported.folder), "student_weights": weights},
     }
 
 
@@ -86,21 +105,6 @@ def _data(record: StageRecord) -> dict[str, Any]:
             "training_hours": round(info.seconds / 3600, 3),
         }
     return known
-
-
-def _signatures(folder: str) -> dict[str, dict[str, dict[str, str]]]:
-    def described(specs: Mapping[str, TensorSpec]) -> dict[str, str]:
-        return {
-            name: f"{'string' if spec.dtype.hasobject else spec.dtype} "
-            f"[{', '.join('?' if size is None else str(size) for size in spec.shape or ())}]"
-            for name, spec in specs.items()
-        }
-
-    with Servable(folder) as servable:
-        return {
-            name: {"inputs": described(one.inputs), "outputs": described(one.outputs)}
-            for name, one in sorted(servable.signatures.items())
-        }
 
 
 def write(known: Mapping[str, Any], record: StageRecord, folder: str) -> None:
@@ -161,8 +165,7 @@ On the {metrics["split"]} clips ({metrics["num_clips"]}; {metrics["classes_witho
 {_table(("measure", "value"), figures)}
 
 ## Input and output
-Mono sound at {rate} Hz, full scale -1..1, of {record.log_mel.window_samples} samples or more, {known["serving"]["max_seconds"]:g} s in a request at most;
-scores are probabilities of each class by itself, in 0..1.
+Mono sound at {rate} Hz, full scale -1..1{_lengths(known, record)}; scores are probabilities of each class by itself, in 0..1.
 
 {_table(("signature", "inputs", "outputs"), rows)}
 
@@ -172,9 +175,26 @@ scores are probabilities of each class by itself, in 0..1.
 - Times come from learning without times: a segment sees {_window_seconds(record):.2f} s and some context around.
 
 ## Provenance
-Made {known["created"]}. Trained with {versions["trained_with"] or "unknown versions"}; exported with {versions["exported_with"]}. In TensorFlow's C++
-loader its scores differ by {known["check"]["largest_difference"]:.0e} at most from the live model's. SHA-256 of the model: `{known["digest"]["saved_model"]}`.
+Made {known["created"]}, as {known["format"]}{_precision(known)}. Trained with {versions["trained_with"] or "unknown versions"}; exported with
+{versions["exported_with"]}. In {known["check"]["runtime"]} its scores differ by {known["check"]["largest_difference"]:.0e} at most from the
+live model's. SHA-256 of the model: `{known["digest"]["model"]}`.
 """
+
+
+def _precision(known: Mapping[str, Any]) -> str:
+    return f" in {known['settings']['precision']}" if known["format"] == "tflite" else ""
+
+
+def _lengths(known: Mapping[str, Any], record: StageRecord) -> str:
+    settings = known["settings"]
+    if known["format"] == "tflite":
+        return f", clips of {settings['seconds']:g} s (shorter ones followed by silence)"
+    shortest = f", of {record.log_mel.window_samples} samples or more"
+    return (
+        f"{shortest}, {settings['max_seconds']:g} s in a request at most"
+        if known["format"] == "saved_model"
+        else shortest
+    )
 
 
 def _segment_seconds(record: StageRecord) -> float:

@@ -13,6 +13,7 @@ from tfrecord_tools import shards, storage
 from tfrecord_tools.storage import PARTIAL_PREFIX
 
 SAVED_MODEL_PB = "saved_model.pb"
+MODEL_FILES = {"saved_model": SAVED_MODEL_PB, "tflite": "model.tflite", "onnx": "model.onnx"}  # by format
 CLASSES_CSV = "classes.csv"
 EXPORT_JSON = "export.json"
 MODEL_CARD = "model_card.md"
@@ -44,20 +45,24 @@ def latest_version(folder: str) -> str:
 
 
 @contextlib.contextmanager
-def new_version(export_dir: str) -> Iterator[tuple[int, str]]:
+def new_version(export_dir: str, model_format: str = "saved_model") -> Iterator[tuple[int, str]]:
     """Yields the next version's number and a local folder to write it to, which becomes `EXPORT_DIR/NUMBER` at the end.
 
     TensorFlow Serving looks for names that are numbers, so it does not see the folder before that. An error leaves no
     version; a process that is killed leaves a temporary folder, which the next attempt replaces. Object storage has
-    no folders to rename: there, `saved_model.pb`, which makes a folder a model, is written last.
+    no folders to rename: there, the model's file, which makes a folder a model, is written last.
+
+    Raises:
+        ValueError: if the folder holds versions of another of the formats `MODEL_FILES`, which a server would take for its own.
     """
+    _check_format(export_dir, model_format)
     storage.make_dirs(export_dir)
     number = max(versions(export_dir), default=0) + 1
     final = storage.join(export_dir, str(number))
     if storage.is_remote(export_dir):
         with tempfile.TemporaryDirectory() as folder:
             yield number, folder
-            _upload(folder, final)
+            _upload(folder, final, MODEL_FILES[model_format])
         return
     temporary = storage.join(export_dir, f"{PARTIAL_PREFIX}{number}")
     storage.remove_tree(temporary)
@@ -71,11 +76,21 @@ def new_version(export_dir: str) -> Iterator[tuple[int, str]]:
         storage.remove_tree(temporary)
 
 
-def _upload(folder: str, final: str) -> None:
+def _check_format(export_dir: str, model_format: str) -> None:
+    for version in versions(export_dir):
+        folder = storage.join(export_dir, str(version))
+        for other, file in MODEL_FILES.items():
+            if other != model_format and storage.exists(storage.join(folder, file)):
+                raise ValueError(
+                    f"{export_dir} holds {other} models ({folder}): export as {model_format} to another --export_dir"
+                )
+
+
+def _upload(folder: str, final: str, last: str) -> None:
     import tensorflow as tf
 
     storage.make_dirs(final)
-    names = sorted(files_below(folder), key=lambda name: (name == SAVED_MODEL_PB, name))
+    names = sorted(files_below(folder), key=lambda name: (name == last, name))
     for name in names:
         target = storage.join(final, *name.split("/"))
         storage.make_dirs(target.rsplit("/", 1)[0])
@@ -91,7 +106,7 @@ def digest(folder: str) -> str:
     """SHA-256 over the names and contents of a model: the graph, the variables and the assets."""
     total = hashlib.sha256()
     for name in files_below(folder):
-        if name == SAVED_MODEL_PB or name.startswith(("variables/", "assets/")):
+        if name in MODEL_FILES.values() or name.startswith(("variables/", "assets/")):
             content = hashlib.sha256(Path(folder, name).read_bytes()).hexdigest()
             total.update(f"{name} {content}\n".encode())
     return total.hexdigest()

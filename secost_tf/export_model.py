@@ -6,22 +6,21 @@ since nothing else looks at a request.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import keras
 import numpy as np
 import tensorflow as tf
-from absl import logging
 
 from secost_tf import export_folder, serving_messages
 from secost_tf.config import ServingConfig
 from secost_tf.keras_compat import KERAS_3
 from secost_tf.layers import SegmentMask
 from secost_tf.log_mel import LogMel
+from secost_tf.quiet import quietly
 from secost_tf.stage_folder import StageRecord
 from secost_tf.waveforms import bytes_array, encode_wav
 from tfrecord_tools.log_mel import LogMelConfig
@@ -49,20 +48,9 @@ def save_model(
         classes_csv = os.path.join(work, export_folder.CLASSES_CSV)
         record.class_map.write(classes_csv)
         model = ServedModel(student, record, config, classes_csv)
-        with _without_progress():
+        with quietly():
             tf.saved_model.save(model, folder, signatures=model.signatures())
     export_folder.write_warmup(folder, warmup_requests(name, record.log_mel))
-
-
-@contextlib.contextmanager
-def _without_progress() -> Iterator[None]:
-    """Leaves out what TensorFlow says of its own steps; warnings are shown."""
-    before = logging.get_verbosity()
-    logging.set_verbosity(min(before, logging.WARNING))
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
 
 
 def warmup_requests(name: str, log_mel: LogMelConfig) -> list[bytes]:
@@ -202,8 +190,9 @@ class _Graph:
         outputs = self.student({"log_mel": log_mels, "num_frames": num_frames}, training=False)
         segment_scores = tf.sigmoid(outputs["segment_logits"])
         mask = self.segment_mask(segment_scores, num_frames)
-        hop_seconds = self.network.stride_frames * self.log_mel.hop_samples / self.log_mel.sample_rate_hz
-        onsets = tf.range(tf.shape(mask)[1], dtype=tf.float32) * hop_seconds
+        hop_samples = self.network.stride_frames * self.log_mel.hop_samples
+        onset_samples = tf.cast(tf.range(tf.shape(mask)[1]) * hop_samples, tf.float64)
+        onsets = tf.cast(onset_samples / self.log_mel.sample_rate_hz, tf.float32)
         return {
             "scores": tf.sigmoid(outputs["logits"]),
             "segment_scores": tf.where(mask[..., None], segment_scores, 0.0),

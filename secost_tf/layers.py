@@ -25,6 +25,11 @@ _SAME_IN_ALL_REPLICAS = (
 )
 
 
+def _ceil_divide(number: tf.Tensor, divisor: int) -> tf.Tensor:
+    """Rounded up, for numbers from 0 on. Without negative ones, which runtimes of other formats round otherwise."""
+    return (number + (divisor - 1)) // divisor
+
+
 class _Float32Layer(keras.layers.Layer):
     """A layer whose weights stay float32 and whose inputs keep their own type, whatever the precision policy."""
 
@@ -68,7 +73,7 @@ class Standardize(_Float32Layer):
         )
         frames = tf.shape(x)[1]
         x = tf.where(tf.sequence_mask(num_frames, frames)[:, :, None], x, 0.0)
-        padded = tf.maximum(-(-frames // self.multiple) * self.multiple, self.minimum)
+        padded = tf.maximum(_ceil_divide(frames, self.multiple) * self.multiple, self.minimum)
         return tf.pad(x, [[0, 0], [0, padded - frames], [0, 0]])[..., None]
 
     def get_config(self):
@@ -95,7 +100,7 @@ class ZeroPadding(_Float32Layer):
     def call(self, features, num_frames, training=False):
         if training:
             return features
-        steps = -(-num_frames // self.multiple) * (self.multiple // self.stride)
+        steps = _ceil_divide(num_frames, self.multiple) * (self.multiple // self.stride)
         mask = tf.sequence_mask(steps, tf.shape(features)[1], features.dtype)
         return features * mask[:, :, None, None]
 
@@ -369,7 +374,7 @@ class SegmentMask(_Float32Layer):
         self.built = True
 
     def call(self, segment_logits, num_frames):
-        segments = tf.maximum(-(-num_frames // self.stride) - self.kernel + 1, 1)
+        segments = tf.maximum(_ceil_divide(num_frames, self.stride) - self.kernel + 1, 1)
         return tf.sequence_mask(segments, tf.shape(segment_logits)[1])
 
     def get_config(self):

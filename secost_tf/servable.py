@@ -236,6 +236,22 @@ def _read_signatures(meta_graph: bytes) -> dict[str, Signature]:
     }
 
 
+def describe_signatures(signatures: Mapping[str, Signature]) -> dict[str, dict[str, dict[str, str]]]:
+    """Types and shapes for people and for `export.json`, such as `float32 [?, 10]`."""
+
+    def described(specs: Mapping[str, TensorSpec]) -> dict[str, str]:
+        return {
+            name: f"{'string' if spec.dtype.hasobject else spec.dtype} "
+            f"[{', '.join('?' if size is None else str(size) for size in spec.shape or ())}]"
+            for name, spec in specs.items()
+        }
+
+    return {
+        name: {"inputs": described(one.inputs), "outputs": described(one.outputs)}
+        for name, one in sorted(signatures.items())
+    }
+
+
 # === TensorFlow's C API ===
 
 

@@ -16,6 +16,7 @@ import secost_tf
 from secost_tf import export, export_card, export_folder, export_model, serving_messages
 from secost_tf.config import ServingConfig
 from secost_tf.export import export_run
+from secost_tf.export_card import Exported
 from secost_tf.export_check import answer_in_cpp, probe_requests
 from secost_tf.keras_compat import KERAS_3
 from secost_tf.stage_folder import StageRecord
@@ -31,6 +32,8 @@ def test_the_command(untrained_run, tmp_path, command, files_of):
     status, printed, stderr = command(export, *arguments)
     assert status == 0, stderr
     assert re.search(rf"^{models}/8: .* differ by \d+e-\d+ from the live model's$", printed, re.MULTILINE)
+    served = f"docker run -p 8500:8500 -p 8501:8501 -v {models}:/models/birds:ro -e MODEL_NAME=birds tensorflow/serving:"
+    assert f"serve it: {served}" in printed
     assert sorted(os.listdir(models)) == ["7", "8"]
     assert sorted(files_of(models / "8")) == [
         "assets.extra/tf_serving_warmup_requests",
@@ -57,6 +60,13 @@ def test_a_figure_that_does_not_exist_is_a_dash_in_the_card(kept_export, untrain
     assert "| mean average precision | - |" in card and "| d' | - |" in card
 
 
+def test_the_image_is_the_same_as_in_the_configuration():
+    compose = (REPOSITORY / "serving" / "docker-compose.yml").read_text()
+    image = export.serve_command("models/secost").split()[-1]
+    assert f"image: {image}\n" in compose
+    assert "'/a b/secost:/models/secost:ro'" in export.serve_command("/a b/secost/")
+
+
 def test_the_facts(kept_export, untrained_run, kept_data):
     facts = json.loads(Path(kept_export, "export.json").read_text())
     metrics = json.loads(Path(untrained_run, "stage-2", "metrics.json").read_text())
@@ -72,11 +82,11 @@ def test_the_facts(kept_export, untrained_run, kept_data):
     assert facts["stage"]["alpha"] == 0.3 and facts["stage"]["teacher_stages"] == [1]
     assert facts["metrics"]["mAP"] == metrics["mAP"] and facts["metrics"]["split"] == "eval"
     assert facts["log_mel"] == record.log_mel.to_dict()
-    assert facts["serving"] == {"top_k": 3, "max_seconds": 1100.0}
+    assert facts["settings"] == {"top_k": 3, "max_seconds": 1100.0}
     assert 0 <= facts["check"]["largest_difference"] <= facts["check"]["tolerance"] == 1e-5
     assert facts["versions"]["exported_with"]["tensorflow"] == tf.__version__
     assert facts["versions"]["trained_with"]["secost_tf"] == secost_tf.__version__
-    assert facts["digest"]["saved_model"] == export_folder.digest(kept_export)
+    assert facts["digest"]["model"] == export_folder.digest(kept_export)
     assert re.fullmatch(r"[0-9a-f]{64}", facts["digest"]["student_weights"])
 
 
@@ -93,7 +103,7 @@ def test_the_model_card(kept_export):
         f"| mean average precision | {facts['metrics']['mAP']:.4f} |",
         "| `wav_bytes` | `wav_bytes` string [?] |",
         "1100 s in a request",
-        facts["digest"]["saved_model"],
+        facts["digest"]["model"],
     ):
         assert said in card, said
     assert not re.search(r"\b(None|nan)\b", card)
@@ -101,7 +111,8 @@ def test_the_model_card(kept_export):
 
 def test_the_data_may_be_gone(untrained_run, kept_export, tmp_path):
     record = dataclasses.replace(StageRecord.read(untrained_run, 2), data_dir="/no/such/data")
-    facts = export_card.facts(untrained_run, record, ServingConfig(), "secost", 1, kept_export, 0.0)
+    exported = Exported("secost", 1, "saved_model", "a runtime", ServingConfig(), {}, 0.0, 1e-5, kept_export)
+    facts = export_card.facts(untrained_run, record, exported)
     assert facts["data"] == {"folder": "data", "classes": 4}
     export_card.write(facts, record, str(tmp_path))
     assert "not there any more" in (tmp_path / "model_card.md").read_text()
@@ -215,7 +226,8 @@ def test_exports_cross_the_stacks(
 
 def test_every_flag_says_what_it_does_without_tensorflow():
     script = (
-        "import sys; from absl import flags; from secost_tf import export; export.define_export_flags()\n"
+        "import sys; from absl import flags; from secost_tf import export; export.define_export_flags(); "
+        "export.define_saved_model_flags(); export.define_portable_flags()\n"
         "for flag in flags.FLAGS.get_flags_for_module('secost_tf.export'): print(flag.name, flag.help, sep=': ')\n"
         "print('tensorflow' in sys.modules, 'keras' in sys.modules)"
     )
@@ -223,9 +235,16 @@ def test_every_flag_says_what_it_does_without_tensorflow():
     *helps, loaded = shown.stdout.splitlines()
     assert loaded == "False False", shown.stderr
     assert sorted(text.split(":")[0] for text in helps) == [
+        "calibration_clips",
+        "calibration_dir",
+        "data_dir",
         "export_dir",
+        "format",
         "max_seconds",
+        "model_input",
+        "precision",
         "run_dir",
+        "seconds",
         "stage",
         "top_k",
     ]

@@ -100,6 +100,20 @@ def test_object_storage_gets_the_model_s_graph_last(monkeypatch):
     assert latest_version("ram://models/secost") == "ram://models/secost/2"
 
 
+@pytest.mark.parametrize("other", ["model.tflite", "model.onnx"])
+def test_formats_are_not_mixed(tmp_path, other):
+    add(str(tmp_path / "3"), other)
+    with (
+        pytest.raises(
+            ValueError, match=rf"{tmp_path} holds {other[6:]} models .*3\): export as saved_model to another"
+        ),
+        new_version(str(tmp_path)),
+    ):
+        pass
+    with new_version(str(tmp_path), other[6:]) as (version, _):
+        assert version == 4
+
+
 def test_the_latest_version(tmp_path):
     for number in (2, 9, 10):
         add(str(tmp_path / str(number)), "saved_model.pb")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from secost_tf.log_mel import LogMel
+from secost_tf.log_mel import LogMel, log_mel_by_products
 from secost_tf.runtime import precision_policy
 from tfrecord_tools.audio import load_audio
 from tfrecord_tools.log_mel import LogMelConfig, hertz_to_mel, log_mel, mel_to_hertz
@@ -36,6 +36,33 @@ def test_equals_the_numpy_log_mel(signal, config):
     assert actual.dtype == tf.float32
     expected = np.stack([log_mel(waveform, config), log_mel(waveform[::-1], config)])
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(tf.float64, 1e-5), (tf.float32, 5e-3)])
+@pytest.mark.parametrize("config", [CONFIG, OTHER])
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_products_give_the_same(signal, config, dtype, tolerance):
+    waveform = SIGNALS[signal](12345).astype(np.float32)
+    actual = log_mel_by_products(np.stack([waveform, waveform[::-1]]), config, dtype)
+    assert actual.dtype == tf.float32
+    expected = np.stack([log_mel(waveform, config), log_mel(waveform[::-1], config)])
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance)
+
+
+def test_products_keep_their_digits_in_float16(monkeypatch):
+    """As a converter does it: every matrix is rounded to float16."""
+    plain = tf.matmul
+    rounded = lambda x, matrix: plain(x, matrix.astype(np.float16).astype(matrix.dtype))  # noqa: E731
+    waveform = SIGNALS["sine"](16000).astype(np.float32)
+    expected = log_mel(waveform, CONFIG)
+    monkeypatch.setattr(tf, "matmul", rounded)
+    errors = [
+        np.abs(
+            log_mel_by_products(waveform[None], CONFIG, tf.float32, for_float16).numpy()[0] - expected
+        ).max()
+        for for_float16 in (True, False)
+    ]
+    assert errors[0] < 5e-3 < 0.1 < errors[1]
 
 
 @pytest.mark.esc10

@@ -204,6 +204,7 @@ def resident_bytes(pid: int) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # twenty seconds on a machine that does nothing else
 @pytest.mark.parametrize("protocol", ["rest", "grpc"])
 def test_two_thousand_requests_of_sixteen_clients(run_server, kept_export, kept_servable, protocol):
     """No error, each answer that of its own input, and no memory that is kept."""
