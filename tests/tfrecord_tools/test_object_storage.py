@@ -116,7 +116,7 @@ import os; os._exit(0)
         module="secost_tf.callbacks",
         owner="Progress",
         method="on_train_batch_end",
-        call=7,  # in the second epoch of stage 1
+        call=3,  # in the second epoch of stage 0
         command="secost_tf.train",
     )
     run(killed, *train, status=-signal.SIGKILL)
