@@ -24,10 +24,10 @@ BATCH, SHUFFLE_CLIPS = 16, 256
 
 def batches(folder: str) -> Callable[[], object]:
     """Each call reads an epoch."""
-    from secost_tf import data
+    from secost_tf import data, splits
     from tfrecord_tools import shards
 
-    split, number = data.Split(folder, shards.read_dataset_info(folder, "train")), itertools.count()
+    split, number = splits.Split(folder, shards.read_dataset_info(folder, "train")), itertools.count()
 
     def work() -> None:
         for _ in data.training_data(split, BATCH, epoch=next(number), shuffle_clips=SHUFFLE_CLIPS):

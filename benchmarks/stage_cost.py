@@ -98,10 +98,10 @@ ROWS = (
 def epochs(name: str, width: float, folder: str) -> Callable[[], object]:
     """Each call is an epoch, of batches in an order of its own."""
     import secost_tf  # noqa: F401  before TensorFlow: oneDNN's kernels are on for all sides
-    from secost_tf import data
+    from secost_tf import data, splits
     from tfrecord_tools import shards
 
-    split = data.Split(folder, shards.read_dataset_info(folder, "train"))
+    split = splits.Split(folder, shards.read_dataset_info(folder, "train"))
     scores = [str(Path(folder, "scores"))] if name == "cached" else []
     model, number = SIDES[name](width), itertools.count()
 

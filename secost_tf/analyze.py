@@ -120,8 +120,8 @@ def analyze_run(
         ValueError: if a stage is not done, the two are one, or classes, log-mels or clips differ; names both sides.
     """
     from secost_tf import cascade, stage_folder  # import TensorFlow
-    from secost_tf.data import Split
     from secost_tf.scoring import Scorer, sigmoid
+    from secost_tf.splits import Split
 
     base_run_dir = base_run_dir or run_dir
     if stage is None:
@@ -231,7 +231,7 @@ def _read_training_clips(
 ) -> tuple[analysis.Disagreement | None, analysis.LabelErrors]:
     """Reads the training clips shard by shard, with the scores that the stage and its teacher gave them."""
     from secost_tf import stage_folder
-    from secost_tf.data import check_teacher_scores
+    from secost_tf.splits import check_teacher_scores
 
     info = split.info
     folders = [

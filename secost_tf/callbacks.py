@@ -17,9 +17,9 @@ from absl import logging
 from tqdm import tqdm
 
 from secost_tf import checkpoints, runtime
-from secost_tf.data import Split
 from secost_tf.metrics import Evaluation, evaluate_scores
 from secost_tf.scoring import Scorer
+from secost_tf.splits import Split
 from secost_tf.workers import Workers
 from tfrecord_tools import storage
 

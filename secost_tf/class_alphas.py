@@ -19,7 +19,7 @@ from tfrecord_tools.datasets.clips import ClassMap
 from tfrecord_tools.datasets.tables import read_table
 
 if TYPE_CHECKING:
-    from secost_tf.data import Split
+    from secost_tf.splits import Split
 
 ALPHA_PER_CLASS_CSV = "alpha_per_class.csv"
 _CLIPS_AT_A_TIME = 64
@@ -123,7 +123,7 @@ def read_labels_and_scores(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Labels of a part of train, and what its teachers scored it, averaged: float [batch, classes] each, batch by batch.
 
-    The folders of scores must fit the split (`data.check_teacher_scores`).
+    The folders of scores must fit the split (`splits.check_teacher_scores`).
     """
     from secost_tf.data import scoring_data
 

@@ -104,7 +104,7 @@ def tuned_thresholds(run_dir: str, stage: int, detector: Detector, data_dir: str
         ValueError: if there are no validation clips, or the data are not those of the stage.
     """
     from secost_tf import stage_folder  # imports TensorFlow
-    from secost_tf.data import iterate_clips
+    from secost_tf.splits import iterate_clips
     from secost_tf.stage import training_splits
 
     class_map = detector.class_map

@@ -58,7 +58,7 @@ def evaluate_run(
     Raises:
         ValueError: if the stage is not done, or the data have other classes or another log-mel.
     """
-    from secost_tf import data, stage_folder  # import TensorFlow
+    from secost_tf import splits, stage_folder  # import TensorFlow
     from secost_tf.scoring import Scorer
 
     numbers = stage_folder.done_stages(run_dir) if stage is None else [stage]
@@ -69,7 +69,7 @@ def evaluate_run(
         folder = data_dir or record.data_dir
         info = shards.read_dataset_info(folder, split)
         record.check_data(run_dir, info, folder)
-        evaluation = Scorer(student, batch_size).evaluate(data.Split(folder, info))
+        evaluation = Scorer(student, batch_size).evaluate(splits.Split(folder, info))
         own_folder = stage_folder.stage_dir(run_dir, number)
         stage_folder.write_per_class(
             storage.join(own_folder, f"per_class-{split}.csv"), evaluation, record.class_map
@@ -84,7 +84,7 @@ def evaluate_run(
             **evaluation.scalars(),
         }
         if events:
-            clips = data.iterate_clips(data.Split(folder, info))
+            clips = splits.iterate_clips(splits.Split(folder, info))
             figures["events"] = event_metrics.evaluate_events(run_dir, number, clips, events)
             if storage.absolute(folder) == storage.absolute(record.data_dir):
                 _keep_events(own_folder, figures)

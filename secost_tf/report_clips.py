@@ -9,13 +9,13 @@ from absl import logging
 
 from secost_tf import stage_folder
 from secost_tf.clip_picture import clip_figure
-from secost_tf.data import Split, read_clips
 from secost_tf.report_audio import clip_sounds
 from secost_tf.report_examples import Choice, choose_examples, explain, leading_classes
 from secost_tf.report_page import Example, ExampleScore
 from secost_tf.report_pictures import photograph
 from secost_tf.scoring import Scorer, sigmoid
 from secost_tf.segment_times import segment_times
+from secost_tf.splits import Split, read_clips
 from secost_tf.stage_folder import StageRecord
 from tfrecord_tools.schema import ClipRecord
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from secost_tf import cascade, stage_folder
 from secost_tf.callbacks import duration
-from secost_tf.data import Split
 from secost_tf.experiment_tables import RESULTS_JSON
 from secost_tf.report_page import ClassFigures, EventFigures, StageFigures
+from secost_tf.splits import Split
 from secost_tf.stage import evaluation_split
 from secost_tf.stage_folder import StageRecord
 from tfrecord_tools import shards, storage

@@ -11,8 +11,9 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from secost_tf.data import Split, find_damage, scoring_data
+from secost_tf.data import scoring_data
 from secost_tf.metrics import Evaluation, evaluate_scores
+from secost_tf.splits import Split, find_damage
 from tfrecord_tools import schema, shards, storage
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from secost_tf import callbacks, checkpoints, data, runtime, scoring, stage_folder, tensorboard
+from secost_tf import callbacks, checkpoints, data, runtime, scoring, splits, stage_folder, tensorboard
 from secost_tf.augmentation import make_augmentation
 from secost_tf.class_alphas import (
     ALPHA_PER_CLASS_CSV,
@@ -21,10 +21,10 @@ from secost_tf.class_alphas import (
     write_class_alphas,
 )
 from secost_tf.config import RunOptions, StageConfig, TrainConfig
-from secost_tf.data import Split
 from secost_tf.distillation import TeacherDistillation, average_teacher
 from secost_tf.keras_compat import build_optimizer, make_optimizer
 from secost_tf.losses import SeCoSTLoss
+from secost_tf.splits import Split
 from secost_tf.stage_folder import StageRecord, is_done, load_student, stage_dir
 from secost_tf.wels_net import wels_net
 from secost_tf.workers import Workers, is_multi_worker
@@ -178,7 +178,7 @@ def _explain(
             f"({error.message.splitlines()[0][:200]})",
             reason="since another worker is gone, or cannot be reached",
         )
-    return data.find_damage(training, error) if training else error
+    return splits.find_damage(training, error) if training else error
 
 
 def begun_stage(run_dir: str, stage: int) -> StageRecord | None:
@@ -246,7 +246,7 @@ def _check_teacher(config: StageConfig, run_dir: str, training: Split) -> list[s
         for teacher in config.teacher_stages
     ]
     for folder in folders:
-        data.check_teacher_scores(training, folder)
+        splits.check_teacher_scores(training, folder)
     return folders
 
 

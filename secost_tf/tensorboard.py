@@ -31,9 +31,9 @@ from secost_tf import checkpoints
 from secost_tf.callbacks import Validated, Validation
 from secost_tf.clip_picture import clip_figure
 from secost_tf.config import RunOptions
-from secost_tf.data import read_clips
 from secost_tf.scoring import sigmoid
 from secost_tf.segment_times import segment_times
+from secost_tf.splits import read_clips
 from secost_tf.stage_folder import StageRecord
 from tfrecord_tools import storage
 from tfrecord_tools.schema import ClipRecord

@@ -17,7 +17,7 @@ from secost_tf.class_alphas import (
     read_labels_and_scores,
     write_class_alphas,
 )
-from secost_tf.data import Split
+from secost_tf.splits import Split
 from tfrecord_tools import schema, shards
 from tfrecord_tools.datasets.clips import ClassMap
 

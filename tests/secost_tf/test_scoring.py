@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from secost_tf import stage_folder
-from secost_tf.data import Split, check_teacher_scores
 from secost_tf.scoring import Scorer, sigmoid
+from secost_tf.splits import Split, check_teacher_scores
 from tfrecord_tools import schema, shards
 
 

@@ -17,8 +17,8 @@ from secost_tf import scoring, stage_folder
 from secost_tf import stage as stages
 from secost_tf.callbacks import NonFiniteLoss
 from secost_tf.config import RunOptions, TrainConfig, WelsNetConfig
-from secost_tf.data import Split
 from secost_tf.metrics import evaluate_scores
+from secost_tf.splits import Split
 from tfrecord_tools import shards
 from tfrecord_tools.datasets.clips import ClassMap
 from tfrecord_tools.log_mel import LogMelConfig

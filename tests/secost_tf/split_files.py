@@ -1,0 +1,24 @@
+"""What tests of splits and of batches share: written teacher scores, and data read to the end."""
+
+from pathlib import Path
+
+from secost_tf.data import scoring_data, training_data
+from secost_tf.splits import Split
+from tfrecord_tools import schema, shards
+
+
+def write_scores(split: Split, folder: Path, scores_of) -> str:
+    folder.mkdir()
+    for shard, ids in zip(split.info.shards, split.clip_ids, strict=True):
+        records = [schema.encode_teacher_scores(video_id, scores_of(video_id)) for video_id in ids]
+        shards.write_records(str(folder / shard.file), records)
+    return str(folder)
+
+
+def ids_of(split: Split) -> list[str]:
+    return [video_id.decode() for *_, ids in scoring_data(split, 8) for video_id in ids.numpy()]
+
+
+def drain(split, *scores_dirs, **options):
+    for _ in training_data(split, 4, teacher_scores_dirs=scores_dirs, **options):
+        pass
