@@ -110,6 +110,8 @@ class ExperimentRecord(Config):
         """Writes the record; where something of the experiment stands, a `ValueError` if it was another one."""
         folder = storage.join(experiments_dir, self.name)
         earlier = self.read(experiments_dir, self.name)
+        if earlier == self:
+            return  # without writing, as processes that share out an experiment begin it at the same moment
         if earlier is None or not _is_begun(experiments_dir, earlier):
             storage.make_dirs(folder)
             storage.write_json(storage.join(folder, EXPERIMENT_JSON), self.to_dict())

@@ -101,7 +101,9 @@ def test_a_record_comes_back(tmp_path):
     assert ExperimentRecord.read(str(tmp_path), "mine") is None
     record.begin(str(tmp_path))
     assert ExperimentRecord.read(str(tmp_path), "mine") == record
-    record.begin(str(tmp_path))  # the same again
+    written = (tmp_path / "mine" / "experiment.json").stat().st_ino
+    record.begin(str(tmp_path))  # the same again, maybe by another process at this moment: nothing is written
+    assert (tmp_path / "mine" / "experiment.json").stat().st_ino == written
     (tmp_path / "mine" / "experiment.json").write_text('{"name": "mine", "colour": 1}')
     with pytest.raises(ValueError, match=r"experiment\.json: not the settings of an experiment .*colour"):
         ExperimentRecord.read(str(tmp_path), "mine")
