@@ -81,12 +81,12 @@ details td { overflow-wrap: anywhere; }
 .picture { background: #ffffff; border-radius: 4px; overflow-x: auto; }
 .picture img { width: 100%; max-width: none; min-width: 36rem; margin: 0 auto; }
 .example th, .example td { padding: .3rem .5rem; }
-.example tbody th { max-width: 9.5rem; }
+.example tbody th { max-width: 9.5rem; overflow-wrap: anywhere; }
 @media (min-width: 60rem) { .example { display: grid; grid-template-columns: minmax(0, 1fr) 23rem; gap: 0 1.25rem; }
   .example h3, .example > p { grid-column: 1 / -1; max-width: none; } }
 audio { display: block; width: 100%; margin: .75rem 0; }
 footer { padding-top: 1.5rem; padding-bottom: 3rem; margin-top: 2.5rem; font-size: .9rem; color: var(--muted); }
-@media (max-width: 32rem) { th, td { padding: .35rem .45rem; } }
+@media (max-width: 32rem) { th, td { padding: .35rem .45rem; } .example th, .example td { padding: .3rem .3rem; } }
 @media print { .filter, nav, audio { display: none; } .scroll.tall { max-height: none; } }
 """
 
