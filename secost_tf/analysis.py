@@ -136,6 +136,7 @@ class LabelErrors:
         self._without = ClassScores(num_classes)
         self._there: list[_Pairs] = []
         self._not_there = _Pairs.none()
+        self._ranked: dict[bool, list[Contradiction]] = {}
 
     def add(
         self,
@@ -148,6 +149,7 @@ class LabelErrors:
         labels = np.asarray(labels) > 0
         scores = np.asarray(scores, np.float64)
         wrong = None if clean_labels is None else (np.asarray(clean_labels) > 0) != labels
+        self._ranked.clear()
         if wrong is None:
             self.wrong = None
         for labelled in (True, False):
@@ -171,6 +173,11 @@ class LabelErrors:
 
     def ranked(self, labelled: bool) -> list[Contradiction]:
         """Those of one kind, the most contradicted first."""
+        if labelled not in self._ranked:
+            self._ranked[labelled] = self._rank(labelled)
+        return self._ranked[labelled]
+
+    def _rank(self, labelled: bool) -> list[Contradiction]:
         pairs = _Pairs.joined(self._there) if labelled else self._not_there
         strengths = pairs.scores
         if labelled:

@@ -48,13 +48,7 @@ def from_run(run_dir: str, stage: int | None = None) -> Detector:
 
     from secost_tf import stage_folder
 
-    if stage is None:
-        done = [one for one in range(len(storage.list_dir(run_dir))) if stage_folder.is_done(run_dir, one)]
-        if not done:
-            raise ValueError(
-                f"{run_dir}: no stage is done there; train one with python -m secost_tf.train --run_dir={run_dir}"
-            )
-        stage = done[-1]
+    stage = stage_folder.done_stages(run_dir)[-1] if stage is None else stage
     student = stage_folder.load_student(run_dir, stage)
     record = stage_folder.StageRecord.read(run_dir, stage)
 

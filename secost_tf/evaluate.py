@@ -48,15 +48,7 @@ def evaluate_run(
     from secost_tf.data import Split
     from secost_tf.scoring import Scorer
 
-    numbers = (
-        [stage]
-        if stage is not None
-        else [k for k in range(len(storage.list_dir(run_dir))) if stage_folder.is_done(run_dir, k)]
-    )
-    if not numbers:
-        raise ValueError(
-            f"{run_dir}: no stage is done there; train one with python -m secost_tf.train --run_dir={run_dir}"
-        )
+    numbers = stage_folder.done_stages(run_dir) if stage is None else [stage]
     rows: list[dict] = []
     for number in numbers:
         student = stage_folder.load_student(run_dir, number)

@@ -131,7 +131,7 @@ def export_run(
     """
     from secost_tf import export_card, export_folder, stage_folder  # import TensorFlow
 
-    stage = _last_stage(run_dir) if stage is None else stage
+    stage = stage_folder.done_stages(run_dir)[-1] if stage is None else stage
     student = stage_folder.load_student(run_dir, stage)
     record = stage_folder.StageRecord.read(run_dir, stage)
     name = os.path.basename(export_dir.rstrip("/"))
@@ -191,17 +191,6 @@ def _portable(
         samples, runtime = export_tflite.clip_samples(record, config), "the TFLite interpreter"
     signatures = describe_signature(record, config, samples)
     return Exported(name, version, model_format, runtime, config, signatures, difference, tolerance, folder)
-
-
-def _last_stage(run_dir: str) -> int:
-    from secost_tf.stage_folder import is_done
-
-    done = [stage for stage in range(len(storage.list_dir(run_dir))) if is_done(run_dir, stage)]
-    if not done:
-        raise ValueError(
-            f"{run_dir}: no stage is done there; train one with python -m secost_tf.train --run_dir={run_dir}"
-        )
-    return done[-1]
 
 
 def serve_command(export_dir: str) -> str:

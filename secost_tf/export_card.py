@@ -130,11 +130,14 @@ def _card(known: Mapping[str, Any], record: StageRecord) -> str:
         else "converted data that were not there any more when the model was exported"
     )
     figures = [
-        ("mean average precision", f"{metrics['mAP']:.4f}"),
-        ("the same for random scores", f"{metrics['chance']:.4f}"),
-        ("mean area under the ROC curve", f"{metrics['mAUC']:.4f}"),
-        ("d'", f"{metrics['d_prime']:.3f}"),
-        ("label-weighted label-ranking average precision", f"{metrics['lwlrap']:.4f}"),
+        (told, "-" if metrics[name] is None else f"{metrics[name]:.{digits}f}")
+        for name, told, digits in (
+            ("mAP", "mean average precision", 4),
+            ("chance", "the same for random scores", 4),
+            ("mAUC", "mean area under the ROC curve", 4),
+            ("d_prime", "d'", 3),
+            ("lwlrap", "label-weighted label-ranking average precision", 4),
+        )
     ]
     rows = [
         (f"`{name}`", _names(one["inputs"]), _names(one["outputs"]))

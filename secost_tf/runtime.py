@@ -31,8 +31,9 @@ def make_strategy(name: str, logical_cpus: int = 0):
     """A `tf.distribute.Strategy`.
 
     `auto` mirrors over all GPUs if there are several, else over the logical CPUs if there are several, else takes
-    the one device (TensorFlow's default strategy on a processor); `mirrored` mirrors over all there are; `one_device` takes the first GPU, or the CPU; `multi_worker`
-    mirrors over the devices of all processes that the environment variable TF_CONFIG names.
+    the one device; `mirrored` mirrors over all there are; `one_device` takes the first GPU, or the CPU with TensorFlow's
+    default strategy; `multi_worker` mirrors over the devices of all processes that the environment variable TF_CONFIG
+    names.
     """
     import tensorflow as tf
 

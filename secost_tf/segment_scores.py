@@ -1,7 +1,8 @@
 """Segment scores of a recording of any length, from overlapping windows, as if the network had seen it whole. No TensorFlow.
 
-A window begins a multiple of the stride after the recording, so that max-pools fall on the same grid; of its segments those are kept whose
-context (`segment_times.context_frames`) lies in it, or that the recording's own beginning or end cuts short in either case.
+A window begins a multiple of the stride after the recording, so that max-pools fall on the same grid; of its segments those
+are kept whose context (`segment_times.context_frames`) lies in it, or that the recording's own beginning or end cuts short in
+either case.
 """
 
 from __future__ import annotations

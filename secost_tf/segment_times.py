@@ -1,8 +1,8 @@
 """When each segment looks, and the time it stands for: from WELS-Net's strides, kernels and padding. No TensorFlow.
 
-Zero-padded convolutions and max-pools keep cells in place: cell j at a stride of s frames lies over frames [j s, (j + 1) s), and what a
-3x3 convolution adds is one cell on each side. So a segment sees as far before its window as behind it, and the middle of
-its window is the middle of all that it sees.
+Zero-padded convolutions and max-pools keep cells in place: cell j at a stride of s frames lies over frames [j s, (j + 1) s),
+and what a 3x3 convolution adds is one cell on each side. So a segment sees as far before its window as behind it, and the
+middle of its window is the middle of all that it sees.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def segment_times(config: WelsNetConfig, log_mel: LogMelConfig, num_frames: int)
 def fine_segments(config: WelsNetConfig, num_frames: int, hop_scale: int = 1) -> np.ndarray:
     """The first frame of each segment's window when the input is also shifted, to hop `hop_scale` times as finely: int [K].
 
-    The segments of a clip, and between them those of the clip without its first 1, 2, ... hops (`hop_frames`), as far as the middle of
-    their window lies in the clip.
+    The segments of a clip, and between them those of the clip without its first 1, 2, ... hops (`hop_frames`), as far as the
+    middle of their window lies in the clip.
 
     Raises:
         ValueError: if the stride is no multiple of `hop_scale`.

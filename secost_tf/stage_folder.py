@@ -41,6 +41,16 @@ def is_done(run_dir: str, stage: int) -> bool:
     return storage.exists(storage.join(stage_dir(run_dir, stage), METRICS_JSON))
 
 
+def done_stages(run_dir: str) -> list[int]:
+    """The numbers of the stages that are done, ascending; a `ValueError` if there is none."""
+    done = [stage for stage in range(len(storage.list_dir(run_dir))) if is_done(run_dir, stage)]
+    if not done:
+        raise ValueError(
+            f"{run_dir}: no stage is done there; train one with python -m secost_tf.train --run_dir={run_dir}"
+        )
+    return done
+
+
 @dataclasses.dataclass(frozen=True)
 class StageRecord:
     """What `config.json` keeps of a stage: its settings, and the data it was made with."""

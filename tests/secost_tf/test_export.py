@@ -59,6 +59,14 @@ def test_the_image_is_the_same_as_in_the_configuration():
     assert "'/a b/secost:/models/secost:ro'" in export.serve_command("/a b/secost/")
 
 
+def test_a_figure_that_does_not_exist_is_a_dash_in_the_card(kept_export, untrained_run, tmp_path):
+    facts = json.loads(Path(kept_export, "export.json").read_text())
+    facts["metrics"] |= {"mAP": None, "d_prime": None}
+    export_card.write(facts, StageRecord.read(untrained_run, 2), str(tmp_path))
+    card = (tmp_path / "model_card.md").read_text()
+    assert "| mean average precision | - |" in card and "| d' | - |" in card
+
+
 def test_the_facts(kept_export, untrained_run, kept_data):
     facts = json.loads(Path(kept_export, "export.json").read_text())
     metrics = json.loads(Path(untrained_run, "stage-2", "metrics.json").read_text())

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from networks import TINY
 
 from secost_tf.config import WelsNetConfig
 from secost_tf.runtime import set_seed
@@ -11,14 +12,6 @@ from secost_tf.segment_scores import segment_scores
 from secost_tf.segment_times import fine_segments
 from secost_tf.wels_net import wels_net
 
-TINY = WelsNetConfig(
-    num_classes=3,
-    mel_bins=8,
-    block_channels=(4, 5),
-    block_pools=(4, 2),
-    embedding_channels=8,
-    hidden_channels=(6,),
-)
 TABLE = WelsNetConfig(num_classes=4, width=1 / 32)
 
 

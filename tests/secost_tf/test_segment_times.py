@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorflow as tf
+from networks import TINY
 
 from secost_tf.config import WelsNetConfig
 from secost_tf.runtime import set_seed
@@ -14,14 +15,6 @@ from tfrecord_tools.log_mel import LogMelConfig
 
 TABLE = WelsNetConfig(num_classes=1)
 NARROW = WelsNetConfig(num_classes=16, width=1 / 32)  # the table, with 2 ... 64 channels
-TINY = WelsNetConfig(
-    num_classes=3,
-    mel_bins=8,
-    block_channels=(4, 5),
-    block_pools=(4, 2),
-    embedding_channels=8,
-    hidden_channels=(6,),
-)
 COARSE = LogMelConfig(sample_rate_hz=8000, window_seconds=0.05, hop_seconds=0.02, mel_max_hz=4000, mel_bins=8)
 
 

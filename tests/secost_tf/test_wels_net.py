@@ -6,20 +6,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from networks import TINY
 
 from secost_tf.config import POOLING_HEADS, WelsNetConfig
 from secost_tf.pooling import HEADS
 from secost_tf.runtime import precision_policy, set_seed
 from secost_tf.wels_net import wels_net
 
-TINY = WelsNetConfig(
-    num_classes=3,
-    mel_bins=8,
-    block_channels=(4, 5),
-    block_pools=(4, 2),
-    embedding_channels=8,
-    hidden_channels=(6,),
-)
 NARROW = WelsNetConfig(num_classes=5, width=1 / 32)  # the table, with 2 ... 64 channels
 LENGTHS = (1, 7, 8, 9, 24, 25, 40, 100)
 
