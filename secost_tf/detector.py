@@ -61,14 +61,31 @@ def from_run(run_dir: str, stage: int) -> Detector:
     )
 
 
-def from_saved_model(folder: str) -> Detector:
-    """A model that `secost_tf.export` made: the folder of a version, or of versions, of which the last is taken.
+@dataclasses.dataclass(frozen=True)
+class ExportedModel:
+    """What lies beside the graph of a model that `secost_tf.export` made.
+
+    Attributes:
+        folder: of the version.
+        title: the model's name and version.
+        config: of the network.
+        log_mel: what its input is made with.
+        class_map: its classes.
+    """
+
+    folder: str
+    title: str
+    config: WelsNetConfig
+    log_mel: LogMelConfig
+    class_map: ClassMap
+
+
+def read_exported(folder: str) -> ExportedModel:
+    """Reads it from the folder of a version, or of versions, of which the last is taken. Loads no TensorFlow.
 
     Raises:
         ValueError: if there is no model, or it is not one of these.
     """
-    import tensorflow as tf
-
     folder = export_folder.latest_version(folder)
     settings_json = storage.join(folder, export_folder.EXPORT_JSON)
     if not storage.exists(settings_json):
@@ -78,19 +95,28 @@ def from_saved_model(folder: str) -> Detector:
         )
     settings = storage.read_json(settings_json)
     try:
+        title = f"{settings['model']}, version {settings['version']}"
         config = StageConfig.from_dict(settings["stage"]).network
         log_mel = LogMelConfig.from_dict(settings["log_mel"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{settings_json}: not the settings of an exported model ({error})") from error
     class_map = read_class_map(storage.join(folder, "assets", export_folder.CLASSES_CSV))
-    model = tf.saved_model.load(folder)
+    return ExportedModel(folder, title, config, log_mel, class_map)
+
+
+def from_saved_model(folder: str) -> Detector:
+    """A model that `secost_tf.export` made; see `read_exported`."""
+    import tensorflow as tf
+
+    exported = read_exported(folder)
+    model = tf.saved_model.load(exported.folder)
     if SIGNATURE not in model.signatures:
         raise ValueError(
-            f"{folder}: expected a signature {SIGNATURE!r}, found {', '.join(sorted(model.signatures))}; export the model again"
+            f"{exported.folder}: expected a signature {SIGNATURE!r}, found {', '.join(sorted(model.signatures))}; export the model again"
         )
 
     def network(frames: np.ndarray) -> np.ndarray:
         outputs = model.signatures[SIGNATURE](log_mel=tf.constant(frames[None], tf.float32))
         return outputs["segment_scores"][0].numpy()
 
-    return Detector(network, config, log_mel, class_map, folder)
+    return Detector(network, exported.config, exported.log_mel, exported.class_map, exported.folder)

@@ -16,7 +16,7 @@ from tfrecord_tools.commands import run_command
 if TYPE_CHECKING:
     import keras
 
-    from secost_tf.export_card import Exported
+    from secost_tf.export_card import Check, Exported, Signatures
     from secost_tf.stage_folder import StageRecord
 
 FLAGS = flags.FLAGS
@@ -137,20 +137,25 @@ def export_run(
     name = os.path.basename(export_dir.rstrip("/"))
     with export_folder.new_version(export_dir, model_format) as (version, folder):
         if model_format == "saved_model":
-            exported = _saved_model(student, record, config or ServingConfig(), name, version, folder)
+            config = config or ServingConfig()
+            signatures, check = _write_saved_model(student, record, config, folder, name)
         else:
             config = config or PortableConfig()
-            exported = _portable(
-                student, record, config, name, version, folder, model_format, calibration_dir
-            )
+            write = {"tflite": _write_tflite, "onnx": _write_onnx}[model_format]
+            classes_csv = storage.join(folder, "assets", export_folder.CLASSES_CSV)
+            storage.make_dirs(os.path.dirname(classes_csv))
+            record.class_map.write(classes_csv)
+            path = storage.join(folder, export_folder.MODEL_FILES[model_format])
+            signatures, check = write(student, record, config, path, calibration_dir)
+        exported = export_card.Exported(name, version, model_format, config, folder, signatures, check)
         export_card.write(export_card.facts(run_dir, record, exported), record, folder)
     return storage.join(export_dir, str(version)), exported
 
 
-def _saved_model(
-    student: keras.Model, record: StageRecord, config: ServingConfig, name: str, version: int, folder: str
-) -> Exported:
-    from secost_tf.export_card import Exported
+def _write_saved_model(
+    student: keras.Model, record: StageRecord, config: ServingConfig, folder: str, name: str
+) -> tuple[Signatures, Check]:
+    from secost_tf.export_card import Check
     from secost_tf.export_check import TOLERANCE, check_export
     from secost_tf.export_model import save_model
     from secost_tf.servable import Servable, describe_signatures
@@ -159,38 +164,32 @@ def _saved_model(
     difference = check_export(folder, student, record, config)
     with Servable(folder) as servable:
         signatures = describe_signatures(servable.signatures)
-    runtime = "TensorFlow's C++ loader"
-    return Exported(name, version, "saved_model", runtime, config, signatures, difference, TOLERANCE, folder)
+    return signatures, Check("TensorFlow's C++ loader", difference, TOLERANCE)
 
 
-def _portable(
-    student: keras.Model,
-    record: StageRecord,
-    config: PortableConfig,
-    name: str,
-    version: int,
-    folder: str,
-    model_format: str,
-    calibration_dir: str | None,
-) -> Exported:
-    from secost_tf import export_folder, export_onnx, export_tflite
-    from secost_tf.export_card import Exported
+def _write_tflite(
+    student: keras.Model, record: StageRecord, config: PortableConfig, path: str, calibration_dir: str | None
+) -> tuple[Signatures, Check]:
+    from secost_tf import export_tflite
+    from secost_tf.export_card import Check
     from secost_tf.export_portable import describe_signature
 
-    classes_csv = storage.join(folder, "assets", export_folder.CLASSES_CSV)
-    storage.make_dirs(os.path.dirname(classes_csv))
-    record.class_map.write(classes_csv)
-    path = storage.join(folder, export_folder.MODEL_FILES[model_format])
-    if model_format == "onnx":
-        difference, tolerance = export_onnx.write_onnx(student, record, config, path), export_onnx.TOLERANCE
-        samples, runtime = None, "onnxruntime"
-    else:
-        calibration = export_tflite.calibration_clips(record, config, calibration_dir)
-        difference = export_tflite.write_tflite(student, record, config, path, calibration)
-        tolerance = export_tflite.TOLERANCES[config.precision]
-        samples, runtime = export_tflite.clip_samples(record, config), "the TFLite interpreter"
-    signatures = describe_signature(record, config, samples)
-    return Exported(name, version, model_format, runtime, config, signatures, difference, tolerance, folder)
+    calibration = export_tflite.calibration_clips(record, config, calibration_dir)
+    difference = export_tflite.write_tflite(student, record, config, path, calibration)
+    signatures = describe_signature(record, config, export_tflite.clip_samples(record, config))
+    return signatures, Check("the TFLite interpreter", difference, export_tflite.TOLERANCES[config.precision])
+
+
+def _write_onnx(
+    student: keras.Model, record: StageRecord, config: PortableConfig, path: str, calibration_dir: str | None
+) -> tuple[Signatures, Check]:
+    from secost_tf import export_onnx
+    from secost_tf.export_card import Check
+    from secost_tf.export_portable import describe_signature
+
+    difference = export_onnx.write_onnx(student, record, config, path)
+    signatures = describe_signature(record, config, samples=None)
+    return signatures, Check("onnxruntime", difference, export_onnx.TOLERANCE)
 
 
 def serve_command(export_dir: str) -> str:
@@ -212,9 +211,8 @@ def main(argv: Sequence[str]) -> None:
     export_dir = FLAGS.export_dir or f"models/secost{'' if is_saved_model else '-' + FLAGS.format}"
     calibration_dir = FLAGS.calibration_dir if FLAGS.model_input == "waveform" else FLAGS.data_dir
     path, exported = export_run(FLAGS.run_dir, export_dir, FLAGS.stage, config, FLAGS.format, calibration_dir)
-    print(
-        f"{path}: in {exported.runtime} its scores differ by {exported.difference:.0e} from the live model's"
-    )
+    difference = f"{exported.check.largest_difference:.0e}"
+    print(f"{path}: in {exported.check.runtime} its scores differ by {difference} from the live model's")
     if is_saved_model and not storage.is_remote(export_dir):
         print(f"serve it: {serve_command(export_dir)}")
 

@@ -20,6 +20,24 @@ from tfrecord_tools import shards, storage
 
 _METRICS = ("mAP", "mAUC", "d_prime", "lwlrap", "chance", "num_clips", "classes_without_positives")
 
+# By name: `inputs` and `outputs`, by name: type and shape, such as `float32 [?, 10]`.
+Signatures = dict[str, dict[str, dict[str, str]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """What came of running an exported model.
+
+    Attributes:
+        runtime: in which it ran.
+        largest_difference: between its scores and the live network's.
+        tolerance: the largest that is accepted.
+    """
+
+    runtime: str
+    largest_difference: float
+    tolerance: float
+
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
@@ -28,23 +46,19 @@ class Exported:
     Attributes:
         name, version: of the model.
         model_format: one of `export_folder.MODEL_FILES`.
-        runtime: in which its scores were compared.
         config: what was chosen.
-        signatures: inputs and outputs, described.
-        difference: the largest between its scores and the live network's.
-        tolerance: the largest that is accepted.
         folder: where it lies.
+        signatures: inputs and outputs, described.
+        check: of its scores.
     """
 
     name: str
     version: int
     model_format: str
-    runtime: str
     config: ServingConfig | PortableConfig
-    signatures: dict[str, dict[str, dict[str, str]]]
-    difference: float
-    tolerance: float
     folder: str
+    signatures: Signatures
+    check: Check
 
 
 def facts(run_dir: str, record: StageRecord, exported: Exported) -> dict[str, Any]:
@@ -74,11 +88,7 @@ def facts(run_dir: str, record: StageRecord, exported: Exported) -> dict[str, An
         "log_mel": record.log_mel.to_dict(),
         "settings": exported.config.to_dict(),
         "signatures": exported.signatures,
-        "check": {
-            "runtime": exported.runtime,
-            "largest_difference": exported.difference,
-            "tolerance": exported.tolerance,
-        },
+        "check": dataclasses.asdict(exported.check),
         "versions": {
             "trained_with": settings.get("versions", {}),
             "exported_with": {

@@ -56,15 +56,17 @@ def check_export(folder: str, student: keras.Model, record: StageRecord, config:
     )
 
 
-def compare(where: str, actual: Arrays, expected: Arrays) -> float:
+def compare(where: str, actual: Arrays, expected: Arrays, tolerance: float = TOLERANCE) -> float:
     """The largest difference between the numbers of two answers.
 
     Raises:
-        ValueError: if one has other outputs or shapes, or differs by more than `TOLERANCE`; begins with `where`.
+        ValueError: if one has other outputs or shapes, or differs by more than `tolerance`; begins with `where`.
     """
     if set(actual) != set(expected):
         raise ValueError(f"{where}: expected the outputs {', '.join(expected)}, got {', '.join(actual)}")
-    return max(_difference(f"{where}: {name}", actual[name], value) for name, value in expected.items())
+    return max(
+        _difference(f"{where}: {name}", actual[name], value, tolerance) for name, value in expected.items()
+    )
 
 
 def compare_top_k(
@@ -72,7 +74,7 @@ def compare_top_k(
 ) -> float:
     """The same for `top_k`, whose labels may be in another order where live scores [batch, C] are as good as equal."""
     best = -np.sort(-scores, axis=1)[:, : config.top_k]
-    worst = _difference(f"{where}: scores", actual["scores"], best)
+    worst = _difference(f"{where}: scores", actual["scores"], best, TOLERANCE)
     names = np.array([name.encode() for name in record.class_map.display_names], object)
     for labels, given, live in zip(actual["labels"], actual["scores"], scores, strict=True):
         for label, score in zip(labels, given, strict=True):
@@ -84,13 +86,13 @@ def compare_top_k(
     return worst
 
 
-def _difference(where: str, actual: np.ndarray, expected: np.ndarray) -> float:
+def _difference(where: str, actual: np.ndarray, expected: np.ndarray, tolerance: float) -> float:
     if actual.shape != expected.shape:
         raise ValueError(f"{where}: expected shape {expected.shape}, got {actual.shape}")
     difference = float(np.abs(actual - expected).max())
-    if not difference <= TOLERANCE:
+    if not difference <= tolerance:
         raise ValueError(
-            f"{where} differ by {difference:.1e} from the live model, by {TOLERANCE:.0e} at most is expected"
+            f"{where} differ by {difference:.1e} from the live model, by {tolerance:.0e} at most is expected"
         )
     return difference
 

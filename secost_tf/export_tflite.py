@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -159,17 +161,18 @@ def calibration_log_mels(record: StageRecord, data_dir: str, config: PortableCon
     if difference := record.log_mel.differences(info.log_mel):
         raise ValueError(f"{data_dir} has another log-mel than the model: {difference}")
     frames = record.log_mel.num_frames(clip_samples(record, config))
-    step = max(1, info.num_clips // config.calibration_clips)
-    clips: list[np.ndarray] = []
-    number = 0
-    for path in info.shard_paths(data_dir):
-        for data in shards.read_records(path, info.compression):
-            if number % step == 0 and len(clips) < config.calibration_clips:
-                clip = schema.decode(data, info.feature_dtype, info.log_mel.mel_bins).log_mel
-                clip = schema.dequantize(clip, info.feature_range)
-                clips.append(fit_frames(clip, frames, record.log_mel))
-            number += 1
-    return clips
+    files = list(zip(info.shard_paths(data_dir), info.shards, strict=True))
+    files = files[:: max(1, len(files) // config.calibration_clips)]
+    share = math.ceil(config.calibration_clips / len(files))  # of each file, which is read no further
+    clips = []
+    for path, shard in files:
+        step = max(1, shard.clips // share)
+        for data in itertools.islice(
+            shards.read_records(path, info.compression), 0, step * (share - 1) + 1, step
+        ):
+            clip = schema.decode(data, info.feature_dtype, info.log_mel.mel_bins).log_mel
+            clips.append(fit_frames(schema.dequantize(clip, info.feature_range), frames, record.log_mel))
+    return clips[: config.calibration_clips]
 
 
 def calibration_waveforms(record: StageRecord, folder: str, config: PortableConfig) -> list[np.ndarray]:

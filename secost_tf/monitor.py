@@ -10,12 +10,11 @@ import numpy as np
 from absl import flags, logging
 
 from secost_tf import monitor_sources
-from secost_tf.export_folder import CLASSES_CSV, EXPORT_JSON, latest_version
+from secost_tf.detector import read_exported
 from secost_tf.monitor_screen import Screen
 from secost_tf.monitor_stream import EventTracker, Grid, StreamScorer
-from tfrecord_tools import storage
+from secost_tf.servable import Servable
 from tfrecord_tools.commands import run_command
-from tfrecord_tools.datasets.clips import read_class_map
 
 FLAGS = flags.FLAGS
 MICROPHONE = "microphone"
@@ -80,21 +79,15 @@ class Model:
     """
 
     def __init__(self, folder: str):
-        from secost_tf.servable import Servable
-
-        path = latest_version(folder)
-        known = storage.read_json(storage.join(path, EXPORT_JSON))
-        network, log_mel = known["stage"]["network"], known["log_mel"]
-        stride_frames = int(np.prod(network["block_pools"]))
-        hop = round(log_mel["hop_seconds"] * log_mel["sample_rate_hz"])
-        self.title = f"{known['model']}, version {known['version']}"
-        self.names = read_class_map(storage.join(path, "assets", CLASSES_CSV)).display_names
+        exported = read_exported(folder)
+        hop = exported.log_mel.hop_samples
+        self.title, self.names = exported.title, exported.class_map.display_names
         self.grid = Grid(
-            log_mel["sample_rate_hz"],
-            stride_frames * hop,
-            stride_frames * network["embedding_frames"] * hop,
+            exported.log_mel.sample_rate_hz,
+            exported.config.stride_frames * hop,
+            exported.config.window_frames * hop,
         )
-        self._servable = Servable(path)
+        self._servable = Servable(exported.folder)
 
     def score_segments(self, waveform: np.ndarray) -> np.ndarray:
         """Waveform float32 [samples] -> segment scores [K, classes]."""

@@ -92,8 +92,9 @@ class Screen:
     def _table(self, seconds: float, sounding: set[int]) -> list[str]:
         scores = np.stack(self._history)  # [segments, classes]
         # By what was highest lately, so that rows do not jump with each segment.
-        order = np.argsort(-scores[-8:].max(axis=0), kind="stable")[: self._top]
-        columns = shutil.get_terminal_size().columns - 1
+        size = shutil.get_terminal_size()
+        columns, rows = size.columns - 1, max(1, min(self._top, size.lines - 3))
+        order = np.argsort(-scores[-8:].max(axis=0), kind="stable")[:rows]
         history = min(_HISTORY_SEGMENTS, max(0, columns - _BAR_CELLS - 30))
         width = max(
             8, min(max(len(self._names[index]) for index in order), columns - _BAR_CELLS - history - 12)
@@ -105,12 +106,10 @@ class Screen:
             style = _BOLD if index in sounding else ""
             lately = sparkline(scores[-history:, index]) if history else ""
             row = f"  {name:<{width}}  {bar(scores[-1, index])} {scores[-1, index]:4.2f}  {lately}"
-            lines.append(f"{style}{row}{_PLAIN if style else ''}")
+            lines.append(f"{style}{row[:columns]}{_PLAIN if style else ''}")
         return lines
 
     def _erase(self) -> None:
         if self._drawn:
-            self._stream.write(
-                f"\x1b[{self._drawn}A\x1b[J"
-            )  # to the table's first line; clears what is below
+            self._stream.write(f"\x1b[{self._drawn}A\x1b[J")  # to its first line; clears what is below
             self._drawn = 0

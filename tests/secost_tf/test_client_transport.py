@@ -304,7 +304,7 @@ class TestGrpc:
         waveform = np.random.default_rng(0).uniform(-1, 1, (2, 1600)).astype(np.float32)
         answer = transport("secost").predict("top_k", {"waveform": waveform})
         expected = kept_servable.run("top_k", {"waveform": waveform})
-        np.testing.assert_array_equal(answer["scores"], expected["scores"])
+        np.testing.assert_allclose(answer["scores"], expected["scores"], rtol=0, atol=1e-6)
         assert answer["labels"].tolist() == expected["labels"].tolist()
 
     def test_a_version(self, transport):

@@ -48,12 +48,12 @@ def test_scores_are_those_of_the_live_network_for_any_batch_and_length(
 @pytest.mark.usefixtures("needs_onnx")
 def test_the_command(untrained_run, tmp_path, command):
     arguments = [f"--run_dir={untrained_run}", "--format=onnx", f"--export_dir={tmp_path}/models"]
-    status, printed, stderr = command(export, *arguments)
+    status, printed, stderr = command(export, *arguments, "--model_input=log_mel")
     assert status == 0, stderr
     assert printed.startswith(f"{tmp_path}/models/1: in onnxruntime its scores differ by ")
     facts = json.loads((tmp_path / "models" / "1" / "export.json").read_text())
     assert facts["format"] == "onnx" and facts["check"]["runtime"] == "onnxruntime"
-    assert facts["signatures"]["serving_default"]["inputs"] == {"waveform": "float32 [?, ?]"}
+    assert facts["signatures"]["serving_default"]["inputs"] == {"log_mel": "float32 [?, ?, 32]"}
     card = (tmp_path / "models" / "1" / "model_card.md").read_text()
     assert "of 400 samples or more; scores are" in card
 

@@ -78,7 +78,7 @@ def test_the_table_is_drawn_in_its_place_and_events_stay_above_it():
     assert shown(stream.getvalue()) == ["    0.00 s  Rain begins", "    1.00 s  Dog begins", ""]
 
 
-@pytest.mark.parametrize("columns", [30, 60, 80, 200])
+@pytest.mark.parametrize("columns", [20, 30, 60, 80, 200])
 def test_no_line_is_wider_than_the_terminal(monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", str(columns))
     stream = io.StringIO()
@@ -88,7 +88,17 @@ def test_no_line_is_wider_than_the_terminal(monkeypatch, columns):
     screen.draw(12.8, [])
     lines = shown(stream.getvalue())
     assert len(lines) == 2 + 3 + 1
-    assert max(map(len, lines)) < max(columns, 46)  # a name of eight letters, the bar and the score
+    assert max(map(len, lines)) < columns
+
+
+@pytest.mark.parametrize(("height", "rows"), [(24, 3), (6, 3), (5, 2), (2, 1)])
+def test_the_table_is_not_higher_than_the_terminal(monkeypatch, height, rows):
+    monkeypatch.setenv("LINES", str(height))
+    stream = io.StringIO()
+    screen = Screen(stream, NAMES, "title", top=10, is_terminal=True)
+    screen.add(np.array([0.5, 0.1, 1.0]))
+    screen.draw(12.8, [])
+    assert len(shown(stream.getvalue())) == 2 + rows + 1
 
 
 def test_elsewhere_than_on_a_terminal_there_are_events_alone():
