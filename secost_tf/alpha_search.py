@@ -83,7 +83,8 @@ def search_alpha(
     }
     best = max(figures, key=lambda alpha: (_or(figures[alpha][0], -1.0), -figures[alpha][1]))
     found = {f"{alpha:g}": _or(mAP, None) for alpha, (mAP, _) in figures.items()}
-    logging.info("stage %d: alpha %g is the best by validation mAP, of %s", config.stage, best, found)
+    told = ", ".join(f"{alpha:g}: {mAP:.4f}" for alpha, (mAP, _) in figures.items())
+    logging.info("stage %d: alpha %g is the best by validation mAP (%s)", config.stage, best, told)
     storage.write_json(storage.join(stage_dir(folders[best], config.stage), ALPHA_SEARCH_JSON), found)
     copy_stage(folders[best], run_dir, config.stage)
 
