@@ -32,8 +32,8 @@ def define_detection_flags() -> None:
     flags.DEFINE_integer(
         "hop_scale",
         defaults.hop_scale,
-        "Scores this many times as often as the network's stride (0.32 s), from shifted inputs: 2 or 4, which also costs as many "
-        "times as much. Default: 1.",
+        "Scores this many times as often as the network's stride (0.32 s), from shifted inputs, which also costs as many "
+        "times as much: 2, 4 and so on to 32. Default: 1.",
         lower_bound=1,
     )
     flags.DEFINE_float(

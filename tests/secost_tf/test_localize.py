@@ -92,6 +92,27 @@ def test_a_burst_is_found_when_it_sounds_and_moves_with_the_sound(loud, tmp_path
     assert abs(onsets[1] - onsets[0] - 0.5) <= 0.08 + 1e-9
 
 
+def test_at_the_finest_hop_events_move_as_the_sound_does_by_any_number_of_frames(kept_run, tmp_path):
+    detector, rng = from_run(kept_run, 0), np.random.default_rng(0)
+    loudness = np.repeat(rng.uniform(-4, -1, 40), RATE // 5)
+    sound = rng.normal(0, 10**loudness)
+
+    def found(waveform, thresholds):
+        soundfile.write(tmp_path / "a.wav", np.clip(waveform, -1, 1), RATE)
+        return localize.localize(str(tmp_path / "a.wav"), detector, thresholds, PostProcessing(hop_scale=32))
+
+    def inner(one, shift):  # away from both ends, where there is other sound
+        edges = [(e.class_index, round(e.onset - shift, 6), round(e.offset - shift, 6)) for e in one.events]
+        return [edge for edge in edges if edge[1] > 2 and edge[2] < 6]
+
+    thresholds = np.median(found(sound, np.ones(4)).scores, axis=0)
+    expected = inner(found(sound, thresholds), 0)
+    assert len(expected) > 8
+    for frames in (1, 13):
+        shifted = np.concatenate([rng.normal(0, 0.1, frames * RATE // 100), sound])
+        assert inner(found(shifted, thresholds), frames / 100) == expected
+
+
 def test_bad_files_among_good_ones_are_listed_at_the_end(kept_run, tmp_path, command):
     folder = tmp_path / "in"
     write(folder / "good.wav")
