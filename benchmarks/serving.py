@@ -88,6 +88,7 @@ def main() -> None:
 
         pairs.serve(prepared, packages)
         return
+    sys.path.insert(0, str(pairs.ROOT))
     rows = []
     for width in map(float, arguments.widths.split(",")):
         with tempfile.TemporaryDirectory() as folder:

@@ -62,7 +62,7 @@ def half_plus_three(tmp_path_factory, run_server):
 
     folder, model = tmp_path_factory.mktemp("models") / "half_plus_three", HalfPlusThree()
     tf.saved_model.save(model, str(folder / "123"), {"serving_default": model.y.get_concrete_function()})
-    with run_server(folder) as server:
+    with run_server(folder, grpc=False) as server:
         yield server
 
 
@@ -215,7 +215,7 @@ def resident_bytes(pid: int) -> int:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # twenty seconds on a machine that does nothing else
-def test_two_thousand_requests_of_sixteen_clients(run_server, kept_export, kept_servable):
+def test_two_thousand_requests_of_sixteen_clients(kept_server, kept_servable):
     """Half of them over gRPC: no error, each answer that of its own input, and no memory that is kept."""
     pytest.importorskip("requests", reason="the extra `serving` is not installed")
     from secost_tf.client_transport import Patience, connect
@@ -231,29 +231,28 @@ def test_two_thousand_requests_of_sixteen_clients(run_server, kept_export, kept_
     tops = np.array([scores.max() for scores in expected])
     assert len(np.unique(np.round(tops, 4))) > len(cases) // 2 - 2
 
-    with run_server(Path(kept_export).parent) as server:
-        addresses = [f"http://127.0.0.1:{server.rest}", f"grpc://127.0.0.1:{server.grpc}"]
-        if not server.grpc:
-            addresses.pop()
+    addresses = [f"http://127.0.0.1:{kept_server.rest}", f"grpc://127.0.0.1:{kept_server.grpc}"]
+    if not kept_server.grpc:
+        addresses.pop()
 
-        def client(number: int, requests: int) -> int:
-            address, wrong = addresses[number % len(addresses)], 0
-            transport = connect(address, "secost", patience=Patience(200, retries=0))
-            for turn in range(requests):
-                case = (number // 2 + turn) % len(cases)
-                answer = transport.predict(*cases[case])
-                wrong += not np.allclose(answer["scores"], expected[case], rtol=0, atol=1e-5)
-            return wrong
+    def client(number: int, requests: int) -> int:
+        address, wrong = addresses[number % len(addresses)], 0
+        transport = connect(address, "secost", patience=Patience(200, retries=0))
+        for turn in range(requests):
+            case = (number // 2 + turn) % len(cases)
+            answer = transport.predict(*cases[case])
+            wrong += not np.allclose(answer["scores"], expected[case], rtol=0, atol=1e-5)
+        return wrong
 
-        def run(requests: int) -> int:
-            with ThreadPoolExecutor(16) as pool:
-                return sum(pool.map(client, range(16), itertools.repeat(requests)))
+    def run(requests: int) -> int:
+        with ThreadPoolExecutor(16) as pool:
+            return sum(pool.map(client, range(16), itertools.repeat(requests)))
 
-        assert run(40) == 0  # 640 requests to begin with
-        before = resident_bytes(server.pid)
-        assert run(125) == 0  # 2,000
-        grown = resident_bytes(server.pid) - before
-        assert grown < 40e6, f"memory grew by {grown / 1e6:.0f} MB over 2,000 requests"
+    assert run(20) == 0  # 320 requests to begin with
+    before = resident_bytes(kept_server.pid)
+    assert run(125) == 0  # 2,000
+    grown = resident_bytes(kept_server.pid) - before
+    assert grown < 40e6, f"memory grew by {grown / 1e6:.0f} MB over 2,000 requests"
 
 
 # === Configuration ===
