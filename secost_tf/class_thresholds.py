@@ -91,17 +91,16 @@ def write_thresholds(
         file.write(stream.getvalue())
 
 
-def tuned_thresholds(run_dir: str, stage: int, detector: Detector, data_dir: str | None = None) -> np.ndarray:
+def tuned_thresholds(run_dir: str, stage: int, detector: Detector) -> np.ndarray:
     """The thresholds of a stage, float64 [C]: from its folder's `thresholds.csv`, which is made if it is not there.
 
     Args:
         run_dir: the run.
         stage: its stage.
         detector: that of the stage.
-        data_dir: the converted splits, by default those that the stage was trained with.
 
     Raises:
-        ValueError: if there are no validation clips, or the data are not those of the stage.
+        ValueError: if there are no validation clips, or the data are no longer those that the stage was trained with.
     """
     from secost_tf import stage_folder  # imports TensorFlow
     from secost_tf.splits import iterate_clips
@@ -111,14 +110,13 @@ def tuned_thresholds(run_dir: str, stage: int, detector: Detector, data_dir: str
     path = storage.join(detector.folder, THRESHOLDS_CSV)
     if not storage.exists(path):
         record = stage_folder.StageRecord.read(run_dir, stage)
-        folder = data_dir or record.data_dir
-        validation = training_splits(folder, record.config.train)[1]
+        validation = training_splits(record.data_dir, record.config.train)[1]
         if validation is None:
             raise ValueError(
-                f"{folder}: no validation clips to tune thresholds on: convert a split of that name, or give --threshold or "
+                f"{record.data_dir}: no validation clips to tune thresholds on: convert a split of that name, or give --threshold or "
                 "--thresholds_csv"
             )
-        record.check_data(run_dir, validation.info, folder)
+        record.check_data(run_dir, validation.info, record.data_dir)
         labels, peaks = [], []
         for clip in iterate_clips(validation):
             labels.append(np.isin(np.arange(len(class_map)), clip.labels))

@@ -12,6 +12,7 @@ from secost_tf import detection_flags, event_metrics
 from secost_tf.cascade import add_changes, format_table
 from secost_tf.class_thresholds import tuned_thresholds
 from secost_tf.event_metrics import EventOptions
+from secost_tf.experiment_folder import data_digest
 from tfrecord_tools import shards, storage
 from tfrecord_tools.commands import run_command
 
@@ -86,7 +87,7 @@ def evaluate_run(
         if events:
             clips = splits.iterate_clips(splits.Split(folder, info))
             figures["events"] = event_metrics.evaluate_events(run_dir, number, clips, events)
-            if storage.absolute(folder) == storage.absolute(record.data_dir):
+            if data_digest(folder) == data_digest(record.data_dir):
                 _keep_events(own_folder, figures)
         storage.write_json(storage.join(own_folder, f"metrics-{split}.json"), figures)
         rows.append(figures)

@@ -176,9 +176,14 @@ def find_recordings(paths: Sequence[str], out: str) -> list[Recording]:
     stems = [os.path.splitext(filename)[0] for filename in found.values()]
     taken = Counter([*stems, *found.values()])
     return [
-        Recording(path, filename, stem if taken[stem] == 1 else filename)
+        Recording(path, _text(filename), stem if taken[stem] == 1 else filename)
         for (path, filename), stem in zip(found.items(), stems, strict=True)
     ]
+
+
+def _text(filename: str) -> str:
+    """A file name as text, which it need not be."""
+    return os.fsencode(filename).decode(errors="backslashreplace")
 
 
 def write_results(
@@ -199,11 +204,14 @@ def write_results(
     )
     event_tables.write_audacity_labels(f"{target}.audacity.txt", found.events, names)
     event_tables.write_raven_table(
-        f"{target}.raven.txt", recording.path, found.events, names, detector.log_mel
+        f"{target}.raven.txt", recording.filename, found.events, names, detector.log_mel
     )
     if pictures:
         shown = leading_classes(found.scores, classes, top)
-        title = f"{recording.filename}, {len(found.events)} events"
+        count = sum(event.class_index in shown for event in found.events)
+        title = f"{recording.filename}, {count} event{'s' * (count != 1)}"
+        if len(shown) < len(classes):
+            title += f" of the {len(shown)} classes with the highest scores"
         write_picture(
             f"{target}.png",
             found.overview,

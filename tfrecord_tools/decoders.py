@@ -99,7 +99,7 @@ def _is_for_av(path: str) -> bool:
 class _SoundFileRecording:
     def __init__(self, path: str):
         try:
-            self._file = soundfile.SoundFile(path)
+            self._file = soundfile.SoundFile(os.fsencode(path))  # a file name may be no text
         except (soundfile.SoundFileError, TypeError) as error:  # TypeError: headerless, by its extension
             raise DecodingError(getattr(error, "error_string", str(error))) from error
         self.rate_hz = self._file.samplerate

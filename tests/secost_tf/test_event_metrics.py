@@ -159,12 +159,21 @@ def test_the_command_measures_each_stage_beside_the_baselines(with_events, comma
     assert re.search(r"^all positive +\d\.\d{4}.*\nrandom +\d\.\d{4}", printed, re.MULTILINE)
 
 
-def test_measures_on_other_data_are_not_the_stage_s_own(with_events, tmp_path):
+def test_measures_on_other_data_are_not_the_stage_s_own(with_events, tmp_path, write_split):
     run, data_dir = with_events
-    other = shutil.copytree(data_dir, tmp_path / "other")
+
+    def shorter(clips):  # as many of them
+        return [dataclasses.replace(one, log_mel=one.log_mel[1:], events=((0, 0.0, 0.2),)) for one in clips]
+
+    other = tmp_path / "other"
+    write_split(other, "eval", (7, 5), change=shorter)
     options = EventOptions(PostProcessing(), lambda *_: np.full(4, 0.4))
     (figures,) = evaluate.evaluate_run(str(run), 1, str(other), events=options)
-    assert "events" in figures and "events" not in json.loads((run / "stage-1" / "metrics.json").read_text())
+    own = run / "stage-1" / "metrics.json"
+    assert "events" in figures and "events" not in json.loads(own.read_text())
+    (figures,) = evaluate.evaluate_run(str(run), 1, data_dir, events=options)
+    evaluate.evaluate_run(str(run), 1, str(other), events=options)
+    assert json.loads(own.read_text())["events"] == figures["events"]
 
 
 def test_an_event_past_the_end_of_its_clip_counts_for_no_class(kept_run, read_clips, kept_data):

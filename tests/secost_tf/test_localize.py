@@ -1,6 +1,7 @@
 """The command on recordings that people have: several formats, folders, silence, bad files among good ones."""
 
 import csv
+import os
 import shutil
 import subprocess
 import sys
@@ -216,6 +217,14 @@ def test_names_that_would_be_alike(tmp_path, monkeypatch):
     }
     monkeypatch.chdir(tmp_path)
     assert names("a.wav", files[0], "./x/../a.wav") == {"a.wav": "a"}
+
+
+def test_a_file_name_that_is_no_text(loud, tmp_path):
+    write(tmp_path / "in" / "a.wav", 0.5)
+    shutil.copy(tmp_path / "in" / "a.wav", os.fsencode(tmp_path / "in") + b"/\xff.wav")
+    recordings = find_recordings([str(tmp_path / "in")], "out")
+    assert localize_all(recordings, loud, np.full(4, 0.5), str(tmp_path / "out"), top=2) == {}
+    assert {row["filename"] for row in read(tmp_path / "out" / "events.tsv")} == {"a.wav", "\\xff.wav"}
 
 
 def test_results_that_cannot_be_written_stop_no_other(loud, tmp_path):
