@@ -58,7 +58,7 @@ def main() -> None:
         for seed in range(arguments.seeds):
             run_dir = folder / name / f"seed-{seed}"
             metrics_json = run_dir / "stage-0" / "metrics-eval.json"
-            if not metrics_json.exists():
+            if not metrics_json.exists() or "events" not in json.loads(metrics_json.read_text()):
                 run("secost_tf.evaluate", f"--run_dir={run_dir}", "--events", *DETECTION)
             found.setdefault(head, []).append(json.loads(metrics_json.read_text()))
     rows = {
