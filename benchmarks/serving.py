@@ -9,6 +9,7 @@ many times as long the first one takes.
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 from collections.abc import Callable
@@ -74,9 +75,8 @@ SIDES = {"saved_model": (servable, ("tensorflow", "numpy")), "keras": (keras_mod
 def main() -> None:
     options = pairs.parser(__doc__)
     options.add_argument("--widths", default="1,0.25", help="widths of the network (default 1,0.25)")
-    options.add_argument("--width", type=float)
-    options.add_argument("--batch", type=int)
-    options.add_argument("--saved_model")
+    for name, kind in (("width", float), ("batch", int), ("saved_model", str)):  # of a side
+        options.add_argument(f"--{name}", type=kind, help=argparse.SUPPRESS)
     arguments = options.parse_args()
     if arguments.serve:
         prepare, packages = SIDES[arguments.serve]
