@@ -102,6 +102,19 @@ def test_content_goes_before_the_extension(tmp_path, encode, sweep):
     assert load_audio(str(tmp_path / "b.m4a"), 16000).duration_seconds == pytest.approx(1.0, abs=0.03)
 
 
+@pytest.mark.parametrize("extension", [".wav", ".m4a"])
+def test_a_file_name_that_is_no_text(tmp_path, extension, encode, sweep):
+    path = tmp_path / f"a{extension}"
+    if extension == ".wav":
+        soundfile.write(path, sweep(0.5, 22050)[0], 22050)
+    else:
+        encode(path, sweep(0.5, 22050), 22050)
+    expected = read_all(str(path))
+    renamed = os.path.join(os.fsencode(tmp_path), b"\xff" + extension.encode())
+    os.rename(path, renamed)
+    np.testing.assert_array_equal(read_all(os.fsdecode(renamed)), expected)
+
+
 def test_length_is_counted_where_the_file_does_not_say_it(tmp_path, encode, sweep):
     path = tmp_path / "a.webm"
     encode(path, sweep(3.0, 48000), 48000)
