@@ -31,8 +31,11 @@ demo: $(VENV)/installed
 	$(BIN)/python -m secost_tf.report --run_dir=$(DEMO)/run --audio_dir=$(DEMO)/corpus/eval
 	$(BIN)/python -m secost_tf.export --run_dir=$(DEMO)/run --export_dir=$(DEMO)/models/secost
 
+# Which lines the tests run is counted from Python 3.12 on, where it costs little; before, a fifth of the time.
+COVERAGE = $(shell $(BIN)/python -c 'import sys; print("--cov --cov-fail-under=90" if sys.version_info >= (3, 12) else "")')
+
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist=loadfile --no-loadscope-reorder --cov --cov-report=term --cov-fail-under=90
+	$(BIN)/python -m pytest -n 2 --dist=loadfile --no-loadscope-reorder $(COVERAGE)
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
