@@ -20,9 +20,9 @@ _RAVEN_COLUMNS = (
 
 
 def write_scores(path: str, spans: np.ndarray, scores: np.ndarray, names: Sequence[str]) -> None:
-    """Tab-separated `onset offset <class>...`, a line a segment: the table of sed_scores_eval. Scores keep all of their float32."""
+    """Tab-separated `onset offset <class>...`, a line a segment: the table of sed_scores_eval."""
     rows = (
-        [*map(_seconds, span), *(f"{score:.9g}" for score in of_segment)]
+        [*map(_seconds, span), *map(_score, of_segment)]
         for span, of_segment in zip(spans.tolist(), scores.tolist(), strict=True)
     )
     _write(path, [("onset", "offset", *names)], rows)
@@ -63,12 +63,18 @@ def _cells(event: Event, names: Sequence[str]) -> tuple[str, str, str, str]:
         _seconds(event.onset),
         _seconds(event.offset),
         names[event.class_index],
-        f"{event.score:.6f}",
+        _score(event.score),
     )
 
 
 def _seconds(value: float) -> str:
     return f"{value:.6f}"
+
+
+def _score(value: float) -> str:
+    return (
+        f"{value:.9g}"  # all digits of a float32, so that what lies above a threshold does so in a table, too
+    )
 
 
 def _write(path: str, heading: Sequence[Sequence[str]], rows: Iterable[Sequence[object]]) -> None:

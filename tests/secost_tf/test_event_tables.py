@@ -31,8 +31,8 @@ def test_events(tmp_path):
     files = [("a/one.wav", EVENTS), ("silence.wav", [])]
     assert written(tmp_path, event_tables.write_events, files, NAMES) == [
         "filename\tonset\toffset\tevent_label\tscore",
-        "a/one.wav\t0.000000\t0.647500\tChild speech, kid speaking\t0.750000",
-        "a/one.wav\t0.333333\t2.000000\tBark\t0.900000",
+        "a/one.wav\t0.000000\t0.647500\tChild speech, kid speaking\t0.75",
+        "a/one.wav\t0.333333\t2.000000\tBark\t0.9",
         "silence.wav\t\t\t\t",
     ]
 
@@ -52,6 +52,6 @@ def test_selections_for_raven(tmp_path):
     ]
     assert first == [
         *("1", "Spectrogram 1", "1", "0.000000", "0.647500", "50", "8000", "one.wav"),
-        *("Child speech, kid speaking", "0.750000"),
+        *("Child speech, kid speaking", "0.75"),
     ]
     assert second[0] == "2" and len(second) == len(heading)
