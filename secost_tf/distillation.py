@@ -27,6 +27,10 @@ def average_teacher(models: Sequence[keras.Model]) -> Teacher:
     return teacher
 
 
+# TensorFlow's own operations alone, as Keras 3 has it: to look for Python to convert took up to a third of the tracing.
+_in_graph = tf.autograph.experimental.do_not_convert
+
+
 class TeacherDistillation(keras.Model):
     """Trains `student` on `alpha * labels + (1 - alpha) * teacher scores`; compile it with a `SeCoSTLoss`.
 
@@ -96,6 +100,7 @@ class TeacherDistillation(keras.Model):
         outputs = self.student(inputs, training=training)
         return outputs["logits"] if isinstance(outputs, dict) else outputs
 
+    @_in_graph
     def train_step(self, data):
         inputs, targets, weights = keras.utils.unpack_x_y_sample_weight(data)
         labels, teacher_scores = tf.cast(targets["labels"], tf.float32), self._teacher_for(inputs, targets)
@@ -121,6 +126,7 @@ class TeacherDistillation(keras.Model):
             teacher_loss=weights * losses.teacher_part(labels, teacher_scores, logits, self.loss.alpha),
         )
 
+    @_in_graph
     def test_step(self, data):
         inputs, targets, weights = keras.utils.unpack_x_y_sample_weight(data)
         logits = tf.cast(self(inputs, training=False), tf.float32)
