@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Sequence
 
 import numpy as np
 from absl import logging
 
 from secost_tf.detector import Detector
-from secost_tf.segment_scores import segment_scores
+from secost_tf.events import PostProcessing, smooth
+from secost_tf.segment_times import segment_spans
 from tfrecord_tools import storage
 from tfrecord_tools.datasets.clips import ClassMap
 from tfrecord_tools.datasets.tables import read_table
@@ -91,13 +93,29 @@ def write_thresholds(
         file.write(stream.getvalue())
 
 
-def tuned_thresholds(run_dir: str, stage: int, detector: Detector) -> np.ndarray:
-    """The thresholds of a stage, float64 [C]: from its folder's `thresholds.csv`, which is made if it is not there.
+def thresholds_csv(config: PostProcessing) -> str:
+    """The table of thresholds tuned on scores that are made like this: `thresholds.csv`, or `thresholds-hop4-median0.5.csv`."""
+    stem, extension = os.path.splitext(THRESHOLDS_CSV)
+    if config.hop_scale > 1:
+        stem += f"-hop{config.hop_scale}"
+    if config.median_filter_seconds:
+        stem += f"-median{config.median_filter_seconds:g}"
+    return stem + extension
+
+
+def tuned_thresholds(
+    run_dir: str,
+    stage: int,
+    detector: Detector,
+    config: PostProcessing = PostProcessing(),  # noqa: B008
+) -> np.ndarray:
+    """The thresholds of a stage, float64 [C]: from a table in its folder, `thresholds_csv`, which is made if it is not there.
 
     Args:
         run_dir: the run.
         stage: its stage.
         detector: that of the stage.
+        config: hop and median filter of the scores that they are tuned on, and are for.
 
     Raises:
         ValueError: if there are no validation clips, or the data are no longer those that the stage was trained with.
@@ -107,7 +125,7 @@ def tuned_thresholds(run_dir: str, stage: int, detector: Detector) -> np.ndarray
     from secost_tf.stage import training_splits
 
     class_map = detector.class_map
-    path = storage.join(detector.folder, THRESHOLDS_CSV)
+    path = storage.join(detector.folder, thresholds_csv(config))
     if not storage.exists(path):
         record = stage_folder.StageRecord.read(run_dir, stage)
         validation = training_splits(record.data_dir, record.config.train)[1]
@@ -120,7 +138,9 @@ def tuned_thresholds(run_dir: str, stage: int, detector: Detector) -> np.ndarray
         labels, peaks = [], []
         for clip in iterate_clips(validation):
             labels.append(np.isin(np.arange(len(class_map)), clip.labels))
-            peaks.append(segment_scores([clip.log_mel], detector.network, detector.config).max(axis=0))
+            scores = detector.segment_scores([clip.log_mel], config.hop_scale)
+            spans = segment_spans(detector.config, detector.log_mel, len(clip.log_mel), config.hop_scale)
+            peaks.append(smooth(scores, spans, config.median_filter_seconds).max(axis=0))
         thresholds, f1 = best_thresholds(np.array(labels), np.array(peaks))
         write_thresholds(path, class_map, thresholds, f1)
         logging.info("%s: tuned on %d clips, mean F1 of clips %.4f", path, len(labels), np.nanmean(f1))

@@ -22,7 +22,8 @@ def define_detection_flags() -> None:
         "threshold",
         f"{class_thresholds.DEFAULT:g}",
         "A class sounds where its segment score lies above this number in 0..1; or tuned: a threshold for each class, that with the "
-        "highest F1 on the run's validation clips, which is kept beside the stage as thresholds.csv.",
+        "highest F1 on the run's validation clips, which is kept in the stage's folder, in a thresholds.csv for each --hop_scale and "
+        "--median_filter_seconds.",
     )
     flags.DEFINE_string(
         "thresholds_csv",
@@ -32,8 +33,8 @@ def define_detection_flags() -> None:
     flags.DEFINE_integer(
         "hop_scale",
         defaults.hop_scale,
-        "Scores this many times as often as the network's stride (0.32 s), from shifted inputs, which also costs as many "
-        "times as much: 2, 4 and so on to 32. Default: 1.",
+        "Scores this many times as often as the network's stride (0.32 s): 2, 4 and so on to 32. More than 1 takes the mean over all "
+        "places of the max-pools' grid, so that a sound that comes later is heard alike, and costs two to six times as much.",
         lower_bound=1,
     )
     flags.DEFINE_float(

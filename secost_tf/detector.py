@@ -6,17 +6,18 @@ The latter loads no training code, and no Keras model.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from secost_tf import export_folder
 from secost_tf.config import StageConfig, WelsNetConfig
-from secost_tf.segment_scores import Network
+from secost_tf.segment_scores import Network, fine_segment_scores, segment_scores
 from tfrecord_tools import storage
 from tfrecord_tools.datasets.clips import ClassMap, read_class_map
 from tfrecord_tools.log_mel import LogMelConfig
 
-SIGNATURE = "log_mel"
+LOG_MEL, EVERY_FRAME = "log_mel", "every_frame"  # signatures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Detector:
 
     Attributes:
         network: log-mel float32 [frames, mel_bins] -> segment scores float32 [K, C].
+        every_frame: the same of the segments that begin with every frame, float32 [K * stride, C].
         config: of the network.
         log_mel: what its input is made with.
         class_map: its classes.
@@ -32,10 +34,22 @@ class Detector:
     """
 
     network: Network
+    every_frame: Network
     config: WelsNetConfig
     log_mel: LogMelConfig
     class_map: ClassMap
     folder: str
+
+    def segment_scores(self, blocks: Iterable[np.ndarray], hop_scale: int = 1) -> np.ndarray:
+        """The scores of a recording of any length, from pieces of its log-mel: float32 [K, C].
+
+        Args:
+            blocks: float32 [frames, mel_bins] each.
+            hop_scale: 1: of the segments that the network was trained with, a stride apart; more: see `fine_segment_scores`.
+        """
+        if hop_scale == 1:
+            return segment_scores(blocks, self.network, self.config)
+        return fine_segment_scores(blocks, self.every_frame, self.config, hop_scale)
 
 
 def from_run(run_dir: str, stage: int) -> Detector:
@@ -43,17 +57,22 @@ def from_run(run_dir: str, stage: int) -> Detector:
     import tensorflow as tf
 
     from secost_tf import stage_folder
+    from secost_tf.every_frame import every_frame
 
     student = stage_folder.load_student(run_dir, stage)
     record = stage_folder.StageRecord.read(run_dir, stage)
+    fine = every_frame(student)
 
-    def scores(log_mels):
-        inputs = {"log_mel": log_mels, "num_frames": tf.shape(log_mels)[1:2]}
-        return tf.sigmoid(student(inputs, training=False)["segment_logits"])[0]
+    def network(logits: Callable[[dict[str, tf.Tensor]], tf.Tensor]) -> Network:
+        def scores(log_mels):
+            return tf.sigmoid(logits({"log_mel": log_mels, "num_frames": tf.shape(log_mels)[1:2]})[0])
 
-    graph = tf.function(scores, [tf.TensorSpec([1, None, record.log_mel.mel_bins], tf.float32)])
+        graph = tf.function(scores, [tf.TensorSpec([1, None, record.log_mel.mel_bins], tf.float32)])
+        return lambda frames: graph(tf.constant(frames[None], tf.float32)).numpy()
+
     return Detector(
-        network=lambda frames: graph(tf.constant(frames[None], tf.float32)).numpy(),
+        network=network(lambda inputs: student(inputs, training=False)["segment_logits"]),
+        every_frame=network(lambda inputs: fine(inputs, training=False)),
         config=record.config.network,
         log_mel=record.log_mel,
         class_map=record.class_map,
@@ -110,13 +129,24 @@ def from_saved_model(folder: str) -> Detector:
 
     exported = read_exported(folder)
     model = tf.saved_model.load(exported.folder)
-    if SIGNATURE not in model.signatures:
-        raise ValueError(
-            f"{exported.folder}: expected a signature {SIGNATURE!r}, found {', '.join(sorted(model.signatures))}; export the model again"
-        )
 
-    def network(frames: np.ndarray) -> np.ndarray:
-        outputs = model.signatures[SIGNATURE](log_mel=tf.constant(frames[None], tf.float32))
-        return outputs["segment_scores"][0].numpy()
+    def of_signature(name: str) -> Network:
+        def network(frames: np.ndarray) -> np.ndarray:
+            if name not in model.signatures:
+                raise ValueError(
+                    f"{exported.folder}: expected a signature {name!r}, found {', '.join(sorted(model.signatures))}; export the "
+                    "model again"
+                )
+            outputs = model.signatures[name](log_mel=tf.constant(frames[None], tf.float32))
+            return outputs["segment_scores"][0].numpy()
 
-    return Detector(network, exported.config, exported.log_mel, exported.class_map, exported.folder)
+        return network
+
+    return Detector(
+        of_signature(LOG_MEL),
+        of_signature(EVERY_FRAME),
+        exported.config,
+        exported.log_mel,
+        exported.class_map,
+        exported.folder,
+    )

@@ -115,12 +115,14 @@ def main(argv: Sequence[str]) -> None:
 def _event_options() -> EventOptions:
     """What the flags say of events."""
 
+    config = detection_flags.post_processing()
+
     def thresholds(run_dir, stage, detector):
-        tune = functools.partial(tuned_thresholds, run_dir, stage, detector)
+        tune = functools.partial(tuned_thresholds, run_dir, stage, detector, config)
         return detection_flags.thresholds(detector.class_map, tune)
 
     event_metrics.load_measures()  # says what is missing before any work
-    return EventOptions(detection_flags.post_processing(), thresholds)
+    return EventOptions(config, thresholds)
 
 
 def define_event_flags() -> None:

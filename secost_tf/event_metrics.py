@@ -22,7 +22,6 @@ import numpy as np
 from secost_tf import detector as detectors
 from secost_tf.detector import Detector
 from secost_tf.events import PostProcessing, active_segments, smooth
-from secost_tf.segment_scores import segment_scores
 from secost_tf.segment_times import segment_spans
 from tfrecord_tools.schema import ClipRecord
 
@@ -129,7 +128,7 @@ def score_clip(
     detector: Detector, clip: ClipRecord, thresholds: np.ndarray, config: PostProcessing
 ) -> ScoredClip:
     """Scores a clip, its log-mel float32 [frames, mel_bins], as `secost_tf.localize` does a recording."""
-    scores = segment_scores([clip.log_mel], detector.network, detector.config, config.hop_scale)
+    scores = detector.segment_scores([clip.log_mel], config.hop_scale)
     of_frames = segment_spans(detector.config, detector.log_mel, len(clip.log_mel), config.hop_scale)
     seconds = max(clip.end_time_seconds - clip.start_time_seconds, float(of_frames[-1, 1]))
     spans = of_frames.copy()

@@ -24,7 +24,7 @@ class PostProcessing(Config):
     """How events are made of scores.
 
     Attributes:
-        hop_scale: how much finer than the network's stride the scores' hop is; see `segment_scores`.
+        hop_scale: how much finer than the network's stride the scores' hop is; see `segment_scores.fine_segment_scores`.
         median_filter_seconds: length of the median filter over the scores; 0: none.
         hysteresis: the share of its threshold by which a class's score may fall below it while an event that has reached it
             goes on, in [0, 1).

@@ -19,7 +19,8 @@ import soundfile
 
 from secost_tf import serving_messages
 from secost_tf.config import ServingConfig
-from secost_tf.export_model import LOG_MEL, PADDED, TOP_K, WAV_BYTES, WAVEFORM
+from secost_tf.every_frame import every_frame
+from secost_tf.export_model import EVERY_FRAME, LOG_MEL, PADDED, TOP_K, WAV_BYTES, WAVEFORM
 from secost_tf.scoring import sigmoid
 from secost_tf.stage_folder import StageRecord
 from secost_tf.waveforms import bytes_array, encode_wav, pad_together
@@ -51,7 +52,7 @@ def check_export(folder: str, student: keras.Model, record: StageRecord, config:
     return max(
         compare_top_k(f"{folder}: {signature}", actual, live(inputs)["scores"], record, config)
         if signature == TOP_K
-        else compare(f"{folder}: {signature}", actual, live(inputs))
+        else compare(f"{folder}: {signature}", actual, live(inputs, every_frame=signature == EVERY_FRAME))
         for (signature, inputs), actual in zip(requests, answers, strict=True)
     )
 
@@ -145,7 +146,9 @@ def probe_requests(config: LogMelConfig) -> list[tuple[str, Arrays]]:
     requests: list[tuple[str, Arrays]] = []
     for sound in sounds:
         requests += [(signature, {"waveform": sound[None]}) for signature in (WAVEFORM, TOP_K)]
-        requests.append((LOG_MEL, {"log_mel": log_mel(sound, config)[None]}))
+        requests += [
+            (signature, {"log_mel": log_mel(sound, config)[None]}) for signature in (LOG_MEL, EVERY_FRAME)
+        ]
     lengths = np.array([len(sound) for sound in sounds], np.int32)
     requests.append((PADDED, {"waveform": pad_together(sounds), "lengths": lengths}))
     stereo = np.stack([sounds[1], 0.5 * sounds[1][::-1]], axis=1)
@@ -164,18 +167,30 @@ class LiveModel:
 
     def __init__(self, student: keras.Model, record: StageRecord):
         self._student, self._network, self._log_mel = student, record.config.network, record.log_mel
+        self._every_frame = every_frame(student)
 
-    def __call__(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
-        """Clip and segment scores for the inputs of any signature; each clip by itself, whatever its batch."""
-        answers = [self._scores(clip) for clip in self._log_mels(inputs)]
+    def __call__(self, inputs: Mapping[str, np.ndarray], every_frame: bool = False) -> Arrays:
+        """Clip and segment scores for the inputs of any signature; each clip by itself, whatever its batch.
+
+        Of the segments that begin with every frame, segment scores alone; their clips are equally long.
+        """
+        clips = self._log_mels(inputs)
+        if every_frame:
+            segment_scores = np.stack([self._scores_of_frames(clip) for clip in clips])
+            return {"segment_scores": segment_scores, "segment_onsets": self._onsets(segment_scores, 1)}
+        answers = [self._scores(clip) for clip in clips]
         scores = np.stack([scores for scores, _ in answers])
         segments = max(len(one) for _, one in answers)
         segment_scores = np.zeros((len(answers), segments, scores.shape[1]), np.float32)
         for row, (_, one) in zip(segment_scores, answers, strict=True):
             row[: len(one)] = one
-        hop = self._network.stride_frames * self._log_mel.hop_samples / self._log_mel.sample_rate_hz
-        onsets = np.tile((np.arange(segments) * hop).astype(np.float32), (len(answers), 1))
+        onsets = self._onsets(segment_scores, self._network.stride_frames)
         return {"scores": scores, "segment_scores": segment_scores, "segment_onsets": onsets}
+
+    def _onsets(self, segment_scores: np.ndarray, hop_frames: int) -> np.ndarray:
+        clips, segments = segment_scores.shape[:2]
+        hop = hop_frames * self._log_mel.hop_samples / self._log_mel.sample_rate_hz
+        return np.tile((np.arange(segments) * hop).astype(np.float32), (clips, 1))
 
     def _log_mels(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """[frames, mel_bins] of each clip."""
@@ -202,3 +217,8 @@ class LiveModel:
             sigmoid(outputs[name].numpy()[0]).astype(np.float32) for name in ("logits", "segment_logits")
         )
         return scores, segment_scores[:segments]
+
+    def _scores_of_frames(self, clip: np.ndarray) -> np.ndarray:
+        """[K * stride, C] of one log-mel."""
+        inputs = {"log_mel": clip[None], "num_frames": np.array([len(clip)], np.int32)}
+        return sigmoid(self._every_frame(inputs, training=False).numpy()[0]).astype(np.float32)

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from secost_tf import export_folder, serving_messages
 from secost_tf.config import ServingConfig
+from secost_tf.every_frame import every_frame
 from secost_tf.keras_compat import KERAS_3
 from secost_tf.layers import SegmentMask
 from secost_tf.log_mel import LogMel
@@ -30,6 +31,7 @@ LOG_MEL = "log_mel"
 WAV_BYTES = "wav_bytes"
 PADDED = "padded"
 TOP_K = "top_k"
+EVERY_FRAME = "every_frame"
 
 
 def save_model(
@@ -66,6 +68,7 @@ def warmup_requests(name: str, log_mel: LogMelConfig) -> list[bytes]:
         PADDED: {"waveform": waveform, "lengths": serving_messages.tensor(np.array([samples], np.int32))},
         WAV_BYTES: {"wav_bytes": serving_messages.tensor(bytes_array([second]))},
         LOG_MEL: {"log_mel": log_mels},
+        EVERY_FRAME: {"log_mel": log_mels},
         TOP_K: {"waveform": waveform},
     }
     return [serving_messages.prediction_log(name, signature, one) for signature, one in inputs.items()]
@@ -82,6 +85,8 @@ class ServedModel(tf.Module):
         log_mel           log_mel float32 [batch, frames, mel_bins]
             -> scores [batch, C], segment_scores [batch, K, C], segment_onsets [batch, K] in seconds
         top_k             waveform -> labels string [batch, k], scores [batch, k], the highest first
+        every_frame       log_mel -> segment_scores [batch, K * stride, C], segment_onsets [batch, K * stride] in seconds: of the
+                          segments that begin with every frame, and not with every stride (`secost_tf.every_frame`)
 
     K is that of the longest clip; behind a clip's own segments, segment scores are 0.
 
@@ -108,10 +113,11 @@ class ServedModel(tf.Module):
         self.wav_bytes = tf.function(graph.of_wavs, [wavs])
         self.log_mel = tf.function(graph.of_log_mels, [log_mels])
         self.top_k = tf.function(graph.of_top_k, [waveform])
+        self.every_frame = tf.function(graph.of_every_frame, [log_mels])
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
         """What is saved, by name."""
-        names = (WAVEFORM, PADDED, WAV_BYTES, LOG_MEL, TOP_K)
+        names = (WAVEFORM, PADDED, WAV_BYTES, LOG_MEL, TOP_K, EVERY_FRAME)
         return {name: getattr(self, name).get_concrete_function() for name in names}
 
     def __call__(self, signature: str, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -124,6 +130,7 @@ class _Graph:
 
     def __init__(self, student, record, config):
         self.student, self.config, self.class_names = student, config, record.class_map.display_names
+        self.every_frame = every_frame(student)
         self.network, self.log_mel = network, log_mel = record.config.network, record.log_mel
         waveform = tf.TensorSpec([None, None], tf.float32)
         log_mels = tf.TensorSpec([None, None, log_mel.mel_bins], tf.float32)
@@ -162,19 +169,15 @@ class _Graph:
         return self.scores(self.log_mels(waveform), self._num_frames(lengths))
 
     def of_log_mels(self, log_mel):
-        bins = self.log_mel.mel_bins
-        log_mel = tf.ensure_shape(log_mel, [None, None, bins])
+        return self._scores_of_equal(self._checked_log_mel(log_mel))
+
+    def of_every_frame(self, log_mel):
+        log_mel = self._checked_log_mel(log_mel)
         size, frames = tf.shape(log_mel)[0], tf.shape(log_mel)[1]
-        log_mel = _check(size > 0, log_mel, "log_mel: expected one clip or more, got none")
-        log_mel = _check(frames > 0, log_mel, "log_mel: expected one frame or more, got none")
-        most = self.log_mel.num_frames(self.most_samples)
-        log_mel = _check(
-            _product(size, frames) <= most,
-            log_mel,
-            f"log_mel: expected at most {most} frames in a request, got",
-            _product(size, frames),
-        )
-        return self._scores_of_equal(_finite(log_mel, "log_mel"))
+        logits = self.every_frame({"log_mel": log_mel, "num_frames": tf.fill([size], frames)}, training=False)
+        scores = tf.sigmoid(logits)
+        onsets = self._onsets(tf.shape(scores)[1], hop_frames=1)
+        return {"segment_scores": scores, "segment_onsets": tf.broadcast_to(onsets, tf.shape(scores)[:2])}
 
     def of_top_k(self, waveform):
         scores = self.of_waveforms(waveform)["scores"]
@@ -190,14 +193,17 @@ class _Graph:
         outputs = self.student({"log_mel": log_mels, "num_frames": num_frames}, training=False)
         segment_scores = tf.sigmoid(outputs["segment_logits"])
         mask = self.segment_mask(segment_scores, num_frames)
-        hop_samples = self.network.stride_frames * self.log_mel.hop_samples
-        onset_samples = tf.cast(tf.range(tf.shape(mask)[1]) * hop_samples, tf.float64)
-        onsets = tf.cast(onset_samples / self.log_mel.sample_rate_hz, tf.float32)
+        onsets = self._onsets(tf.shape(mask)[1], self.network.stride_frames)
         return {
             "scores": tf.sigmoid(outputs["logits"]),
             "segment_scores": tf.where(mask[..., None], segment_scores, 0.0),
             "segment_onsets": tf.broadcast_to(onsets, tf.shape(mask)),
         }
+
+    def _onsets(self, segments, hop_frames):
+        """Of so many segments, float32 seconds [segments]."""
+        samples = tf.cast(tf.range(segments) * (hop_frames * self.log_mel.hop_samples), tf.float64)
+        return tf.cast(samples / self.log_mel.sample_rate_hz, tf.float32)
 
     def _num_frames(self, lengths):
         return 1 + (lengths - self.log_mel.window_samples) // self.log_mel.hop_samples
@@ -230,6 +236,21 @@ class _Graph:
             seconds,
         )
         return _finite(waveform, name)
+
+    def _checked_log_mel(self, log_mel):
+        bins = self.log_mel.mel_bins
+        log_mel = tf.ensure_shape(log_mel, [None, None, bins])
+        size, frames = tf.shape(log_mel)[0], tf.shape(log_mel)[1]
+        log_mel = _check(size > 0, log_mel, "log_mel: expected one clip or more, got none")
+        log_mel = _check(frames > 0, log_mel, "log_mel: expected one frame or more, got none")
+        most = self.log_mel.num_frames(self.most_samples)
+        log_mel = _check(
+            _product(size, frames) <= most,
+            log_mel,
+            f"log_mel: expected at most {most} frames in a request, got",
+            _product(size, frames),
+        )
+        return _finite(log_mel, "log_mel")
 
     def _long_enough(self, value, samples, name):
         shortest = self.log_mel.window_samples

@@ -30,7 +30,6 @@ from secost_tf.detector import Detector
 from secost_tf.events import Event, PostProcessing, active_segments, list_events, smooth
 from secost_tf.localize_picture import Overview, leading_classes, write_picture
 from secost_tf.long_audio import LongRecording, read_ahead
-from secost_tf.segment_scores import segment_scores
 from secost_tf.segment_times import hop_frames, segment_spans
 from tfrecord_tools import storage
 from tfrecord_tools.audio import AudioError
@@ -109,7 +108,7 @@ def localize(
     recording = LongRecording(path, detector.log_mel)
     overview = Overview(detector.log_mel.mel_bins)
     blocks = overview.watch(read_ahead(recording))
-    scores = segment_scores(blocks, detector.network, detector.config, config.hop_scale)
+    scores = detector.segment_scores(blocks, config.hop_scale)
     spans = segment_spans(
         detector.config, detector.log_mel, overview.num_frames, config.hop_scale, recording.seconds
     )
@@ -285,7 +284,7 @@ def main(argv: Sequence[str]) -> int:
 
         stage = done_stages(FLAGS.run_dir)[-1] if FLAGS.stage is None else FLAGS.stage
         found = detectors.from_run(FLAGS.run_dir, stage)
-        tune = functools.partial(tuned_thresholds, FLAGS.run_dir, stage, found)
+        tune = functools.partial(tuned_thresholds, FLAGS.run_dir, stage, found, config)
     hop_frames(found.config, config.hop_scale)  # says what is wrong with it before any work
     thresholds = detection_flags.thresholds(found.class_map, tune)
     classes = list(dict.fromkeys(map(found.class_map.index, FLAGS.classes)))

@@ -30,21 +30,16 @@ def segment_times(config: WelsNetConfig, log_mel: LogMelConfig, num_frames: int)
 
 
 def fine_segments(config: WelsNetConfig, num_frames: int, hop_scale: int = 1) -> np.ndarray:
-    """The first frame of each segment's window when the input is also shifted, to hop `hop_scale` times as finely: int [K].
+    """The first frame of each segment's window when they are a part of the stride apart (`hop_frames`): int [K].
 
-    The segments of a clip, and between them those of the clip without its first 1, 2, ... hops (`hop_frames`), as far as the
-    middle of their window lies in the clip.
+    As the clip's own segments do, they reach behind its end by less than a stride; with more zeros in them they would be
+    unlike all that the network has seen.
 
     Raises:
         ValueError: if the stride is no multiple of `hop_scale`.
     """
     hop = hop_frames(config, hop_scale)
-    shifts = range(hop_scale)
-    count = max((config.num_segments(num_frames - hop * one) - 1) * hop_scale + one + 1 for one in shifts)
-    first_frames = np.arange(count) * hop
-    inside = first_frames + config.window_frames / 2 < num_frames
-    inside[0] = True
-    return first_frames[inside]
+    return np.arange(0, max(1, num_frames - config.window_frames + config.stride_frames), hop)
 
 
 def hop_frames(config: WelsNetConfig, hop_scale: int) -> int:

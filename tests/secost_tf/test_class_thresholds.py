@@ -10,6 +10,7 @@ from sklearn.metrics import f1_score
 
 from secost_tf import detector
 from secost_tf.class_thresholds import best_thresholds, read_thresholds, tuned_thresholds, write_thresholds
+from secost_tf.events import PostProcessing
 from tfrecord_tools.datasets.clips import ClassMap
 
 CLASSES = ClassMap(("/m/a", "/m/b", "/m/c"), ("Bark", "Bell", "Rain"))
@@ -74,3 +75,8 @@ def test_a_stage_s_thresholds_are_tuned_on_its_validation_clips_once(kept_run, t
     assert thresholds.shape == (4,) and np.ptp(thresholds) > 0
     table.write_text(re.sub(r"(/m/a,Bark),[^,]+", r"\1,0.125", table.read_text()))
     assert tuned_thresholds(str(run), 1, found).tolist() == [0.125, *thresholds[1:]]
+    fine = PostProcessing(hop_scale=4, median_filter_seconds=0.5)
+    tuned = tuned_thresholds(str(run), 1, found, fine)
+    assert np.abs(tuned - thresholds).max() > 1e-4  # means lie below the highest of what they are of
+    of_fine = read_thresholds(str(run / "stage-1" / "thresholds-hop4-median0.5.csv"), found.class_map)
+    assert of_fine.tolist() == tuned.tolist()

@@ -11,6 +11,7 @@ import pytest
 from secost_tf import detector
 from secost_tf.export import export_run
 from secost_tf.report_clips import segment_scores
+from secost_tf.segment_times import fine_segments
 from secost_tf.stage_folder import done_stages, load_student
 
 SCRIPT = """
@@ -18,7 +19,8 @@ import sys
 import numpy as np
 from secost_tf import detector
 found = detector.from_saved_model(sys.argv[1])
-np.save(sys.argv[2], found.network(np.load(sys.argv[2])))
+clip = np.load(sys.argv[2])
+np.savez(sys.argv[3], network=found.network(clip), every_frame=found.every_frame(clip))
 print(sorted(name for name in sys.modules if name.startswith("secost_tf.")))
 print(found.class_map.display_names, found.config.stride_frames)
 """
@@ -34,6 +36,9 @@ def test_the_last_stage_of_a_run(kept_run, read_clips, kept_data):
     )
     assert found.folder.endswith("stage-2") and found.class_map.display_names[0] == "Bark"
     assert np.abs(detector.from_run(kept_run, 0).network(clip) - scores).max() > 1e-4
+    np.testing.assert_allclose(found.every_frame(clip)[::32], scores, atol=1e-6)
+    np.testing.assert_array_equal(found.segment_scores([clip]), scores)
+    assert len(found.segment_scores([clip], 4)) == len(fine_segments(found.config, len(clip), 4))
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +52,20 @@ def exported(kept_run, tmp_path_factory) -> str:
 def test_an_exported_model_scores_alike_without_training_code(exported, kept_run, tmp_path):
     clip = np.random.default_rng(0).normal(-6, 2, (150, 32)).astype(np.float32)
     np.save(tmp_path / "clip.npy", clip)
-    command = [sys.executable, "-c", SCRIPT, exported, str(tmp_path / "clip.npy")]
+    command = [
+        sys.executable,
+        "-c",
+        SCRIPT,
+        exported,
+        str(tmp_path / "clip.npy"),
+        str(tmp_path / "scores.npz"),
+    ]
     cwd = Path(__file__).parents[2]
     ran = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={**os.environ})
     assert ran.returncode == 0, ran.stderr
-    scores = np.load(tmp_path / "clip.npy")
-    np.testing.assert_allclose(scores, detector.from_run(kept_run, 2).network(clip), atol=1e-5)
+    scores, live = np.load(tmp_path / "scores.npz"), detector.from_run(kept_run, 2)
+    np.testing.assert_allclose(scores["network"], live.network(clip), atol=1e-5)
+    np.testing.assert_allclose(scores["every_frame"], live.every_frame(clip), atol=1e-5)
     modules, classes = ran.stdout.splitlines()[-2:]
     assert "'Siren') 32" in classes
     for name in ("wels_net", "layers", "stage", "data", "keras_compat"):

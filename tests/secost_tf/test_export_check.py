@@ -65,6 +65,7 @@ def test_every_signature_is_asked_with_every_sound(record):
         "serving_default": 4,
         "top_k": 4,
         "log_mel": 4,
+        "every_frame": 4,
         "padded": 1,
         "wav_bytes": 1,
     }

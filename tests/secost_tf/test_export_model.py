@@ -46,7 +46,7 @@ def check(kept_servable, python_model, kept_live, record):
     """Asks both loaders, and compares with the live network's answer to the same or to other inputs: within 1e-5."""
 
     def checked(signature: str, live=None, **inputs: np.ndarray) -> dict[str, np.ndarray]:
-        live = live or kept_live(inputs)
+        live = live or kept_live(inputs, every_frame=signature == "every_frame")
         tensors = {
             name: tf.constant(value.tolist() if value.dtype.hasobject else value)
             for name, value in inputs.items()
@@ -84,6 +84,9 @@ def test_all_signatures_agree_with_the_live_network(check, kept_live, record, cl
     check("wav_bytes", live, wav_bytes=bytes_array(wavs))
     lengths = np.linspace(seconds * RATE, 400, clips).astype(np.int32)
     check("padded", waveform=waveform, lengths=lengths)
+    fine = check("every_frame", log_mel=log_mels)
+    np.testing.assert_allclose(fine["segment_scores"][:, ::32], answer["segment_scores"], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(fine["segment_onsets"][0], np.arange(32 * segments) * 0.01, atol=1e-5)
 
 
 @pytest.mark.esc10

@@ -1,38 +1,54 @@
 """Windows join without a seam: the scores of a long input in pieces are those of the network that sees it whole."""
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from networks import TINY
 
 from secost_tf.config import WelsNetConfig
+from secost_tf.every_frame import every_frame
 from secost_tf.runtime import set_seed
-from secost_tf.segment_scores import segment_scores
+from secost_tf.segment_scores import fine_segment_scores, mean_around, segment_scores
 from secost_tf.segment_times import fine_segments
 from secost_tf.wels_net import wels_net
 
 TABLE = WelsNetConfig(num_classes=4, width=1 / 32)
 
 
-def network_of(config):
-    """Random weights with wide scores, as a function of a log-mel."""
+def student_of(config):
+    """Random weights with wide scores."""
     set_seed(3)
     net = wels_net(config)
     kernel = net.get_layer(f"b{len(config.block_channels) + len(config.hidden_channels) + 2}").kernel
     kernel.assign(20 * kernel)
-    keras.utils.set_random_seed(0)
+    return net
+
+
+def network_of(model):
+    """Segment scores as a function of a log-mel."""
 
     def network(log_mel):
         inputs = {"log_mel": tf.constant(log_mel[None]), "num_frames": tf.constant([len(log_mel)])}
-        return tf.sigmoid(net(inputs, training=False)["segment_logits"])[0].numpy()
+        outputs = model(inputs, training=False)
+        logits = outputs["segment_logits"] if isinstance(outputs, dict) else outputs
+        return tf.sigmoid(logits)[0].numpy()
 
     return network
 
 
 @pytest.fixture(scope="module")
-def tiny():
-    return network_of(TINY)
+def student():
+    return student_of(TINY)
+
+
+@pytest.fixture(scope="module")
+def tiny(student):
+    return network_of(student)
+
+
+@pytest.fixture(scope="module")
+def every_frame_of_tiny(student):
+    return network_of(every_frame(student))
 
 
 def noise(frames, mel_bins=8):
@@ -55,28 +71,38 @@ def test_joined_windows_equal_the_network_on_the_whole(tiny, frames, window_fram
 
 
 def test_the_documented_network_at_its_window():
-    network, log_mel = network_of(TABLE), noise(3000, 64)
+    network, log_mel = network_of(student_of(TABLE)), noise(3000, 64)
     joined = segment_scores(pieces(log_mel, 1000), network, TABLE, window_frames=1024)
     np.testing.assert_allclose(joined, network(log_mel), atol=1e-5)
 
 
+def test_means_around_worked_by_hand():
+    scores = np.array([[1.0], [2.0], [4.0], [8.0], [16.0]])
+    # Of four: half of the second before and of the second behind, and what lies between.
+    every = [(1 + 2 + 4 / 2) / 2.5, (1 + 2 + 4 + 8 / 2) / 3.5, (1 / 2 + 2 + 4 + 8 + 16 / 2) / 4]
+    np.testing.assert_allclose(mean_around(scores, 4, 1)[:3, 0], every)
+    np.testing.assert_allclose(mean_around(scores, 4, 2)[:, 0], [every[0], every[2], (4 / 2 + 8 + 16) / 2.5])
+    np.testing.assert_allclose(mean_around(scores, 3, 1)[:, 0], [1.5, 7 / 3, 14 / 3, 28 / 3, 12])
+    np.testing.assert_array_equal(mean_around(scores, 1, 1), scores)
+
+
 @pytest.mark.parametrize("scale", [2, 4, 8])
-@pytest.mark.parametrize("frames", [5, 30, 100, 301])
-def test_fine_hops_interleave_the_shifted_inputs(tiny, frames, scale):
+@pytest.mark.parametrize("frames", [1, 5, 30, 72, 73, 100, 301])
+def test_fine_scores_are_means_over_a_stride_whatever_the_window(every_frame_of_tiny, frames, scale):
     log_mel = noise(frames)
-    fine = segment_scores([log_mel], tiny, TINY, scale, window_frames=80)
+    fine = fine_segment_scores(pieces(log_mel, 17), every_frame_of_tiny, TINY, scale, window_frames=80)
+    counted = every_frame_of_tiny(log_mel)[: max(1, frames - 24 + 8)]  # none reaches 8 frames behind the end
+    np.testing.assert_allclose(fine, mean_around(counted, 8, 8 // scale), atol=1e-5)
     assert len(fine) == len(fine_segments(TINY, frames, scale))
-    for shift in range(min(scale, len(fine))):
-        of_shift = fine[shift::scale]
-        np.testing.assert_allclose(of_shift, tiny(log_mel[shift * 8 // scale :])[: len(of_shift)], atol=1e-5)
 
 
-def test_a_shift_by_a_fine_hop_shifts_the_scores(tiny):
+@pytest.mark.parametrize("frames", [1, 2, 3, 6, 13])
+def test_a_shift_by_any_number_of_frames_shifts_the_scores(every_frame_of_tiny, frames):
     log_mel = noise(400)
-    fine = segment_scores([log_mel], tiny, TINY, 4)
-    shifted = segment_scores([log_mel[6:]], tiny, TINY, 4)  # three fine hops of 2 frames
-    inside = slice(10, 100)  # clear of the beginning, whose context differs
-    np.testing.assert_allclose(shifted[inside], fine[3:][inside], atol=1e-5)
+    fine = fine_segment_scores([log_mel], every_frame_of_tiny, TINY, 8)
+    shifted = fine_segment_scores([log_mel[frames:]], every_frame_of_tiny, TINY, 8)
+    inside = slice(40, 300)  # clear of the beginning, whose context differs
+    np.testing.assert_allclose(shifted[inside], fine[frames:][inside], atol=1e-5)
 
 
 def test_memory_holds_a_window_of_the_input():
@@ -88,18 +114,19 @@ def test_memory_holds_a_window_of_the_input():
         return np.zeros((TINY.num_segments(len(log_mel)), 3), np.float32)
 
     blocks = (np.zeros((50, 8), np.float32) for _ in range(200))
-    assert segment_scores(blocks, network, TINY, 2, window_frames=400).shape == (2496, 3)
-    assert longest <= 400 + 4
+    assert segment_scores(blocks, network, TINY, window_frames=400).shape == (1248, 3)
+    assert longest <= 400
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"window_frames": 48}, "window_frames: expected at least 56, got 48"),
-        ({"hop_scale": 3}, "hop_scale: expected a divisor of the 8 frames"),
         ({"blocks": []}, "blocks: expected at least one frame, got none"),
     ],
 )
 def test_what_can_not_be_scored(tiny, arguments, message):
     with pytest.raises(ValueError, match=message):
         segment_scores(**{"blocks": [noise(9)], "network": tiny, "config": TINY} | arguments)
+    with pytest.raises(ValueError, match="hop_scale: expected a divisor of the 8 frames"):
+        fine_segment_scores([noise(9)], tiny, TINY, 3)
