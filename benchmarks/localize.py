@@ -54,31 +54,17 @@ def write_recording(path: Path, minutes: float, folder: str | None) -> None:
 def make_detector(width: float):
     """A network of random weights, as a run would give it."""
     import keras
-    import tensorflow as tf
 
     from secost_tf.config import WelsNetConfig
-    from secost_tf.detector import Detector
+    from secost_tf.detector import from_student
     from secost_tf.wels_net import wels_net
     from tfrecord_tools.datasets.clips import ClassMap
     from tfrecord_tools.log_mel import LogMelConfig
 
     keras.utils.set_random_seed(0)
     config = WelsNetConfig(CLASSES, width=width)
-    student = wels_net(config)
-
-    def scores(log_mels):
-        inputs = {"log_mel": log_mels, "num_frames": tf.shape(log_mels)[1:2]}
-        return tf.sigmoid(student(inputs, training=False)["segment_logits"])[0]
-
-    graph = tf.function(scores, [tf.TensorSpec([1, None, config.mel_bins], tf.float32)])
     names = tuple(f"class {index}" for index in range(CLASSES))
-    return Detector(
-        lambda frames: graph(tf.constant(frames[None], tf.float32)).numpy(),
-        config,
-        LogMelConfig(),
-        ClassMap(names, names),
-        "random weights",
-    )
+    return from_student(wels_net(config), config, LogMelConfig(), ClassMap(names, names), "random weights")
 
 
 def run_once(arguments: argparse.Namespace) -> None:
@@ -113,18 +99,22 @@ def timed(script_arguments: list[str]) -> tuple[float, float]:
     return time.perf_counter() - started, usage.ru_maxrss / 1024
 
 
-def difference_at_joins(path: str, width: float) -> float:
-    """Between windows and the network that sees all at once."""
+def difference_at_joins(path: str, width: float, hop_scale: int) -> float:
+    """Between windows and the network that sees all at once, or, at finer hops, three minutes of it."""
     import numpy as np
 
     from secost_tf.long_audio import LongRecording
-    from secost_tf.segment_scores import segment_scores
+    from secost_tf.segment_scores import fine_segment_scores
 
     detector = make_detector(width)
     log_mel = np.concatenate(list(LongRecording(path, detector.log_mel)))[:60_000]
-    return float(
-        np.abs(segment_scores([log_mel], detector.network, detector.config) - detector.network(log_mel)).max()
-    )
+    joined = detector.segment_scores([log_mel], hop_scale)
+    if hop_scale == 1:
+        return float(np.abs(joined - detector.network(log_mel)).max())
+    log_mel = log_mel[:20_000]
+    whole = fine_segment_scores([log_mel], detector.every_frame, detector.config, hop_scale, len(log_mel))
+    inside = slice(len(whole) - 100)  # what has been cut off came after
+    return float(np.abs(joined[: len(whole)] - whole)[inside].max())
 
 
 def main() -> None:
@@ -148,7 +138,7 @@ def main() -> None:
         given = [f"--once={path}", f"--out={folder}/out", f"--width={arguments.width}"]
         given.append(f"--hop_scale={arguments.hop_scale}")
         runs = [timed(given) for _ in range(arguments.runs + 1)][1:]
-        joins = difference_at_joins(str(path), arguments.width)
+        joins = difference_at_joins(str(path), arguments.width, arguments.hop_scale)
     speeds = [60 * arguments.minutes / seconds for seconds, _ in runs]
     peak = max(megabytes for _, megabytes in runs)
     what = f"{arguments.minutes:g} minutes, width {arguments.width:g}, hop scale {arguments.hop_scale}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from secost_tf.segment_scores import Network, fine_segment_scores, segment_score
 from tfrecord_tools import storage
 from tfrecord_tools.datasets.clips import ClassMap, read_class_map
 from tfrecord_tools.log_mel import LogMelConfig
+
+if TYPE_CHECKING:
+    import keras
 
 LOG_MEL, EVERY_FRAME = "log_mel", "every_frame"  # signatures
 
@@ -54,29 +58,38 @@ class Detector:
 
 def from_run(run_dir: str, stage: int) -> Detector:
     """The student of a stage; a `ValueError` if it is not done."""
-    import tensorflow as tf
-
-    from secost_tf import stage_folder
-    from secost_tf.every_frame import every_frame
+    from secost_tf import stage_folder  # imports TensorFlow
 
     student = stage_folder.load_student(run_dir, stage)
     record = stage_folder.StageRecord.read(run_dir, stage)
+    folder = stage_folder.stage_dir(run_dir, stage)
+    return from_student(student, record.config.network, record.log_mel, record.class_map, folder)
+
+
+def from_student(
+    student: keras.Model, config: WelsNetConfig, log_mel: LogMelConfig, class_map: ClassMap, folder: str
+) -> Detector:
+    """A `wels_net`; the other arguments are the detector's attributes."""
+    import tensorflow as tf
+
+    from secost_tf.every_frame import every_frame
+
     fine = every_frame(student)
 
     def network(logits: Callable[[dict[str, tf.Tensor]], tf.Tensor]) -> Network:
         def scores(log_mels):
             return tf.sigmoid(logits({"log_mel": log_mels, "num_frames": tf.shape(log_mels)[1:2]})[0])
 
-        graph = tf.function(scores, [tf.TensorSpec([1, None, record.log_mel.mel_bins], tf.float32)])
+        graph = tf.function(scores, [tf.TensorSpec([1, None, log_mel.mel_bins], tf.float32)])
         return lambda frames: graph(tf.constant(frames[None], tf.float32)).numpy()
 
     return Detector(
         network=network(lambda inputs: student(inputs, training=False)["segment_logits"]),
         every_frame=network(lambda inputs: fine(inputs, training=False)),
-        config=record.config.network,
-        log_mel=record.log_mel,
-        class_map=record.class_map,
-        folder=stage_folder.stage_dir(run_dir, stage),
+        config=config,
+        log_mel=log_mel,
+        class_map=class_map,
+        folder=folder,
     )
 
 

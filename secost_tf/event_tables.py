@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TextIO
 
 import numpy as np
 
@@ -13,6 +15,8 @@ from tfrecord_tools import storage
 from tfrecord_tools.log_mel import LogMelConfig
 
 EVENTS_COLUMNS = ("filename", "onset", "offset", "event_label", "score")
+_SECONDS = "%.6f"
+_SCORE = "%.9g"  # all digits of a float32, so that what lies above a threshold does so in a table, too
 _RAVEN_COLUMNS = (
     *("Selection", "View", "Channel", "Begin Time (s)", "End Time (s)", "Low Freq (Hz)", "High Freq (Hz)"),
     *("Begin File", "Species", "Score"),
@@ -21,11 +25,13 @@ _RAVEN_COLUMNS = (
 
 def write_scores(path: str, spans: np.ndarray, scores: np.ndarray, names: Sequence[str]) -> None:
     """Tab-separated `onset offset <class>...`, a line a segment: the table of sed_scores_eval."""
-    rows = (
-        [*map(_seconds, span), *map(_score, of_segment)]
-        for span, of_segment in zip(spans.tolist(), scores.tolist(), strict=True)
+    line = "\t".join([_SECONDS, _SECONDS, *[_SCORE] * len(names)]) + "\n"
+    # A line at a time, in one formatting: there may be millions of numbers.
+    lines = (
+        line % (*span, *of_segment.tolist()) for span, of_segment in zip(spans.tolist(), scores, strict=True)
     )
-    _write(path, [("onset", "offset", *names)], rows)
+    with _open(path, [("onset", "offset", *names)]) as stream:
+        stream.writelines(lines)
 
 
 def write_events(path: str, files: Iterable[tuple[str, Sequence[Event]]], names: Sequence[str]) -> None:
@@ -68,17 +74,21 @@ def _cells(event: Event, names: Sequence[str]) -> tuple[str, str, str, str]:
 
 
 def _seconds(value: float) -> str:
-    return f"{value:.6f}"
+    return _SECONDS % value
 
 
 def _score(value: float) -> str:
-    return (
-        f"{value:.9g}"  # all digits of a float32, so that what lies above a threshold does so in a table, too
-    )
+    return _SCORE % value
 
 
 def _write(path: str, heading: Sequence[Sequence[str]], rows: Iterable[Sequence[object]]) -> None:
+    with _open(path, [*heading, *rows]):
+        pass
+
+
+@contextlib.contextmanager
+def _open(path: str, rows: Iterable[Sequence[object]]) -> Iterator[TextIO]:
+    """A table that begins with these rows, to be gone on with."""
     with storage.atomic_write(path) as stream:
-        lines: Iterator = csv.writer(stream, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_MINIMAL)
-        lines.writerows(heading)
-        lines.writerows(rows)
+        csv.writer(stream, delimiter="\t", lineterminator="\n").writerows(rows)
+        yield stream
