@@ -154,29 +154,30 @@ def find_recordings(paths: Sequence[str], out: str) -> list[Recording]:
     """
     if not paths:
         raise ValueError("expected recordings, or folders of them, after the flags; got none")
-    found: dict[str, str] = {}
-    for path in map(os.path.abspath, paths):
+    found: dict[str, tuple[str, str]] = {}  # by absolute path: the path, and what it is called
+    for path in paths:
         if not os.path.isdir(path):
-            found[path] = os.path.basename(path)
+            found[os.path.abspath(path)] = path, os.path.basename(path)
             continue
-        inside = [
+        inside = sorted(
             os.path.join(folder, name)
             for folder, _, names in os.walk(path)
-            if folder != os.path.abspath(out)
+            if os.path.abspath(folder) != os.path.abspath(out)
             for name in names
             if name.lower().endswith(EXTENSIONS)
-        ]
+        )
         if not inside:
             raise ValueError(f"{path}: no recording in this folder ({', '.join(EXTENSIONS)})")
-        found |= {one: os.path.relpath(one, path) for one in sorted(inside)}
-    if len(set(found.values())) < len(found):
+        found |= {os.path.abspath(one): (one, os.path.relpath(one, path)) for one in inside}
+    given, filenames = zip(*found.values(), strict=True)
+    if len(set(filenames)) < len(filenames):
         common = os.path.commonpath([os.path.dirname(path) for path in found])
-        found = {path: os.path.relpath(path, common) for path in found}
-    stems = [os.path.splitext(filename)[0] for filename in found.values()]
-    taken = Counter([*stems, *found.values()])
+        filenames = [os.path.relpath(path, common) for path in found]
+    stems = [os.path.splitext(filename)[0] for filename in filenames]
+    taken = Counter([*stems, *filenames])
     return [
         Recording(path, _text(filename), stem if taken[stem] == 1 else filename)
-        for (path, filename), stem in zip(found.items(), stems, strict=True)
+        for path, filename, stem in zip(given, filenames, stems, strict=True)
     ]
 
 
@@ -308,6 +309,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 main.takes_arguments = True
+main.begins_anew = True
 
 
 def define_shared_flags() -> None:

@@ -20,6 +20,9 @@ def run_command(main: Callable[[list[str]], int | None], *define_flags: Callable
     A `ValueError` or `OSError` that leaves `main` is a user's input at fault: it is printed as one paragraph,
     without a traceback, and the exit status is 1. `--verbosity=1` shows the traceback as well. An absl usage
     error exits with absl's own message and status 1. Ctrl-C exits with status 130.
+
+    Attributes of `main` that are looked at: `takes_arguments`, whether there may be any beside flags; `begins_anew`, whether the
+    command does all its work again when it is repeated.
     """
 
     def guarded(argv: list[str]) -> int | None:
@@ -31,7 +34,10 @@ def run_command(main: Callable[[list[str]], int | None], *define_flags: Callable
                 )
             return main(argv)
         except KeyboardInterrupt:
-            print("\ninterrupted: the same command continues where it stopped", file=sys.stderr)
+            hint = (
+                "" if getattr(main, "begins_anew", False) else ": the same command continues where it stopped"
+            )
+            print(f"\ninterrupted{hint}", file=sys.stderr)
             return 130
         except (ValueError, OSError) as error:
             if logging.get_verbosity() >= logging.DEBUG:
