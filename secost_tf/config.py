@@ -115,7 +115,9 @@ class WelsNetConfig(Config):
             "block_pools",
             f"one pool for each of {len(self.block_channels)} blocks",
         )
-        _require(self, min(self.block_pools) >= 1, "block_pools", "at least 1 each")
+        for name in ("block_pools", "block_channels", "hidden_channels"):
+            _require(self, min(getattr(self, name), default=1) >= 1, name, "at least 1 each")
+        _require(self, self.block_convolutions >= 1, "block_convolutions", "at least 1")
         _require(
             self,
             self.mel_bins >= 1 and self.mel_bins % self.stride_frames == 0,

@@ -19,7 +19,8 @@ from tfrecord_tools.commands import run_command
 
 FLAGS = flags.FLAGS
 _CHOSEN_BY_MAIN = ("precision", "input_streams")
-_NETWORK_FLAGS = ("width", "pooling", "pooling_k")
+_NETWORK_FLAGS = ("width", "pooling", "pooling_k", "block_convolutions")
+_NETWORK_LISTS = ("block_channels", "block_pools", "hidden_channels")
 
 
 def define_cascade_flags() -> None:
@@ -99,6 +100,24 @@ def define_network_flags() -> None:
     )
     flags.DEFINE_integer(
         "pooling_k", defaults.pooling_k, "Number of segments that --pooling=top_k averages.", lower_bound=1
+    )
+    flags.DEFINE_list(
+        "block_channels",
+        [str(one) for one in defaults.block_channels],
+        "Channels of the blocks of 3x3 convolutions before --width, separated by commas.",
+    )
+    flags.DEFINE_list(
+        "block_pools",
+        [str(one) for one in defaults.block_pools],
+        "Size of each block's max-pool, in frames and mel bins alike; their product is the frames from one segment to the next.",
+    )
+    flags.DEFINE_integer(
+        "block_convolutions", defaults.block_convolutions, "3x3 convolutions in each block.", lower_bound=1
+    )
+    flags.DEFINE_list(
+        "hidden_channels",
+        [str(one) for one in defaults.hidden_channels],
+        "Channels of the 1x1 convolutions behind the blocks before --width, separated by commas.",
     )
 
 
@@ -315,7 +334,10 @@ def cascade_config() -> CascadeConfig:
     return CascadeConfig(
         stage=FLAGS.stage,
         alphas=parse_numbers("alpha", given, float),
-        network={name: FLAGS[name].value for name in _NETWORK_FLAGS},
+        network={
+            **{name: FLAGS[name].value for name in _NETWORK_FLAGS},
+            **{name: parse_numbers(name, FLAGS[name].value, int) for name in _NETWORK_LISTS},
+        },
         train=TrainConfig(
             **{
                 field.name: FLAGS[field.name].value

@@ -184,6 +184,16 @@ def small_network() -> dict:
 
 
 @pytest.fixture(scope="session")
+def small_network_flags(small_network) -> list[str]:
+    """The flags that name that network."""
+    values = {
+        name: ",".join(map(str, value)) if isinstance(value, tuple) else value
+        for name, value in small_network.items()
+    }
+    return [f"--{name}={value}" for name, value in values.items()]
+
+
+@pytest.fixture(scope="session")
 def cascade_config(small_network):
     """Makes a `CascadeConfig` of two epochs a stage; keywords go to its TrainConfig or to itself."""
     from secost_tf.cascade import CascadeConfig

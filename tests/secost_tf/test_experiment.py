@@ -1,6 +1,5 @@
 """The command: its flags, the flagfiles of the slides' experiments, and one experiment from end to end."""
 
-import functools
 import itertools
 import re
 import subprocess
@@ -10,13 +9,19 @@ from pathlib import Path
 import pytest
 from absl import flags
 
-from secost_tf import cascade, experiment, train
-from secost_tf.config import WelsNetConfig
+from secost_tf import experiment, train
 
 REPOSITORY = Path(__file__).parents[2]
 FOLDER = REPOSITORY / "flags" / "experiments"
 TRAINING = FOLDER / "esc10_training.flags"
-SMALL = ("--width=0.02", "--epochs=2", "--batch_size=4", "--learning_rate=3e-3", "--validation_share=0.3")
+NETWORK = (
+    "--width=0.02",
+    "--block_channels=400",
+    "--block_pools=32",
+    "--block_convolutions=1",
+    "--hidden_channels=1024",
+)
+SMALL = (*NETWORK, "--epochs=2", "--batch_size=4", "--learning_rate=3e-3", "--validation_share=0.3")
 # Stage, alphas, alphas of the sweep, epochs with those of TRAINING counted once, controls.
 SLIDES = {
     "alpha_effect": (1, (0.3,), tuple(tenth / 10 for tenth in range(10, -1, -1)), 1, []),
@@ -52,10 +57,8 @@ def parse():
 
 
 @pytest.fixture
-def run_experiment(command, monkeypatch, small_network):
-    """Runs the command with the layers of `small_network`, which no flag sets: (exit status, printed, stderr)."""
-    layers = {name: value for name, value in small_network.items() if name != "width"}
-    monkeypatch.setattr(cascade, "WelsNetConfig", functools.partial(WelsNetConfig, **layers))
+def run_experiment(command):
+    """Runs the command: (exit status, printed, stderr)."""
 
     def run(*arguments) -> tuple[int, str, str]:
         try:

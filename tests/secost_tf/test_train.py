@@ -1,4 +1,3 @@
-import functools
 import json
 import shutil
 import subprocess
@@ -8,8 +7,8 @@ from pathlib import Path
 import pytest
 from absl import flags
 
-from secost_tf import cascade, train
 from secost_tf import stage as stages
+from secost_tf import train
 from secost_tf.cascade import CascadeConfig
 from secost_tf.config import TrainConfig, WelsNetConfig
 
@@ -20,8 +19,12 @@ DEFINE = (
     train.define_training_flags,
     train.define_device_flags,
 )
-SMALL = (
+SMALL = (  # the network of `kept_run`
     "--width=0.02",
+    "--block_channels=400",
+    "--block_pools=32",
+    "--block_convolutions=1",
+    "--hidden_channels=1024",
     "--epochs=2",
     "--batch_size=4",
     "--learning_rate=3e-3",
@@ -46,13 +49,6 @@ def parse():
 
 
 @pytest.fixture
-def small(monkeypatch, small_network):
-    """Gives the command the layers of `kept_run`, which no flag sets; the width is left to its flag."""
-    layers = {name: value for name, value in small_network.items() if name != "width"}
-    monkeypatch.setattr(cascade, "WelsNetConfig", functools.partial(WelsNetConfig, **layers))
-
-
-@pytest.fixture
 def copied_run(kept_run, tmp_path) -> Path:
     return Path(shutil.copytree(kept_run, tmp_path / "run"))
 
@@ -73,6 +69,10 @@ def test_flags_become_the_settings(parse):
         "--width=0.5",
         "--pooling=top_k",
         "--pooling_k=4",
+        "--block_channels=8,16",
+        "--block_pools=4,8",
+        "--block_convolutions=3",
+        "--hidden_channels=",
         "--epochs=3",
         "--batch_size=8",
         "--optimizer=SGD",
@@ -86,7 +86,15 @@ def test_flags_become_the_settings(parse):
     assert train.cascade_config() == CascadeConfig(
         stage=2,
         alphas=(0.3, 0.25),
-        network={"width": 0.5, "pooling": "top_k", "pooling_k": 4},
+        network={
+            "width": 0.5,
+            "pooling": "top_k",
+            "pooling_k": 4,
+            "block_convolutions": 3,
+            "block_channels": (8, 16),
+            "block_pools": (4, 8),
+            "hidden_channels": (),
+        },
         train=TrainConfig(3, 8, "SGD", 0.01, 0.2, 0.05, 99, 7, teacher="online"),
         teacher_stages=(0, 1),
         prerequisites=False,
@@ -96,7 +104,9 @@ def test_flags_become_the_settings(parse):
 def test_without_flags_the_settings_are_the_defaults(parse):
     parse()
     defaults = WelsNetConfig(num_classes=1)
-    network = {name: getattr(defaults, name) for name in ("width", "pooling", "pooling_k")}
+    lists = ("block_channels", "block_pools", "hidden_channels")
+    names = ("width", "pooling", "pooling_k", "block_convolutions", *lists)
+    network = {name: getattr(defaults, name) for name in names}
     assert train.cascade_config() == CascadeConfig(0, (0.3,), network, TrainConfig())
 
 
@@ -160,9 +170,7 @@ def test_help_is_there_without_tensorflow():
 # --- the command ---
 
 
-def test_the_next_stage_is_trained_and_the_table_printed(
-    small, command, copied_run, kept_data, files_of, caplog
-):
+def test_the_next_stage_is_trained_and_the_table_printed(command, copied_run, kept_data, files_of, caplog):
     before = {number: files_of(copied_run / f"stage-{number}") for number in range(3)}
     arguments = ("--stage=3", "--alpha=0.5", f"--data_dir={kept_data}", f"--run_dir={copied_run}", *SMALL)
     status, printed, stderr = command(train, *arguments, "--precision=float32")
@@ -183,7 +191,7 @@ def test_the_next_stage_is_trained_and_the_table_printed(
     assert f"{figures['mAP']:.4f}" == lines[5].split()[3]
 
 
-def test_the_flags_are_kept_as_a_flagfile(small, command, kept_data, kept_run, tmp_path, monkeypatch):
+def test_the_flags_are_kept_as_a_flagfile(command, kept_data, kept_run, tmp_path, monkeypatch):
     kept, rows = [], json.loads(Path(kept_run, "summary.json").read_text())
     monkeypatch.setattr(train, "run_cascade", lambda *args: kept.append(args) or rows)
     arguments = (
@@ -204,7 +212,7 @@ def test_the_flags_are_kept_as_a_flagfile(small, command, kept_data, kept_run, t
     assert kept[1][-1].flags == kept[0][-1].flags
 
 
-def test_alphas_of_classes_come_from_a_csv(small, command, kept_data, kept_run, tmp_path, monkeypatch):
+def test_alphas_of_classes_come_from_a_csv(command, kept_data, kept_run, tmp_path, monkeypatch):
     kept, rows = [], json.loads(Path(kept_run, "summary.json").read_text())
     monkeypatch.setattr(train, "run_cascade", lambda *args: kept.append(args) or rows)
     (tmp_path / "alphas.csv").write_text("display_name,alpha\nBell,0.9\n/m/d,0\n")
@@ -221,7 +229,7 @@ def test_alphas_of_classes_come_from_a_csv(small, command, kept_data, kept_run, 
     assert status == 1 and f"error: {tmp_path / 'alphas.csv'}, line 2: unknown class '/m/x'" in stderr
 
 
-def test_what_the_process_is_set_to(small, command, kept_data, kept_run, monkeypatch):
+def test_what_the_process_is_set_to(command, kept_data, kept_run, monkeypatch):
     called = []
     rows = json.loads(Path(kept_run, "summary.json").read_text())
     monkeypatch.setattr(train, "run_cascade", lambda *args: called.append(args[-1]) or rows)
@@ -234,7 +242,7 @@ def test_what_the_process_is_set_to(small, command, kept_data, kept_run, monkeyp
     assert called[3] == 0 and not called[4].cache_in_memory
 
 
-def test_a_dry_run_trains_nothing(small, command, kept_data, tmp_path):
+def test_a_dry_run_trains_nothing(command, kept_data, tmp_path):
     arguments = ("--stage=1", f"--data_dir={kept_data}", f"--run_dir={tmp_path / 'run'}", "--dry_run", *SMALL)
     status, printed, stderr = command(train, *arguments)
     assert status == 0, stderr
@@ -242,7 +250,7 @@ def test_a_dry_run_trains_nothing(small, command, kept_data, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_without_data_the_embedded_corpus_is_used(small, command, copied_run, kept_data, monkeypatch, caplog):
+def test_without_data_the_embedded_corpus_is_used(command, copied_run, kept_data, monkeypatch, caplog):
     monkeypatch.setattr(train, "embedded_data", lambda: kept_data)
     monkeypatch.setattr(stages, "train_stage", lambda *args: pytest.fail("trained a stage"))
     monkeypatch.setattr(train.runtime, "choose_precision", lambda name, channels: ("float32", "as always"))
@@ -252,7 +260,7 @@ def test_without_data_the_embedded_corpus_is_used(small, command, copied_run, ke
     assert "figures of the eval split" in printed
 
 
-def test_a_user_s_errors_are_one_paragraph(small, command, tmp_path, tiny_data, kept_data, flip_byte):
+def test_a_user_s_errors_are_one_paragraph(command, tmp_path, tiny_data, kept_data, flip_byte):
     shard = Path(tiny_data, "train", "train-00000-of-00003.tfrecord")
     flip_byte(shard, -100)
     (tmp_path / "file").write_text("")
@@ -275,13 +283,13 @@ def test_as_a_process_an_error_is_a_line_and_status_1(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_cascade_runs_on_two_replicas(kept_data, tmp_path):
+def test_a_cascade_runs_on_two_replicas(kept_data, tmp_path, small_network_flags):
     """Through the command, since logical devices must be set before TensorFlow starts."""
     flags_ = (
         "--stage=1",
         "--logical_cpus=2",
         "--strategy=mirrored",
-        "--width=0.02",
+        *small_network_flags,
         "--epochs=1",
         "--batch_size=6",
     )

@@ -123,7 +123,7 @@ def figures(run_dir: Path) -> np.ndarray:
 @pytest.mark.slow
 @pytest.mark.skipif(KERAS_3, reason="Keras 3 cannot train with several workers")
 @pytest.mark.timeout(900)  # two minutes on a machine that does nothing else
-def test_two_workers_train_as_one_and_a_lost_one_is_made_up_for(tmp_path, write_split):
+def test_two_workers_train_as_one_and_a_lost_one_is_made_up_for(tmp_path, write_split, small_network_flags):
     def same_length(clips):  # a worker pads to the longest of its own clips
         return [
             dataclasses.replace(clip, log_mel=np.resize(clip.log_mel, (64, clip.log_mel.shape[1])))
@@ -132,7 +132,13 @@ def test_two_workers_train_as_one_and_a_lost_one_is_made_up_for(tmp_path, write_
 
     for split, sizes in (("train", (11, 9, 10)), ("eval", (7, 5))):
         write_split(tmp_path / "data", split, sizes, change=same_length)
-    flags = [f"--data_dir={tmp_path / 'data'}", "--stage=1", "--epochs=3", "--batch_size=8", "--width=0.02"]
+    flags = [
+        f"--data_dir={tmp_path / 'data'}",
+        "--stage=1",
+        "--epochs=3",
+        "--batch_size=8",
+        *small_network_flags,
+    ]
     flags += ["--validation_share=0.2", "--seed=1", "--mixup_alpha=0.5", "--ema=0.9", "--clip_norm=1"]
     flags += ["--precision=float32"]  # in bfloat16 workers differ by what they round
 

@@ -110,7 +110,8 @@ import os; os._exit(0)
     run("-c", compare, local, "s3://bucket/data")
 
     train = ("--data_dir=s3://bucket/data", "--run_dir=s3://bucket/run", "--alpha=0.3", "--stage=1")
-    train += ("--width=0.0625", "--batch_size=8", "--epochs=2", "--validation_share=0")
+    train += ("--width=0.02", "--block_channels=400", "--block_pools=32", "--block_convolutions=1")
+    train += ("--batch_size=8", "--epochs=2", "--validation_share=0")
     killed = script(
         tmp_path,
         module="secost_tf.callbacks",
