@@ -6,6 +6,7 @@ The latter loads no training code, and no Keras model.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,6 @@ from tfrecord_tools.log_mel import LogMelConfig
 
 if TYPE_CHECKING:
     import keras
-
-LOG_MEL, EVERY_FRAME = "log_mel", "every_frame"  # signatures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,8 +73,6 @@ def from_student(
 
     from secost_tf.every_frame import every_frame
 
-    fine = every_frame(student)
-
     def network(logits: Callable[[dict[str, tf.Tensor]], tf.Tensor]) -> Network:
         def scores(log_mels):
             return tf.sigmoid(logits({"log_mel": log_mels, "num_frames": tf.shape(log_mels)[1:2]})[0])
@@ -83,9 +80,14 @@ def from_student(
         graph = tf.function(scores, [tf.TensorSpec([1, None, log_mel.mel_bins], tf.float32)])
         return lambda frames: graph(tf.constant(frames[None], tf.float32)).numpy()
 
+    @functools.cache
+    def fine() -> Network:  # made when it is asked for
+        model = every_frame(student)
+        return network(lambda inputs: model(inputs, training=False))
+
     return Detector(
         network=network(lambda inputs: student(inputs, training=False)["segment_logits"]),
-        every_frame=network(lambda inputs: fine(inputs, training=False)),
+        every_frame=lambda frames: fine()(frames),
         config=config,
         log_mel=log_mel,
         class_map=class_map,
@@ -156,8 +158,8 @@ def from_saved_model(folder: str) -> Detector:
         return network
 
     return Detector(
-        of_signature(LOG_MEL),
-        of_signature(EVERY_FRAME),
+        of_signature(export_folder.LOG_MEL),
+        of_signature(export_folder.EVERY_FRAME),
         exported.config,
         exported.log_mel,
         exported.class_map,

@@ -6,6 +6,7 @@ evaluated: the converter's log-mel in NumPy, then the Keras model.
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import subprocess
@@ -167,7 +168,10 @@ class LiveModel:
 
     def __init__(self, student: keras.Model, record: StageRecord):
         self._student, self._network, self._log_mel = student, record.config.network, record.log_mel
-        self._every_frame = every_frame(student)
+
+    @functools.cached_property
+    def _every_frame(self) -> keras.Model:
+        return every_frame(self._student)
 
     def __call__(self, inputs: Mapping[str, np.ndarray], every_frame: bool = False) -> Arrays:
         """Clip and segment scores for the inputs of any signature; each clip by itself, whatever its batch.

@@ -17,6 +17,7 @@ MODEL_FILES = {"saved_model": SAVED_MODEL_PB, "tflite": "model.tflite", "onnx": 
 CLASSES_CSV = "classes.csv"
 EXPORT_JSON = "export.json"
 MODEL_CARD = "model_card.md"
+LOG_MEL, EVERY_FRAME = "log_mel", "every_frame"  # the signatures that detectors use
 WARMUP = "assets.extra/tf_serving_warmup_requests"
 
 

@@ -18,6 +18,7 @@ import tensorflow as tf
 from secost_tf import export_folder, serving_messages
 from secost_tf.config import ServingConfig
 from secost_tf.every_frame import every_frame
+from secost_tf.export_folder import EVERY_FRAME, LOG_MEL
 from secost_tf.keras_compat import KERAS_3
 from secost_tf.layers import SegmentMask
 from secost_tf.log_mel import LogMel
@@ -27,11 +28,9 @@ from secost_tf.waveforms import bytes_array, encode_wav
 from tfrecord_tools.log_mel import LogMelConfig
 
 WAVEFORM = "serving_default"
-LOG_MEL = "log_mel"
 WAV_BYTES = "wav_bytes"
 PADDED = "padded"
 TOP_K = "top_k"
-EVERY_FRAME = "every_frame"
 
 
 def save_model(

@@ -17,6 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import pytest
+from networks import SMALL
 
 from tfrecord_tools import schema, shards, storage
 from tfrecord_tools.datasets.clips import ClassMap
@@ -172,29 +173,7 @@ def files_of():
 
 
 @pytest.fixture(scope="session")
-def small_network() -> dict:
-    """A network of one block and few layers, which is built and traced quickly."""
-    return {
-        "width": 0.02,
-        "block_channels": (400,),
-        "block_pools": (32,),
-        "block_convolutions": 1,
-        "hidden_channels": (1024,),
-    }
-
-
-@pytest.fixture(scope="session")
-def small_network_flags(small_network) -> list[str]:
-    """The flags that name that network."""
-    values = {
-        name: ",".join(map(str, value)) if isinstance(value, tuple) else value
-        for name, value in small_network.items()
-    }
-    return [f"--{name}={value}" for name, value in values.items()]
-
-
-@pytest.fixture(scope="session")
-def cascade_config(small_network):
+def cascade_config():
     """Makes a `CascadeConfig` of two epochs a stage; keywords go to its TrainConfig or to itself."""
     from secost_tf.cascade import CascadeConfig
     from secost_tf.config import TrainConfig
@@ -208,7 +187,7 @@ def cascade_config(small_network):
             "seed": 1,
         } | train
         return CascadeConfig(
-            stage, alphas or (0.3,), small_network, TrainConfig(**train), teacher_stages, prerequisites
+            stage, alphas or (0.3,), SMALL, TrainConfig(**train), teacher_stages, prerequisites
         )
 
     return make

@@ -8,20 +8,14 @@ from pathlib import Path
 
 import pytest
 from absl import flags
+from networks import SMALL_FLAGS
 
 from secost_tf import experiment, train
 
 REPOSITORY = Path(__file__).parents[2]
 FOLDER = REPOSITORY / "flags" / "experiments"
 TRAINING = FOLDER / "esc10_training.flags"
-NETWORK = (
-    "--width=0.02",
-    "--block_channels=400",
-    "--block_pools=32",
-    "--block_convolutions=1",
-    "--hidden_channels=1024",
-)
-SMALL = (*NETWORK, "--epochs=2", "--batch_size=4", "--learning_rate=3e-3", "--validation_share=0.3")
+SMALL = (*SMALL_FLAGS, "--epochs=2", "--batch_size=4", "--learning_rate=3e-3", "--validation_share=0.3")
 # Stage, alphas, alphas of the sweep, epochs with those of TRAINING counted once, controls.
 SLIDES = {
     "alpha_effect": (1, (0.3,), tuple(tenth / 10 for tenth in range(10, -1, -1)), 1, []),

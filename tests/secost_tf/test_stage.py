@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from networks import SMALL
 
 from secost_tf import scoring, stage_folder
 from secost_tf import stage as stages
@@ -287,9 +288,9 @@ def test_per_class_figures_by_hand(tmp_path):
     ]
 
 
-def test_the_network_s_settings_come_from_the_data(kept_run, small_network):
+def test_the_network_s_settings_come_from_the_data(kept_run):
     record = stage_folder.StageRecord.read(kept_run, 2)
-    assert record.config.network == WelsNetConfig(num_classes=4, mel_bins=32, **small_network)
+    assert record.config.network == WelsNetConfig(num_classes=4, mel_bins=32, **SMALL)
 
 
 # --- what is warned of ---

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from absl import flags
+from networks import SMALL_FLAGS
 
 from secost_tf import stage as stages
 from secost_tf import train
@@ -19,12 +20,8 @@ DEFINE = (
     train.define_training_flags,
     train.define_device_flags,
 )
-SMALL = (  # the network of `kept_run`
-    "--width=0.02",
-    "--block_channels=400",
-    "--block_pools=32",
-    "--block_convolutions=1",
-    "--hidden_channels=1024",
+SMALL = (  # the settings of `kept_run`
+    *SMALL_FLAGS,
     "--epochs=2",
     "--batch_size=4",
     "--learning_rate=3e-3",
@@ -283,13 +280,13 @@ def test_as_a_process_an_error_is_a_line_and_status_1(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_cascade_runs_on_two_replicas(kept_data, tmp_path, small_network_flags):
+def test_a_cascade_runs_on_two_replicas(kept_data, tmp_path):
     """Through the command, since logical devices must be set before TensorFlow starts."""
     flags_ = (
         "--stage=1",
         "--logical_cpus=2",
         "--strategy=mirrored",
-        *small_network_flags,
+        *SMALL_FLAGS,
         "--epochs=1",
         "--batch_size=6",
     )

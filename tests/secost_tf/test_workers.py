@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from networks import SMALL_FLAGS
 
 from secost_tf import runtime, workers
 from secost_tf.keras_compat import KERAS_3
@@ -123,7 +124,7 @@ def figures(run_dir: Path) -> np.ndarray:
 @pytest.mark.slow
 @pytest.mark.skipif(KERAS_3, reason="Keras 3 cannot train with several workers")
 @pytest.mark.timeout(900)  # two minutes on a machine that does nothing else
-def test_two_workers_train_as_one_and_a_lost_one_is_made_up_for(tmp_path, write_split, small_network_flags):
+def test_two_workers_train_as_one_and_a_lost_one_is_made_up_for(tmp_path, write_split):
     def same_length(clips):  # a worker pads to the longest of its own clips
         return [
             dataclasses.replace(clip, log_mel=np.resize(clip.log_mel, (64, clip.log_mel.shape[1])))
@@ -137,7 +138,7 @@ def test_two_workers_train_as_one_and_a_lost_one_is_made_up_for(tmp_path, write_
         "--stage=1",
         "--epochs=3",
         "--batch_size=8",
-        *small_network_flags,
+        *SMALL_FLAGS,
     ]
     flags += ["--validation_share=0.2", "--seed=1", "--mixup_alpha=0.5", "--ema=0.9", "--clip_norm=1"]
     flags += ["--precision=float32"]  # in bfloat16 workers differ by what they round
