@@ -10,7 +10,15 @@ from absl import flags
 from tfrecord_tools import commands
 
 # The files that take longest, in whole processes or trainings; begun first, so that parallel workers end together.
-_LONG = ("test_workers", "test_cascade", "test_train", "test_stage", "test_distillation", "test_experiments")
+_LONG = (
+    "test_workers",
+    "test_cascade",
+    "test_cascade_restarts",
+    "test_train",
+    "test_stage",
+    "test_distillation",
+    "test_experiments",
+)
 
 
 def pytest_collection_modifyitems(items):

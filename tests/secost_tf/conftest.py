@@ -8,6 +8,7 @@ import dataclasses
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -299,3 +300,21 @@ def kept_server(kept_export):
     """A server of `kept_export`, as the model secost, version 1."""
     with _run_server(Path(kept_export).parent) as server:
         yield server
+
+
+@pytest.fixture
+def begun(kept_run, tmp_path):
+    """Makes a run folder that holds the first stages of `kept_run`."""
+
+    def make(*numbers: int) -> str:
+        for number in numbers:
+            shutil.copytree(Path(kept_run, f"stage-{number}"), tmp_path / "run" / f"stage-{number}")
+        return str(tmp_path / "run")
+
+    return make
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    """Makes it a failure to train a stage."""
+    monkeypatch.setattr("secost_tf.stage.train_stage", lambda *args: pytest.fail("trained a stage"))
