@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 
 from absl import logging
 
-from secost_tf.config import RunOptions, StageConfig, TrainConfig, WelsNetConfig, describe_difference
+from secost_tf.config import RunOptions, StageConfig, TrainConfig, WelsNetConfig
 from tfrecord_tools import shards, storage
+from tfrecord_tools.config import describe_difference
 from tfrecord_tools.shards import DatasetInfo
 
 SUMMARY_CSV = "summary.csv"

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from secost_tf.config import Config
+from tfrecord_tools.config import Config
 
 
 class Event(NamedTuple):

@@ -19,8 +19,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import secost_tf
-from secost_tf.config import Config, StageConfig, describe_difference
+from secost_tf.config import StageConfig
 from tfrecord_tools import shards, storage
+from tfrecord_tools.config import Config, describe_difference
 
 EXPERIMENT_JSON = "experiment.json"
 # The names that `secost_tf.stage_folder` gives, which imports TensorFlow.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 
@@ -12,9 +13,11 @@ from secost_tf import experiment, train
 from secost_tf.keras_compat import make_optimizer
 from secost_tf.pooling import HEADS
 from tfrecord_tools import soundscapes
+from tfrecord_tools.config_flags import define_flags, read_flags
 from tfrecord_tools.datasets.clips import ClassMap
 from tfrecord_tools.label_noise import rates_for_precisions, read_label_precisions
 from tfrecord_tools.log_mel import LogMelConfig
+from tfrecord_tools.mixing import SoundscapeConfig
 from tfrecord_tools.shards import DatasetInfo
 
 ROOT = Path(__file__).parents[1]
@@ -28,7 +31,11 @@ DEFINE = {
         train.define_device_flags,
     ),
     "secost_tf.experiment": (experiment.define_experiment_flags, experiment.define_train_flags),
-    "tfrecord_tools.soundscapes": (soundscapes.define_soundscape_flags, soundscapes.define_source_flags),
+    "tfrecord_tools.soundscapes": (
+        functools.partial(
+            define_flags, soundscapes.SoundscapesSettings, SoundscapeConfig, soundscapes.SourceSettings
+        ),
+    ),
 }
 AUDIOSET = DatasetInfo(
     split="train",
@@ -125,7 +132,7 @@ def test_a_flagfile_of_an_experiment_makes_settings(parse, path):
 @pytest.mark.parametrize("path", FLAGFILES_OF["tfrecord_tools.soundscapes"], ids=str)
 def test_a_flagfile_of_soundscapes_makes_settings(parse, path):
     parse("tfrecord_tools.soundscapes", f"--flagfile={ROOT / path}", "--out=unused", "--source=unused")
-    config = soundscapes.soundscape_config(flags.FLAGS)
+    config = soundscapes.soundscape_config(read_flags(soundscapes.SoundscapesSettings))
     assert config.missing_rate == flags.FLAGS.missing_labels == 0.3
     assert_all_given(path)
     names = (

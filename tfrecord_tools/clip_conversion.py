@@ -10,6 +10,7 @@ import numpy as np
 
 from tfrecord_tools import schema, shards, storage
 from tfrecord_tools.audio import AudioError, load_audio
+from tfrecord_tools.config import Config, setting
 from tfrecord_tools.datasets.clips import Clip
 from tfrecord_tools.log_mel import LogMelConfig, log_mel
 
@@ -18,35 +19,34 @@ _USUAL_SHARDS, _FEWEST_CLIPS_PER_SHARD = 8, 16
 
 
 @dataclasses.dataclass(frozen=True)
-class ConvertConfig:
-    """What decides the bytes that are written, besides the clips.
+class ConvertConfig(Config):
+    """What decides the bytes that are written, besides the clips."""
 
-    Attributes:
-        split: the name of the split and its folder.
-        dataset: the reader that the clips came from, for the record.
-        log_mel: the log-mel settings.
-        feature_dtype: the stored type of the log-mel; float16 halves the size, its rounding is below 0.004 nat; uint8
-            halves it again, its rounding is below 0.05 nat.
-        compression: of the shards, NONE or GZIP, which takes a quarter off.
-        clips_per_shard: most clips in a shard; 0 takes 1024, or fewer so that small sets have up to 8 shards of at
-            least 16.
-    """
-
-    split: str
-    dataset: str
-    log_mel: LogMelConfig = dataclasses.field(default_factory=LogMelConfig)
-    feature_dtype: str = "float16"
-    compression: str = "NONE"
-    clips_per_shard: int = 0
+    split: str = setting(help="The name of the split and its folder.", flag=False)
+    dataset: str = setting(help="The reader that the clips came from, for the record.", flag=False)
+    log_mel: LogMelConfig = setting(LogMelConfig, "The log-mel settings.", flag=False)
+    feature_dtype: str = setting(
+        "float16",
+        "Stored type of the log-mel. float16 rounds by less than 0.004 nat; float32 doubles its "
+        "size, uint8 halves it (steps of 0.1 nat).",
+        choices=schema.FEATURE_DTYPES,
+    )
+    compression: str = setting(
+        "NONE",
+        "Of the shards. GZIP takes a quarter off, and about 4 ms a clip of ten seconds.",
+        choices=shards.COMPRESSIONS,
+    )
+    clips_per_shard: int = setting(
+        0,
+        "Most clips in a shard file. 0: 1024, fewer in a small set so that it has up to 8 shards of "
+        "at least 16.",
+        minimum=0,
+    )
 
     def __post_init__(self):
-        if not re.fullmatch(r"[A-Za-z0-9_-]+", self.split):
-            raise ValueError(f"split: expected letters, digits, '_' and '-' only, got {self.split!r}")
-        for name, known in (("feature_dtype", schema.FEATURE_DTYPES), ("compression", shards.COMPRESSIONS)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name}: expected {' or '.join(known)}, got {getattr(self, name)!r}")
-        if self.clips_per_shard < 0:
-            raise ValueError(f"clips_per_shard: expected 0 (automatic) or more, got {self.clips_per_shard}")
+        super().__post_init__()
+        is_name = re.fullmatch(r"[A-Za-z0-9_-]+", self.split)
+        self._require(bool(is_name), "split", "letters, digits, '_' and '-' only")
 
     @property
     def feature_range(self) -> tuple[float, float] | None:

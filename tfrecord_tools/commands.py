@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import dataclasses
 import logging as standard_logging
 import os
 import sys
@@ -11,15 +12,35 @@ from collections.abc import Callable
 
 from absl import app, flags, logging
 
+from tfrecord_tools.config import Config, setting
+from tfrecord_tools.config_flags import define_flags
 from tfrecord_tools.storage import FULL_ERRNOS
 
 
-def run_command(main: Callable[[list[str]], int | None], *define_flags: Callable[[], None]) -> None:
-    """Defines the flags, runs `main(argv)` and exits the process.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WritingSettings(Config):
+    """Settings of the commands that write a set of many clips."""
+
+    workers: int = setting(0, "Processes; changes the speed, never the result. 0: one a core.", minimum=0)
+    overwrite: bool = setting(
+        False,
+        "Replace what stands in --out. Default: keep it if it was made with the same settings, else "
+        "an error.",
+    )
+
+
+def run_command(
+    main: Callable[[list[str]], int | None], *settings: type[Config] | Callable[[], None]
+) -> None:
+    """Defines the flags of the command's settings, runs `main(argv)` and exits the process.
 
     A `ValueError` or `OSError` that leaves `main` is a user's input at fault: it is printed as one paragraph,
-    without a traceback, and the exit status is 1. `--verbosity=1` shows the traceback as well. An absl usage
-    error exits with absl's own message and status 1. Ctrl-C exits with status 130.
+    without a traceback, and the exit status is 1. `--verbosity=1` shows the traceback as well. So is a flag
+    that is unknown or has a value that is not allowed. Ctrl-C exits with status 130.
+
+    Args:
+        main: gets the arguments beside flags, the command's name first; returns the exit status or None.
+        *settings: the classes whose settings are the command's flags.
 
     Attributes of `main` that are looked at: `takes_arguments`, whether there may be any beside flags; `begins_anew`, whether the
     command does all its work again when it is repeated.
@@ -45,14 +66,29 @@ def run_command(main: Callable[[list[str]], int | None], *define_flags: Callable
             print(f"error: {describe_error(error)}", file=sys.stderr)
             return 1
 
-    for define in define_flags:
-        define()
+    for config_class in settings:
+        if isinstance(config_class, type):
+            define_flags(config_class)
+        else:
+            config_class()
+    script = sys.modules["__main__"]
+    if not script.__doc__:  # an installed command's: --help shows it
+        script.__doc__ = sys.modules[main.__module__].__doc__
     try:
-        app.run(guarded)
+        app.run(guarded, flags_parser=_parse_flags)
     except SystemExit as stopped:
         if "tensorflow_io" in sys.modules:
             _exit_at_once(stopped.code)
         raise
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+    """Parse the flags and return the other arguments; exit with one line where a flag is wrong."""
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        print(f"error: {error} (see --help)", file=sys.stderr)
+        sys.exit(1)
 
 
 def _exit_at_once(code: int | None) -> None:

@@ -29,11 +29,13 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from absl import flags, logging
+from absl import logging
 
-from tfrecord_tools import local_runner, schema, shards, storage
+from tfrecord_tools import local_runner, shards, storage
 from tfrecord_tools.clip_conversion import ConvertConfig
-from tfrecord_tools.commands import run_command
+from tfrecord_tools.commands import WritingSettings, run_command
+from tfrecord_tools.config import Config, setting
+from tfrecord_tools.config_flags import read_flags
 from tfrecord_tools.datasets import READERS, read_dataset
 from tfrecord_tools.datasets.clips import ClassMap, Clip
 from tfrecord_tools.log_mel import LogMelConfig
@@ -132,112 +134,71 @@ def _ranges(numbers: Sequence[int]) -> str:
 
 # === Command ===
 
-_LOG_MEL_HELP = {
-    "sample_rate_hz": "Sample rate, in Hz, that sound is resampled to; a higher one keeps higher frequencies.",
-    "window_seconds": "Length of an analysis window, in seconds; longer resolves frequency better, time worse.",
-    "hop_seconds": "Distance between windows, in seconds; smaller gives more frames.",
-    "fft_length": "Points of the Fourier transform, at least the window's samples; more gives finer bins.",
-    "mel_bins": "Mel bands of a frame.",
-    "mel_min_hz": "Lower edge of the lowest mel band, in Hz.",
-    "mel_max_hz": "Upper edge of the highest mel band, in Hz; at most half the sample rate.",
-    "log_offset": "Added to the mel power before the logarithm; the floor that silence has.",
-}
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DatasetSettings(Config):
+    """What is converted: the options of the readers in `READERS`."""
 
-def define_log_mel_flags() -> None:
-    """One flag a field of `LogMelConfig`, with its default."""
-    for field in dataclasses.fields(LogMelConfig):
-        define = flags.DEFINE_integer if isinstance(field.default, int) else flags.DEFINE_float
-        define(field.name, field.default, _LOG_MEL_HELP[field.name])
-
-
-def define_dataset_flags() -> None:
-    """The flags of the readers in `READERS`."""
-    flags.DEFINE_enum("dataset", None, list(READERS), "The reader of audio and labels.", required=True)
-    flags.DEFINE_string(
-        "split",
+    dataset: str = setting(help="The reader of audio and labels.", choices=tuple(READERS))
+    split: str = setting(
         "train",
-        "Split to write: train, eval or validation. manifest and fsd50k read the clips of that split; for the others, "
-        "which clips are in it is what the other flags say.",
+        "Split to write: train, eval or validation. manifest and fsd50k read the clips of that "
+        "split; for the others, which clips are in it is what the other flags say.",
     )
-    flags.DEFINE_string(
-        "audio_dir", None, "Folder of the audio; for a manifest, by default the manifest's own."
+    audio_dir: str | None = setting(
+        None, "Folder of the audio; for a manifest, by default the manifest's own."
     )
-    flags.DEFINE_string("segments_csv", None, "audioset: the segment list, as Google publishes it.")
-    flags.DEFINE_string(
-        "class_labels_csv",
+    segments_csv: str | None = setting(None, "audioset: the segment list, as Google publishes it.")
+    class_labels_csv: str | None = setting(
         None,
-        "audioset, dcase, manifest: the classes (index, mid, display_name). By default a manifest's are its labels, "
-        "sorted, and those of dcase the ten of DESED.",
+        "audioset, dcase, manifest: the classes (index, mid, display_name). By default a manifest's "
+        "are its labels, sorted, and those of dcase the ten of DESED.",
     )
-    flags.DEFINE_string("weak_tsv", None, "dcase: the clips and their labels (filename, event_labels).")
-    flags.DEFINE_string(
-        "strong_tsv",
+    weak_tsv: str | None = setting(None, "dcase: the clips and their labels (filename, event_labels).")
+    strong_tsv: str | None = setting(
         None,
-        "audioset, dcase: events with onset and offset, stored with the clips. Of dcase without --weak_tsv, also the "
-        "clips and their labels.",
+        "audioset, dcase: events with onset and offset, stored with the clips. Of dcase without "
+        "--weak_tsv, also the clips and their labels.",
     )
-    flags.DEFINE_string("manifest", None, "manifest: csv of path,labels[,id,start,end,split,fold].")
-    flags.DEFINE_list(
-        "folds", [], "esc50, manifest, urbansound8k: folds to take, such as 1,2,3,4. Default: all."
+    manifest: str | None = setting(None, "manifest: csv of path,labels[,id,start,end,split,fold].")
+    folds: tuple[int, ...] = setting(
+        (), "esc50, manifest, urbansound8k: folds to take, such as 1,2,3,4. Default: all."
     )
-    flags.DEFINE_boolean("esc10_only", False, "esc50: only the ten classes of ESC-10.")
+    esc10_only: bool = setting(False, "esc50: only the ten classes of ESC-10.")
+
+    def read(self) -> tuple[list[Clip], ClassMap]:
+        """Read the clips and the classes."""
+        options = self.to_dict()
+        return read_dataset(options.pop("dataset"), options.pop("split"), options)
 
 
-def define_convert_flags() -> None:
-    """The flags of the conversion itself."""
-    flags.DEFINE_string("out", None, "Folder of all splits; this one goes to OUT/SPLIT.", required=True)
-    flags.DEFINE_enum(
-        "runner",
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ConvertSettings(WritingSettings):
+    """Where to, and how the work is shared out."""
+
+    out: str = setting(help="Folder of all splits; this one goes to OUT/SPLIT.")
+    runner: str = setting(
         "local",
-        ["local", "beam"],
-        "local: processes on this machine. beam: an Apache Beam pipeline, whose own options follow after --, as in "
-        "'--runner=beam -- --runner=FlinkRunner'.",
+        "local: processes on this machine (--workers, --clip_timeout). beam: an Apache Beam pipeline, "
+        "whose own options follow after --, as in '--runner=beam -- --runner=FlinkRunner'.",
+        choices=("local", "beam"),
     )
-    flags.DEFINE_integer(
-        "workers", 0, "local: processes; changes the speed, never the result. 0: one a core.", lower_bound=0
-    )
-    flags.DEFINE_float(
-        "clip_timeout",
+    clip_timeout: float = setting(
         60.0,
         "local: most seconds that a clip may take; one that takes more is left out and reported. 0: any.",
-        lower_bound=0.0,
+        minimum=0,
     )
-    flags.DEFINE_string(
-        "shard_range",
+    shard_range: str | None = setting(
         None,
-        "First and last shard to write, such as 0-99, to share the work between machines by hand. When all are written, "
-        "the command without it writes the tables. Default: all.",
-    )
-    flags.DEFINE_integer(
-        "clips_per_shard",
-        0,
-        "Most clips in a shard file. 0: 1024, fewer in a small set so that it has up to 8 shards.",
-        lower_bound=0,
-    )
-    flags.DEFINE_enum(
-        "feature_dtype",
-        "float16",
-        schema.FEATURE_DTYPES,
-        "Stored type of the log-mel. float32 doubles the size of float16, uint8 halves it (steps of 0.1 nat).",
-    )
-    flags.DEFINE_enum(
-        "compression",
-        "NONE",
-        shards.COMPRESSIONS,
-        "Of the shards. GZIP takes a quarter off, and about 4 ms a clip of ten seconds.",
-    )
-    flags.DEFINE_boolean(
-        "overwrite",
-        False,
-        "Replace the split in --out. Default: keep it, or an error if its settings differ.",
+        "First and last shard to write, such as 0-99, to share the work between machines by hand. "
+        "When all are written, the command without it writes the tables. Default: all.",
     )
 
 
 def main(argv: list[str]) -> None:
-    """Converts what the flags describe."""
-    args = flags.FLAGS
-    if args.runner == "beam":
+    """Convert what the flags describe."""
+    settings, data = read_flags(ConvertSettings), read_flags(DatasetSettings)
+    if settings.runner == "beam":
         from tfrecord_tools import beam_runner  # Beam takes seconds to import
 
         runner = functools.partial(beam_runner.convert_shards, pipeline_args=argv[1:])
@@ -245,34 +206,22 @@ def main(argv: list[str]) -> None:
         raise ValueError(f"unexpected argument {argv[1]!r}: options look like --name=value (see --help)")
     else:
         runner = functools.partial(
-            local_runner.convert_shards, workers=args.workers, clip_timeout_seconds=args.clip_timeout or None
+            local_runner.convert_shards,
+            workers=settings.workers,
+            clip_timeout_seconds=settings.clip_timeout or None,
         )
-    config = ConvertConfig(
-        split=args.split,
-        dataset=args.dataset,
-        log_mel=LogMelConfig(
-            **{field.name: args[field.name].value for field in dataclasses.fields(LogMelConfig)}
-        ),
-        feature_dtype=args.feature_dtype,
-        compression=args.compression,
-        clips_per_shard=args.clips_per_shard,
+    config = read_flags(
+        ConvertConfig, split=data.split, dataset=data.dataset, log_mel=read_flags(LogMelConfig)
     )
-    options = {
-        name: args[name].value
-        for reader in READERS.values()
-        for name in (*reader.required, *reader.optional)
-        if name != "split"
-    }
-    options["folds"] = _parse_folds(args.folds)
-    clips, class_map = read_dataset(args.dataset, args.split, options)
+    clips, class_map = data.read()
     convert(
         clips,
         class_map,
         config,
-        args.out,
+        settings.out,
         runner=runner,
-        shard_range=_parse_range(args.shard_range),
-        overwrite=args.overwrite,
+        shard_range=_parse_range(settings.shard_range),
+        overwrite=settings.overwrite,
         report=functools.partial(print, flush=True),
     )
 
@@ -289,18 +238,9 @@ def _parse_range(text: str | None) -> tuple[int, int] | None:
     return int(match[1]), int(match[2] or match[1])
 
 
-def _parse_folds(texts: list[str]) -> tuple[int, ...]:
-    try:
-        return tuple(int(text) for text in texts)
-    except ValueError:
-        raise ValueError(
-            f"--folds: expected whole numbers, such as 1,2,3,4, got {','.join(texts)!r}"
-        ) from None
-
-
 def run() -> None:
     """The console script."""
-    run_command(main, define_dataset_flags, define_convert_flags, define_log_mel_flags)
+    run_command(main, DatasetSettings, ConvertSettings, ConvertConfig, LogMelConfig)
 
 
 if __name__ == "__main__":

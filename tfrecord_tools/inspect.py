@@ -11,10 +11,11 @@ from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
-from absl import flags
 
 from tfrecord_tools import schema, shards, storage
 from tfrecord_tools.commands import run_command
+from tfrecord_tools.config import Config, setting
+from tfrecord_tools.config_flags import read_flags
 from tfrecord_tools.datasets.clips import read_class_map
 from tfrecord_tools.log_mel_picture import draw_log_mel
 from tfrecord_tools.shards import DatasetInfo
@@ -251,30 +252,30 @@ def _draw_histogram(axis, info: DatasetInfo, order: list[int]) -> None:
 # === Command ===
 
 
-def define_inspect_flags() -> None:
-    """Defines this command's flags."""
-    flags.DEFINE_string("split", None, "Split to show. Default: all; drawn is train, or else the first.")
-    flags.DEFINE_boolean(
-        "verify", False, "Read and check every record; the exit status is 1 if anything is wrong."
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InspectSettings(Config):
+    """What to show."""
+
+    split: str | None = setting(None, "Split to show. Default: all; drawn is train, or else the first.")
+    verify: bool = setting(False, "Read and check every record; the exit status is 1 if anything is wrong.")
+    plot: str | None = setting(
+        None, f"PNG file to draw a log-mel of each class ({_MOST_PLOTS} at most) and a histogram to."
     )
-    flags.DEFINE_string(
-        "plot", None, "PNG file to draw a log-mel of each class (60 at most) and a histogram to."
-    )
-    flags.DEFINE_boolean("all", False, "List every class. Default: the 20 with the most clips.")
+    all: bool = setting(False, f"List every class. Default: the {_MOST_LINES} with the most clips.")
 
 
 def main(argv: list[str]) -> int:
-    """Prints, checks and draws what the flags ask for; returns the exit status."""
-    args = flags.FLAGS
+    """Print, check and draw what the flags ask for; return the exit status."""
+    settings = read_flags(InspectSettings)
     if len(argv) != 2:
         raise ValueError(f"expected one folder, as in: inspect DATA_DIR; got {len(argv) - 1}")
     data_dir = argv[1]
-    splits = [args.split] if args.split else shards.list_splits(data_dir) or ["train"]
+    splits = [settings.split] if settings.split else shards.list_splits(data_dir) or ["train"]
     status = 0
     for split in splits:
-        info = shards.read_dataset_info(data_dir, split, check_shards=not args.verify)
-        print(describe(data_dir, info, args.all))
-        if args.verify:
+        info = shards.read_dataset_info(data_dir, split, check_shards=not settings.verify)
+        print(describe(data_dir, info, settings.all))
+        if settings.verify:
             problems = verify(data_dir, info)
             print(*(f"  wrong: {problem}" for problem in problems), sep="\n", end="\n" * bool(problems))
             print(
@@ -283,10 +284,10 @@ def main(argv: list[str]) -> int:
                 else f"  verified: all {info.num_clips} records are sound"
             )
             status = 1 if problems else status
-    if args.plot:
+    if settings.plot:
         split = "train" if "train" in splits else splits[0]
-        plot(data_dir, shards.read_dataset_info(data_dir, split), args.plot)
-        print(f"drawn to {args.plot}")
+        plot(data_dir, shards.read_dataset_info(data_dir, split), settings.plot)
+        print(f"drawn to {settings.plot}")
     return status
 
 
@@ -295,7 +296,7 @@ main.takes_arguments = True
 
 def run() -> None:
     """The console script."""
-    run_command(main, define_inspect_flags)
+    run_command(main, InspectSettings)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 
 import numpy as np
+
+from tfrecord_tools.config import Config, setting
 
 # Work is done in blocks of frames that stay in the processor's cache: spectra in small ones, in double precision, since
 # single precision is off by 1e-3 nat between loud tones; mel bands and logarithms in larger ones.
@@ -18,47 +19,55 @@ _BLOCK_FRAMES = 1024
 
 
 @dataclasses.dataclass(frozen=True)
-class LogMelConfig:
+class LogMelConfig(Config):
     """Settings of the log-mel spectrogram; ten seconds at the defaults give 998 frames of 64 bins.
 
     Frames are not centred: frame t covers samples [t * hop, t * hop + window), and no sample is made up.
     """
 
-    sample_rate_hz: int = 16000
-    window_seconds: float = 0.025
-    hop_seconds: float = 0.010
-    fft_length: int = 512
-    mel_bins: int = 64
-    mel_min_hz: float = 50.0
-    mel_max_hz: float = 8000.0
-    log_offset: float = 1e-6
+    sample_rate_hz: int = setting(
+        16000,
+        "Sample rate, in Hz, that sound is resampled to; a higher one keeps higher frequencies.",
+        minimum=1,
+    )
+    window_seconds: float = setting(
+        0.025,
+        "Length of an analysis window, in seconds; longer resolves frequency better, time worse.",
+        above=0,
+    )
+    hop_seconds: float = setting(
+        0.010, "Distance between windows, in seconds; smaller gives more frames.", above=0
+    )
+    fft_length: int = setting(
+        512,
+        "Points of the Fourier transform, at least the window's samples; more gives finer bins.",
+        minimum=1,
+    )
+    mel_bins: int = setting(64, "Mel bands of a frame.", minimum=1)
+    mel_min_hz: float = setting(50.0, "Lower edge of the lowest mel band, in Hz.", minimum=0)
+    mel_max_hz: float = setting(
+        8000.0, "Upper edge of the highest mel band, in Hz; at most half the sample rate.", above=0
+    )
+    log_offset: float = setting(
+        1e-6, "Added to the mel power before the logarithm; the floor that silence has.", above=0
+    )
 
     def __post_init__(self):
-        def require(ok: bool, name: str, expected: str) -> None:
-            if not ok:
-                raise ValueError(f"LogMelConfig.{name}: expected {expected}, got {getattr(self, name)!r}")
-
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            require(not isinstance(value, bool) and isinstance(value, (int, float)), field.name, "a number")
-            require(math.isfinite(value), field.name, "a finite number")
-        require(self.sample_rate_hz > 0, "sample_rate_hz", "a positive rate in Hz")
-        require(self.window_samples >= 2, "window_seconds", "at least two samples")
-        require(self.hop_samples >= 1, "hop_seconds", "at least one sample")
-        require(
+        super().__post_init__()
+        self._require(self.window_samples >= 2, "window_seconds", "at least two samples")
+        self._require(self.hop_samples >= 1, "hop_seconds", "at least one sample")
+        self._require(
             self.fft_length >= self.window_samples,
             "fft_length",
             f"at least the window, {self.window_samples} samples",
         )
-        require(self.mel_bins >= 1, "mel_bins", "at least 1")
-        nyquist = self.sample_rate_hz / 2
-        require(
-            0 <= self.mel_min_hz < self.mel_max_hz,
-            "mel_min_hz",
-            f"0 to below mel_max_hz ({self.mel_max_hz:g})",
+        self._require(
+            self.mel_min_hz < self.mel_max_hz, "mel_min_hz", f"0 to below mel_max_hz ({self.mel_max_hz:g})"
         )
-        require(self.mel_max_hz <= nyquist, "mel_max_hz", f"at most half the sample rate, {nyquist:g} Hz")
-        require(self.log_offset > 0, "log_offset", "a positive number")
+        nyquist = self.sample_rate_hz / 2
+        self._require(
+            self.mel_max_hz <= nyquist, "mel_max_hz", f"at most half the sample rate, {nyquist:g} Hz"
+        )
 
     @property
     def window_samples(self) -> int:
@@ -73,25 +82,6 @@ class LogMelConfig:
     def num_frames(self, num_samples: int) -> int:
         """Number of whole frames in `num_samples` samples; 0 if they do not fill one window."""
         return max(0, 1 + (num_samples - self.window_samples) // self.hop_samples)
-
-    def to_dict(self) -> dict:
-        """Plain values, for JSON."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict) -> LogMelConfig:
-        """The inverse of `to_dict`; an unknown key is a `ValueError`."""
-        unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
-        if unknown:
-            raise ValueError(f"LogMelConfig has no {', '.join(unknown)}")
-        return cls(**values)
-
-    def differences(self, other: LogMelConfig) -> str:
-        """`name: mine != theirs; ...` for each setting that differs; empty if none does."""
-        mine, theirs = self.to_dict(), other.to_dict()
-        return "; ".join(
-            f"{name}: {mine[name]!r} != {theirs[name]!r}" for name in mine if mine[name] != theirs[name]
-        )
 
 
 def hertz_to_mel(hertz: np.ndarray | float) -> np.ndarray | float:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from tfrecord_tools import synthesis
+from tfrecord_tools.config import Config, setting
 from tfrecord_tools.synthesis import SAMPLE_RATE_HZ
 
 SPLITS = ("train", "eval")
@@ -29,52 +30,50 @@ MakeEvent = Callable[[np.random.Generator, str, int, int], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
-class SoundscapeConfig:
+class SoundscapeConfig(Config):
     """How clips are mixed and labelled; all that decides a synthesised corpus's bytes.
 
-    Attributes:
-        num_train, num_eval: clips in each split.
-        seed: all randomness follows from it.
-        min_seconds, max_seconds: clip lengths are uniform between them, in whole milliseconds.
-        max_events: a clip has 1 to this many events, each of another class.
-        min_snr_db, max_snr_db: an event's loudest 125 ms over the background's mean level, uniform between them.
-        missing_rate: probability that a true label of a train clip is left out.
-        wrong_rate: probability that a train clip gets one label more, of a class that it does not hold.
+    Lengths, and events' loudest 125 ms over the background's mean level, are drawn uniformly.
     """
 
-    num_train: int = 600
-    num_eval: int = 200
-    seed: int = 0
-    min_seconds: float = 4.0
-    max_seconds: float = 6.0
-    max_events: int = 3
-    min_snr_db: float = 3.0
-    max_snr_db: float = 20.0
-    missing_rate: float = 0.0
-    wrong_rate: float = 0.0
+    num_train: int = setting(600, "Clips in the train split.", minimum=1, maximum=16**8)
+    num_eval: int = setting(
+        200, "Clips in the eval split; its labels are always true.", minimum=1, maximum=16**8
+    )
+    seed: int = setting(
+        0, "Seed of all randomness; another seed gives other clips.", minimum=0, maximum=2**32 - 1
+    )
+    min_seconds: float = setting(
+        4.0, "Shortest clip, in seconds; lengths are uniform.", minimum=1, maximum=3600
+    )
+    max_seconds: float = setting(6.0, "Longest clip, in seconds.", minimum=1, maximum=3600)
+    max_events: int = setting(
+        3, "Most events in a clip, each of another class.", minimum=1, maximum=_MOST_EVENTS
+    )
+    min_snr_db: float = setting(
+        3.0, "Faintest event, in dB over the background; lower is harder.", minimum=-60, maximum=90
+    )
+    max_snr_db: float = setting(20.0, "Loudest event, in dB over the background.", minimum=-60, maximum=90)
+    missing_rate: float = setting(
+        0.0,
+        "Probability that a true label of a train clip is left out.",
+        minimum=0,
+        maximum=1,
+        flag=False,
+    )
+    wrong_rate: float = setting(
+        0.0,
+        "Probability that a train clip gets one label more, of a class that it does not hold.",
+        minimum=0,
+        maximum=1,
+        flag=False,
+    )
 
     def __post_init__(self) -> None:
-        for name, low, high in (
-            ("num_train", 1, 16**8),
-            ("num_eval", 1, 16**8),
-            ("seed", 0, 2**32 - 1),
-            ("min_seconds", 1, 3_600),
-            ("max_seconds", 1, 3_600),
-            ("max_events", 1, _MOST_EVENTS),
-            ("min_snr_db", -60, 90),
-            ("max_snr_db", -60, 90),
-            ("missing_rate", 0, 1),
-            ("wrong_rate", 0, 1),
-        ):
-            value = getattr(self, name)
-            whole = isinstance(getattr(type(self), name), int)  # as the default is
-            if not low <= value <= high or (whole and not isinstance(value, int)):
-                kind = "a whole number" if whole else "a number"
-                raise ValueError(f"{name} must be {kind} from {low} to {high}, got {value}")
+        super().__post_init__()
         for unit in ("seconds", "snr_db"):
-            low, high = getattr(self, f"min_{unit}"), getattr(self, f"max_{unit}")
-            if low > high:
-                raise ValueError(f"min_{unit} must not be above max_{unit}, got {low} and {high}")
+            name, high = f"min_{unit}", getattr(self, f"max_{unit}")
+            self._require(getattr(self, name) <= high, name, f"at most max_{unit}, {high}")
 
     def num_clips(self, split: str) -> int:
         """Clips in `split`, "train" or "eval"."""

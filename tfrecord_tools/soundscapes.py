@@ -35,12 +35,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from absl import flags, logging
+from absl import logging
 from tqdm import tqdm
 
 from tfrecord_tools import synthesised_events
 from tfrecord_tools.clip_conversion import Problem
-from tfrecord_tools.commands import run_command
+from tfrecord_tools.commands import WritingSettings, run_command
+from tfrecord_tools.config import Config, setting
+from tfrecord_tools.config_flags import read_flags
 from tfrecord_tools.corpus_folder import (
     CLASSES_FILE,
     SETTINGS_FILE,
@@ -336,159 +338,138 @@ def _describe_recordings(events: RecordedEvents, skipped: list[Problem]) -> dict
 # === Command ===
 
 
-def define_soundscape_flags() -> None:
-    """Defines this command's flags; their defaults are `SoundscapeConfig`'s."""
-    default = SoundscapeConfig()
-    flags.DEFINE_string("out", None, "Folder to write the corpus to; made if missing.", required=True)
-    flags.DEFINE_integer("num_train", default.num_train, "Clips in the train split.")
-    flags.DEFINE_integer("num_eval", default.num_eval, "Clips in the eval split; its labels are always true.")
-    flags.DEFINE_integer("seed", default.seed, "Seed of all randomness; another seed gives other clips.")
-    flags.DEFINE_float("min_seconds", default.min_seconds, "Shortest clip, in seconds; lengths are uniform.")
-    flags.DEFINE_float("max_seconds", default.max_seconds, "Longest clip, in seconds.")
-    flags.DEFINE_integer("max_events", default.max_events, "Most events in a clip, each of another class.")
-    flags.DEFINE_float(
-        "min_snr_db", default.min_snr_db, "Faintest event, in dB over the background; lower is harder."
-    )
-    flags.DEFINE_float("max_snr_db", default.max_snr_db, "Loudest event, in dB over the background.")
-    flags.DEFINE_float(
-        "label_noise",
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SoundscapesSettings(WritingSettings):
+    """Where to, and the noise of the train labels."""
+
+    out: str = setting(help="Folder to write the corpus to; made if missing.")
+    label_noise: float = setting(
         0.0,
         "Noise of the train labels, 0 to 1: sets --missing_rate and --wrong_rate together.",
+        minimum=0,
+        maximum=1,
     )
-    flags.DEFINE_float(
-        "missing_rate",
+    missing_rate: float | None = setting(
         None,
         "Probability, 0 to 1, that a true train label is left out. Default: --label_noise.",
+        minimum=0,
+        maximum=1,
+        aliases=("missing_labels",),
     )
-    flags.DEFINE_float(
-        "wrong_rate",
+    wrong_rate: float | None = setting(
         None,
         "Probability, 0 to 1, that a train clip gets one wrong label more. Default: --label_noise.",
+        minimum=0,
+        maximum=1,
     )
-    flags.DEFINE_alias("missing_labels", "missing_rate")
-    flags.DEFINE_float(
-        "wrong_labels",
+    wrong_labels: float | None = setting(
         None,
-        "Probability, 0 to 1, that each class that a train clip does not hold is among its labels. Default: 0.",
+        "Probability, 0 to 1, that each class that a train clip does not hold is among its labels. "
+        "Default: 0.",
+        minimum=0,
+        maximum=1,
     )
-    flags.DEFINE_string(
-        "label_precision_csv",
+    label_precision_csv: str | None = setting(
         None,
-        "Table (label_id, num_rated, num_true; label_id is a class's mid or name), as AudioSet's qa_true_counts.csv: wrong "
-        "train labels of a class are added so that num_true / num_rated of its labels are right on average. Classes that are "
-        "not rated there take the mean of the others.",
-    )
-    flags.DEFINE_integer(
-        "workers", None, "Processes; changes the speed, never the result. Default: the number of cores."
-    )
-    flags.DEFINE_boolean(
-        "overwrite", False, "Replace a corpus in --out that was made with other settings. Default: an error."
+        "Table (label_id, num_rated, num_true; label_id is a class's mid or name), as AudioSet's "
+        "qa_true_counts.csv: wrong train labels of a class are added so that num_true / num_rated "
+        "of its labels are right on average. Classes that are not rated there take the mean of the "
+        "others.",
     )
 
-
-def define_source_flags() -> None:
-    """The flags of events that are cut from recordings."""
-    flags.DEFINE_string(
-        "source",
-        None,
-        "Recordings to cut events from: a folder with a sub-folder for each class, or a csv of path,labels[,start,end,split,"
-        "fold], of which the rows with one label are used. Default: events are synthesised.",
-    )
-    flags.DEFINE_list(
-        "eval_folds",
-        [],
-        "Folds of --source, such as 4,5, whose recordings eval clips are made of; train clips are made of the others.",
-    )
-    flags.DEFINE_float(
-        "eval_share",
-        None,
-        "Share, 0 to 1, of each class's recordings for eval, picked by a hash of their names, where neither folds nor a "
-        f"column 'split' say which. Default: {DEFAULT_EVAL_SHARE:g}.",
-    )
-    flags.DEFINE_float(
-        "max_event_seconds",
-        None,
-        "Longest event of --source, in seconds; a part of a longer recording is taken, at a random place around its loudest "
-        f"moment. Default: {RecordedEvents.max_event_seconds:g}.",
-    )
-    flags.DEFINE_string(
-        "class_labels_csv",
-        None,
-        "Classes of --source (index, mid, display_name), if its labels are AudioSet's mids. Default: its labels, sorted.",
-    )
-
-
-def _recorded_events(args: flags.FlagValues) -> RecordedEvents | None:
-    """What the flags of `define_source_flags` describe."""
-    options = ("eval_folds", "eval_share", "max_event_seconds", "class_labels_csv")
-    if not args.source:
-        if given := [f"--{name}" for name in options if args[name].value not in (None, [])]:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.wrong_labels is not None and self.label_precision_csv:
             raise ValueError(
-                f"{', '.join(given)}: of use with --source only, the recordings to cut events from"
+                "--wrong_labels, --label_precision_csv: two ways to add wrong labels; give one of them"
             )
-        return None
-    try:
-        eval_folds = [int(text) for text in args.eval_folds]
-    except ValueError:
-        raise ValueError(
-            f"--eval_folds: expected whole numbers, such as 4,5, got {','.join(args.eval_folds)!r}"
-        ) from None
-    sources = read_sources(args.source, eval_folds, args.eval_share, args.class_labels_csv)
-    longest = args.max_event_seconds
-    return RecordedEvents(sources) if longest is None else RecordedEvents(sources, longest)
+
+    def wrong_label_rates(self, config: SoundscapeConfig, class_map: ClassMap) -> tuple[float, ...]:
+        """Return the probability of a wrong label of each class; none where there are no wrong ones."""
+        if self.label_precision_csv:
+            precisions = read_label_precisions(self.label_precision_csv, class_map)
+            return rates_for_precisions(config, precisions, class_map.display_names)
+        return (self.wrong_labels,) * len(class_map) if self.wrong_labels else ()
 
 
-def _wrong_label_rates(
-    args: flags.FlagValues, config: SoundscapeConfig, class_map: ClassMap
-) -> tuple[float, ...]:
-    if args.wrong_labels is not None and args.label_precision_csv:
-        raise ValueError(
-            "--wrong_labels, --label_precision_csv: two ways to add wrong labels; give one of them"
-        )
-    if args.label_precision_csv:
-        precisions = read_label_precisions(args.label_precision_csv, class_map)
-        return rates_for_precisions(config, precisions, class_map.display_names)
-    return (args.wrong_labels,) * len(class_map) if args.wrong_labels else ()
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SourceSettings(Config):
+    """The recordings that events are cut from."""
+
+    source: str | None = setting(
+        None,
+        "Recordings to cut events from: a folder with a sub-folder for each class, or a csv of "
+        "path,labels[,start,end,split,fold], of which the rows with one label are used. Default: "
+        "events are synthesised.",
+    )
+    eval_folds: tuple[int, ...] = setting(
+        (),
+        "Folds of --source, such as 4,5, whose recordings eval clips are made of; train clips are "
+        "made of the others.",
+    )
+    eval_share: float | None = setting(
+        None,
+        "Share, 0 to 1, of each class's recordings for eval, picked by a hash of their names, where "
+        f"neither folds nor a column 'split' say which. Default: {DEFAULT_EVAL_SHARE:g}.",
+    )
+    max_event_seconds: float | None = setting(
+        None,
+        "Longest event of --source, in seconds; a part of a longer recording is taken, at a random "
+        f"place around its loudest moment. Default: {RecordedEvents.max_event_seconds:g}.",
+    )
+    class_labels_csv: str | None = setting(
+        None,
+        "Classes of --source (index, mid, display_name), if its labels are AudioSet's mids. Default: "
+        "its labels, sorted.",
+    )
+
+    def read(self) -> RecordedEvents | None:
+        """Read the list of the recordings; None without a source."""
+        if not self.source:
+            given = [f"--{name}" for name, value in self.to_dict().items() if value not in (None, ())]
+            if given:
+                raise ValueError(
+                    f"{', '.join(given)}: of use with --source only, the recordings to cut events from"
+                )
+            return None
+        sources = read_sources(self.source, self.eval_folds, self.eval_share, self.class_labels_csv)
+        longest = self.max_event_seconds
+        return RecordedEvents(sources) if longest is None else RecordedEvents(sources, longest)
 
 
-def soundscape_config(args: flags.FlagValues) -> SoundscapeConfig:
-    """What the flags of `define_soundscape_flags` say of the clips."""
-    return SoundscapeConfig(
-        num_train=args.num_train,
-        num_eval=args.num_eval,
-        seed=args.seed,
-        min_seconds=args.min_seconds,
-        max_seconds=args.max_seconds,
-        max_events=args.max_events,
-        min_snr_db=args.min_snr_db,
-        max_snr_db=args.max_snr_db,
-        missing_rate=args.label_noise if args.missing_rate is None else args.missing_rate,
-        wrong_rate=args.label_noise if args.wrong_rate is None else args.wrong_rate,
+def soundscape_config(settings: SoundscapesSettings) -> SoundscapeConfig:
+    """Return what the flags say of the clips."""
+    noise = settings.label_noise
+    return read_flags(
+        SoundscapeConfig,
+        missing_rate=noise if settings.missing_rate is None else settings.missing_rate,
+        wrong_rate=noise if settings.wrong_rate is None else settings.wrong_rate,
     )
 
 
 def main(argv: list[str]) -> None:
-    """Makes the corpus that the flags describe, or says that it stands there already."""
+    """Make the corpus that the flags describe, or say that it stands there already."""
     del argv
-    args = flags.FLAGS
-    config = soundscape_config(args)
-    events = _recorded_events(args)
+    settings = read_flags(SoundscapesSettings)
+    config = soundscape_config(settings)
+    events = read_flags(SourceSettings).read()
     class_map = events.sources.class_map if events else synthesised_events.CLASS_MAP
     made = make_corpus(
         config,
-        args.out,
-        args.workers,
-        args.overwrite,
+        settings.out,
+        settings.workers or None,
+        settings.overwrite,
         events=events,
-        wrong_label_rates=_wrong_label_rates(args, config, class_map),
+        wrong_label_rates=settings.wrong_label_rates(config, class_map),
     )
     clips = f"{config.num_train} train and {config.num_eval} eval clips of {len(class_map)} classes"
-    print(f"wrote {clips} to {args.out}" if made else f"kept {args.out}: it holds these {clips} already")
+    out = settings.out
+    print(f"wrote {clips} to {out}" if made else f"kept {out}: it holds these {clips} already")
 
 
 def run() -> None:
     """The console script."""
-    run_command(main, define_soundscape_flags, define_source_flags)
+    run_command(main, SoundscapesSettings, SoundscapeConfig, SourceSettings)
 
 
 if __name__ == "__main__":

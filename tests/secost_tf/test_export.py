@@ -172,7 +172,7 @@ def test_what_cannot_be_exported_is_said(untrained_run, tmp_path, command):
         ([run, f"--export_dir={tmp_path}/file"], "error: .*file: File exists"),
         (
             [run, models, "--max_seconds=0"],
-            "error: max_seconds: expected a positive number of seconds, got 0",
+            "error: max_seconds: expected a positive number, got 0",
         ),
     ):
         status, printed, stderr = command(export, *arguments)

@@ -121,7 +121,7 @@ def test_without_flags_the_settings_are_the_defaults(parse):
             "--alpha=auto,0.5",
             r"alpha: expected either numbers or auto, for all stages, got 0\.5 and auto among 0\.7",
         ),
-        ("--warmup_share=1", r"warmup_share: expected a share in \[0, 1\), got 1\.0"),
+        ("--warmup_share=1", r"warmup_share: expected a number, 0 or more, below 1, got 1\.0"),
     ],
 )
 def test_flags_that_make_no_settings(parse, argument, message):

@@ -74,9 +74,9 @@ def test_whatever_is_wrong_is_a_problem(tmp_path, write_noise, monkeypatch):
     [
         ({"split": "a/b"}, "split: expected letters"),
         ({"split": ""}, "split: expected letters"),
-        ({"feature_dtype": "int8"}, "feature_dtype: expected float16 or float32 or uint8, got 'int8'"),
-        ({"compression": "ZIP"}, "compression: expected NONE or GZIP, got 'ZIP'"),
-        ({"clips_per_shard": -1}, "clips_per_shard: expected 0"),
+        ({"feature_dtype": "int8"}, "feature_dtype: expected one of float16, float32, uint8, got 'int8'"),
+        ({"compression": "ZIP"}, "compression: expected one of NONE, GZIP, got 'ZIP'"),
+        ({"clips_per_shard": -1}, "clips_per_shard: expected a whole number, 0 or more, got -1"),
     ],
 )
 def test_bad_config(settings, message):

@@ -89,9 +89,18 @@ from absl import flags
 from tfrecord_tools.commands import run_command
 run_command(lambda argv: flags.FLAGS.number, lambda: flags.DEFINE_integer("number", 1, "A number."))
 """
-    for argument, status in (("--number=7", 7), ("--nummer=7", 1)):
-        done = subprocess.run([sys.executable, "-c", code, argument], capture_output=True, check=False)
-        assert done.returncode == status
+    for argument, status, said in (
+        ("--number=7", 7, ""),
+        (
+            "--number=x",
+            1,
+            "error: flag --number=x: invalid literal for int() with base 10: 'x' (see --help)\n",
+        ),
+        ("--nummer=7", 1, "error: Unknown command line flag 'nummer'. Did you mean: number ? (see --help)\n"),
+    ):
+        command = [sys.executable, "-c", code, argument]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (status, said)
 
 
 def test_exit_status_survives_the_destructors_of_tensorflow_io():

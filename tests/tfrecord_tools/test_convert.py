@@ -442,7 +442,7 @@ def test_command(command, collection, tmp_path, files_of, converted):
         and "mel_bins: 64 there, 32 asked for; mel_max_hz: 8000.0 there, 7000.0 asked for" in stderr
     )
     status, _, stderr = command(convert_module, *arguments, "--folds=one")
-    assert status == 1 and "--folds: expected whole numbers, such as 1,2,3,4, got 'one'" in stderr
+    assert status == 1 and "--folds=one: expected a comma separated list of whole numbers" in stderr
     status, _, stderr = command(convert_module, *arguments, "--shard_range=a-b")
     assert status == 1 and "--shard_range: expected the first and the last shard, such as 0-99" in stderr
     status, _, stderr = command(convert_module, *arguments, "--", "--streaming")

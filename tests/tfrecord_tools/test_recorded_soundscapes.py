@@ -271,7 +271,7 @@ def test_command_mixes_recordings(collection, tmp_path):
         ),
         (
             ["--source={source}", "--eval_folds=one"],
-            "--eval_folds: expected whole numbers, such as 4,5, got 'one'",
+            "flag --eval_folds=one: expected a comma separated list of whole numbers (see --help)",
         ),
         (["--wrong_labels=0.1", "--label_precision_csv=x"], "two ways to add wrong labels; give one of them"),
         (["--wrong_labels=0.1", "--label_noise=0.1"], "wrong_label_rates: does not go with wrong_rate"),

@@ -132,16 +132,16 @@ def test_snr_is_the_loudest_eighth_of_a_second_over_the_background():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_train": 0}, "num_train must be a whole number from 1"),
-        ({"num_eval": 2.5}, "num_eval must be a whole number"),
-        ({"seed": -1}, "seed must be"),
-        ({"min_seconds": 0.5}, "min_seconds must be a number from 1"),
-        ({"min_seconds": float("nan")}, "min_seconds .* got nan"),
-        ({"min_seconds": 3, "max_seconds": 2}, "min_seconds must not be above max_seconds, got 3 and 2"),
-        ({"min_snr_db": 30}, "min_snr_db must not be above max_snr_db"),
-        ({"max_events": 13}, "max_events must be a whole number from 1 to 12, got 13"),
-        ({"missing_rate": 1.1}, "missing_rate must be a number from 0 to 1, got 1.1"),
-        ({"wrong_rate": -0.1}, "wrong_rate must be"),
+        ({"num_train": 0}, "num_train: expected a whole number from 1"),
+        ({"num_eval": 2.5}, "num_eval: expected a whole number from 1"),
+        ({"seed": -1}, "seed: expected a whole number from 0 to 4294967295, got -1"),
+        ({"min_seconds": 0.5}, "min_seconds: expected a number from 1 to 3600, got 0.5"),
+        ({"min_seconds": float("nan")}, "min_seconds: expected a number from 1 to 3600, got nan"),
+        ({"min_seconds": 3, "max_seconds": 2}, "min_seconds: expected at most max_seconds, 2, got 3"),
+        ({"min_snr_db": 30}, "min_snr_db: expected at most max_snr_db, 20.0, got 30"),
+        ({"max_events": 13}, "max_events: expected a whole number from 1 to 12, got 13"),
+        ({"missing_rate": 1.1}, "missing_rate: expected a number from 0 to 1, got 1.1"),
+        ({"wrong_rate": -0.1}, "wrong_rate: expected a number from 0 to 1"),
     ],
 )
 def test_bad_config_is_refused(settings, message):
