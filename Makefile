@@ -1,4 +1,4 @@
-# make demo: the whole path on the embedded corpus.   make test: lint and tests.   PYTHON=python3.12 make test: on that one.
+# make demo: the whole path on the built-in corpus.   make test: lint and tests.   PYTHON=python3.12 make test: on that one.
 PYTHONS := $(or $(PYTHON),python3.11 python3.12 python3.10 python3.13)
 VENV ?= .venv$(addprefix -,$(notdir $(PYTHON)))
 BIN := $(VENV)/bin

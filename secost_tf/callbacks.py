@@ -1,4 +1,4 @@
-"""What happens between steps and epochs: validation, checkpoints, progress, the non-finite guard."""
+"""What happens between steps and epochs: validation, checkpoints, progress, losses that are not finite."""
 
 from __future__ import annotations
 
@@ -28,8 +28,10 @@ class NonFiniteLoss(ValueError):
     """The loss, or its gradient, is no longer a number; the message says where, and what to try."""
 
 
-class NonFiniteGuard(keras.callbacks.Callback):
-    """Stops training at the first step whose loss or gradient is not finite; before `StateKeeper`, which would save it.
+class TerminateOnNonFinite(keras.callbacks.Callback):
+    """Stop training at the first step whose loss or gradient is not finite.
+
+    It comes before `CheckpointCallback`, which would save that state.
 
     Args:
         checkpoint: the file of the last good state.
@@ -105,11 +107,13 @@ class Validation(keras.callbacks.Callback):
         logs["val_mAP"] = float(self.last.evaluation.mAP)
 
 
-class StateKeeper(keras.callbacks.Callback):
-    """Keeps the best weights, writes the state now and then and after each epoch, and `history.csv`; after `Validation`.
+class CheckpointCallback(keras.callbacks.Callback):
+    """Keep the best weights, and write the state of training and `history.csv`; after `Validation`.
 
-    The best epoch is the one with the highest `val_mAP`, then the lowest `val_loss`; without them the last. SIGTERM in any
-    worker makes all write the state and end.
+    The state is written after each epoch, and in between every so many seconds.
+
+    The best epoch is the one with the highest `val_mAP`, then the lowest `val_loss`; without them
+    the last. SIGTERM in any worker makes all write the state and end.
 
     Args:
         state: where training stands; what it continues from.

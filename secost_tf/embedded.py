@@ -1,4 +1,4 @@
-"""The embedded corpus: synthesised and converted once, under the user's cache directory."""
+"""The built-in corpus: synthesised and converted once, under the user's cache directory."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "secost_tf"
 
 
-def embedded_data(config: SoundscapeConfig | None = None, folder: Path | None = None) -> str:
+def make_builtin_data(config: SoundscapeConfig | None = None, folder: Path | None = None) -> str:
     """Makes the corpus and its shards, or keeps those that stand there; returns the folder of the shards."""
     config = config or SoundscapeConfig()
     digest = hashlib.sha256(repr((GENERATOR_VERSION, config)).encode()).hexdigest()[:12]
     folder = folder or cache_dir() / f"soundscapes-{digest}"
     data_dir = folder / "data"
     if all(has_split(str(data_dir), split) for split in ("train", "eval")):
-        logging.info("no --data_dir: the embedded corpus is used, kept in %s", folder)
+        logging.info("no --data_dir: the built-in corpus is used, kept in %s", folder)
         return str(data_dir)
-    logging.info("no --data_dir: the embedded corpus is made in %s", folder)
+    logging.info("no --data_dir: the built-in corpus is made in %s", folder)
     corpus = folder / "corpus"
     make_corpus(config, corpus)
     for split in ("train", "eval"):

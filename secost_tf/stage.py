@@ -367,7 +367,9 @@ def _fit(
             steps,
         )
     watchers: list[keras.callbacks.Callback] = [
-        callbacks.NonFiniteGuard(storage.join(checkpoint, checkpoints.STATE_FILE), state, schedule, steps)
+        callbacks.TerminateOnNonFinite(
+            storage.join(checkpoint, checkpoints.STATE_FILE), state, schedule, steps
+        )
     ]
     validation = None
     if stage_data.validation:
@@ -376,7 +378,7 @@ def _fit(
         watchers.append(validation)
     history = storage.join(folder, stage_folder.HISTORY_CSV)
     watchers.append(
-        callbacks.StateKeeper(
+        callbacks.CheckpointCallback(
             state, checkpoint, history, schedule, steps, 60 * options.checkpoint_minutes, workers
         )
     )

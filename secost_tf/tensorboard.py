@@ -81,7 +81,9 @@ _METRICS = {
 
 
 class TensorBoard(keras.callbacks.Callback):
-    """Writes what TensorBoard shows of a stage; after `StateKeeper`, whose rows it writes. Close it when all is done.
+    """Write what TensorBoard shows of a stage; after `CheckpointCallback`, whose rows it writes.
+
+    Close it when all is done.
 
     A stage that is continued writes on: the epochs that the state holds and the folder does not are written first. What
     an attempt left that is not continued is removed, so that no epoch is there twice.

@@ -13,7 +13,7 @@ from secost_tf import runtime
 from secost_tf.cascade import CascadeConfig, format_table, run_cascade
 from secost_tf.class_alphas import read_class_alphas
 from secost_tf.config import POOLING_HEADS, RunOptions, TrainConfig, WelsNetConfig
-from secost_tf.embedded import embedded_data
+from secost_tf.embedded import make_builtin_data
 from tfrecord_tools import shards
 from tfrecord_tools.commands import run_command
 
@@ -29,7 +29,8 @@ def define_cascade_flags() -> None:
         "data_dir",
         None,
         "Folder of converted splits (tfrecord_tools.convert --out): train, eval, and validation if given. "
-        "Default: the embedded corpus, made once under the user's cache directory (about 15 seconds).",
+        "Default: the built-in corpus, made once under the user's cache directory (about 15 "
+        "seconds).",
     )
     flags.DEFINE_string(
         "run_dir",
@@ -366,7 +367,7 @@ def set_up(config: CascadeConfig) -> tuple[CascadeConfig, str, Callable[[], obje
                 "data_dir: must be given with --strategy=multi_worker, on storage that all workers share"
             )
         count = sum(map(len, runtime.cluster_config()["cluster"].values()))
-    data_dir = FLAGS.data_dir or embedded_data()
+    data_dir = FLAGS.data_dir or make_builtin_data()
     if FLAGS.alpha_per_class_csv:
         class_map = shards.read_dataset_info(data_dir, "train").class_map
         class_alphas = read_class_alphas(FLAGS.alpha_per_class_csv, class_map)

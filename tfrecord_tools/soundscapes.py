@@ -3,9 +3,9 @@
     python -m tfrecord_tools.soundscapes --out=DIR [--num_train=600 --num_eval=200 --seed=0 --label_noise=0.3]
     python -m tfrecord_tools.soundscapes --out=DIR --source=FOLDER_OR_MANIFEST [--eval_folds=4,5 --missing_labels=0.3 ...]
 
-A clip is a synthesised background with one to three overlapping events over it. The events are synthesised, in the
-embedded corpus, or cut from recordings (`--source`), those of train and of eval from different ones. What is written
-looks like AudioSet:
+A clip is a synthesised background with one to three overlapping events over it. The events are
+synthesised, in the built-in corpus, or cut from recordings (`--source`), those of train and of eval
+from different ones. What is written looks like AudioSet:
 
     DIR/class_labels_indices.csv                        index, mid, display_name
     DIR/train_segments.csv     DIR/eval_segments.csv    weak labels
@@ -124,7 +124,7 @@ def clip_id(split: str, index: int) -> str:
 
 
 def make_clip(config: SoundscapeConfig, split: str, index: int) -> tuple[np.ndarray, list[Event]]:
-    """Synthesises clip `index` of `split` of the embedded corpus.
+    """Synthesises clip `index` of `split` of the built-in corpus.
 
     Returns:
         The waveform and its events, as `mixing.mix_clip`, but with the mid in place of the class index.

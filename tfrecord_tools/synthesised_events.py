@@ -1,4 +1,4 @@
-"""The classes of the embedded corpus, and their events: AudioSet's names for the generators in `synthesis`."""
+"""The classes of the built-in corpus: AudioSet's names for the generators in `synthesis`."""
 
 from __future__ import annotations
 

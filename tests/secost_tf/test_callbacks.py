@@ -30,8 +30,8 @@ def model():
 
 @pytest.fixture
 def keeper(model, tmp_path):
-    """A `StateKeeper` whose learning rate is 0.5 ** steps."""
-    made = callbacks.StateKeeper(
+    """A `CheckpointCallback` whose learning rate is 0.5 ** steps."""
+    made = callbacks.CheckpointCallback(
         checkpoints.TrainingState(),
         str(tmp_path / "checkpoints"),
         str(tmp_path / "history.csv"),
@@ -52,7 +52,7 @@ def end_epoch(keeper, epoch: int, **logs) -> None:
     keeper.on_epoch_end(epoch, {"loss": 0.5, "label_loss": 0.3, "teacher_loss": 0.2, **logs})
 
 
-# --- the non-finite guard ---
+# --- losses that are not finite ---
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def end_epoch(keeper, epoch: int, **logs) -> None:
     ],
 )
 def test_a_loss_that_is_no_number_stops_training(figures, said):
-    guard = callbacks.NonFiniteGuard(
+    guard = callbacks.TerminateOnNonFinite(
         "run/stage-1/checkpoints/training-state.npz",
         checkpoints.TrainingState(epoch=2),
         lambda step: step / 1000,
@@ -83,7 +83,8 @@ def test_a_loss_that_is_no_number_stops_training(figures, said):
 
 
 def test_before_the_first_checkpoint_the_good_state_is_the_start():
-    guard = callbacks.NonFiniteGuard("state.npz", checkpoints.TrainingState(), lambda step: 0.1, 10)
+    state = checkpoints.TrainingState()
+    guard = callbacks.TerminateOnNonFinite("state.npz", state, lambda step: 0.1, 10)
     guard.on_epoch_begin(0)
     with pytest.raises(callbacks.NonFiniteLoss, match=r"after epoch 0 \(the start\)"):
         guard.on_train_batch_end(0, {"loss": NAN})

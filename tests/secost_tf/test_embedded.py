@@ -12,7 +12,7 @@ TINY = SoundscapeConfig(num_train=5, num_eval=3, min_seconds=1.0, max_seconds=1.
 
 
 def test_the_corpus_is_made_once_and_then_kept(tmp_path, files_of, monkeypatch):
-    data_dir = embedded.embedded_data(TINY, tmp_path / "tiny")
+    data_dir = embedded.make_builtin_data(TINY, tmp_path / "tiny")
     assert data_dir == str(tmp_path / "tiny" / "data")
     for split, clips in (("train", 5), ("eval", 3)):
         info = shards.read_dataset_info(data_dir, split)
@@ -25,7 +25,7 @@ def test_the_corpus_is_made_once_and_then_kept(tmp_path, files_of, monkeypatch):
     before = files_of(tmp_path)
     for name in ("make_corpus", "convert"):
         monkeypatch.setattr(embedded, name, lambda *args: pytest.fail("made again"))
-    assert embedded.embedded_data(TINY, tmp_path / "tiny") == data_dir
+    assert embedded.make_builtin_data(TINY, tmp_path / "tiny") == data_dir
     assert files_of(tmp_path) == before
 
 
@@ -40,9 +40,9 @@ def test_a_corpus_that_was_not_finished_is_finished(tmp_path, monkeypatch):
 
     monkeypatch.setattr(embedded, "convert", convert)
     with pytest.raises(KeyboardInterrupt):
-        embedded.embedded_data(TINY, tmp_path)
+        embedded.make_builtin_data(TINY, tmp_path)
     assert shards.list_splits(str(tmp_path / "data")) == ["train"]
-    embedded.embedded_data(TINY, tmp_path)
+    embedded.make_builtin_data(TINY, tmp_path)
     assert shards.list_splits(str(tmp_path / "data")) == ["eval", "train"]
 
 
@@ -67,7 +67,7 @@ def test_each_corpus_has_a_folder_of_its_own_in_the_cache(tmp_path, monkeypatch)
     monkeypatch.setattr(embedded, "convert", lambda clips, classes, config, data_dir: None)
     noisy = dataclasses.replace(TINY, missing_rate=0.2)
     folders = [
-        Path(embedded.embedded_data(*arguments)).parent for arguments in ((), (TINY,), (noisy,), (TINY,))
+        Path(embedded.make_builtin_data(*arguments)).parent for arguments in ((), (TINY,), (noisy,), (TINY,))
     ]
     assert made == list(zip((SoundscapeConfig(), TINY, noisy, TINY), folders, strict=True))
     assert len(set(folders)) == 3 and {folder.parent for folder in folders} == {tmp_path / "secost_tf"}

@@ -247,8 +247,8 @@ def test_a_dry_run_trains_nothing(command, kept_data, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_without_data_the_embedded_corpus_is_used(command, copied_run, kept_data, monkeypatch, caplog):
-    monkeypatch.setattr(train, "embedded_data", lambda: kept_data)
+def test_without_data_the_built_in_corpus_is_used(command, copied_run, kept_data, monkeypatch, caplog):
+    monkeypatch.setattr(train, "make_builtin_data", lambda: kept_data)
     monkeypatch.setattr(stages, "train_stage", lambda *args: pytest.fail("trained a stage"))
     monkeypatch.setattr(train.runtime, "choose_precision", lambda name, channels: ("float32", "as always"))
     status, printed, stderr = command(train, "--stage=2", f"--run_dir={copied_run}", *SMALL)
