@@ -19,16 +19,17 @@ import os
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from absl import flags
 from tqdm import tqdm
 
 from secost_tf import analysis, metrics
+from secost_tf.command_settings import ScoringSettings, StageSettings
 from secost_tf.intervals import Interval, bootstrap_mAP_difference
 from tfrecord_tools import schema, shards, storage
 from tfrecord_tools.commands import run_command
+from tfrecord_tools.config import setting
+from tfrecord_tools.config_flags import read_flags
 from tfrecord_tools.datasets import audioset
 
-FLAGS = flags.FLAGS
 ANALYSIS = "analysis"
 ANALYSIS_JSON = "analysis.json"
 LABEL_ERRORS_CSV = "label_errors.csv"
@@ -40,40 +41,33 @@ _WIDEST = 100  # pairs of a clip and a class where student and teacher are furth
 _DPI = 150
 
 
-def define_analyze_flags() -> None:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AnalyzeSettings(StageSettings, ScoringSettings):
     """Which two stages, on what, and how much of it."""
-    flags.DEFINE_string("run_dir", "runs/secost", "Folder of the run (secost_tf.train --run_dir).")
-    flags.DEFINE_integer("base", 0, "The earlier stage.", lower_bound=0)
-    flags.DEFINE_integer("stage", None, "The later stage. Default: the last that is done.", lower_bound=0)
-    flags.DEFINE_string(
-        "base_run_dir",
+
+    base: int = setting(0, "The earlier stage, with which --stage is compared.", minimum=0)
+    base_run_dir: str | None = setting(
         None,
         "Folder of the run that the earlier stage is of, such as a control. Default: --run_dir.",
     )
-    flags.DEFINE_string(
-        "data_dir", None, "Folder of converted splits. Default: the one the run was trained with."
-    )
-    flags.DEFINE_string("split", "eval", "The split on which the stages are compared.")
-    flags.DEFINE_string(
-        "clean_labels_csv",
+    split: str = setting("eval", "The split on which the stages are compared.")
+    clean_labels_csv: str | None = setting(
         None,
-        "True labels of the training clips, as AudioSet's segment lists have them, against which the label errors found "
-        "are judged. Default: the classes of the clips' events, where the training split has events.",
+        "True labels of the training clips, as AudioSet's segment lists have them, against which the "
+        "label errors found are judged. Default: the classes of the clips' events, where the "
+        "training split has events.",
     )
-    flags.DEFINE_integer(
-        "label_errors",
+    label_errors: int = setting(
         1000,
-        "Label errors of each of the two kinds to list: labels that are not heard, and sounds without their label. 0: none, "
-        "and the training split is not read.",
-        lower_bound=0,
+        "Label errors of each of the two kinds to list: labels that are not heard, and sounds "
+        "without their label. 0: none, and the training split is not read.",
+        minimum=0,
     )
-    flags.DEFINE_integer(
-        "resamples", 1000, "Resamples of the bootstrap over clips, for the interval.", lower_bound=1
-    )
-    flags.DEFINE_string("out", None, "Folder for the results. Default: analysis in --run_dir.")
-    flags.DEFINE_integer(
-        "batch_size", 32, "Clips scored at once; affects speed and memory, not figures.", lower_bound=1
-    )
+    resamples: int = setting(1000, "Resamples of the bootstrap over clips, for the interval.", minimum=1)
+    out: str | None = setting(None, "Folder for the results. Default: analysis in --run_dir.")
+
+
+SETTINGS = (AnalyzeSettings,)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -458,28 +452,18 @@ def format_analysis(results: dict) -> str:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Reads the flags, compares the stages, and prints what came out and where it is."""
+    """Read the flags, compare the stages, and print what came out and where it is."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    results = analyze_run(
-        FLAGS.run_dir,
-        FLAGS.base,
-        FLAGS.stage,
-        base_run_dir=FLAGS.base_run_dir,
-        data_dir=FLAGS.data_dir,
-        split=FLAGS.split,
-        clean_labels_csv=FLAGS.clean_labels_csv,
-        label_errors=FLAGS.label_errors,
-        resamples=FLAGS.resamples,
-        out=FLAGS.out,
-        batch_size=FLAGS.batch_size,
-    )
+    settings = read_flags(AnalyzeSettings)
+    results = analyze_run(**settings.to_dict())
     print(format_analysis(results))
-    print(f"\n{FLAGS.out or storage.join(FLAGS.run_dir, ANALYSIS)} holds the tables and pictures")
+    out = settings.out or storage.join(settings.run_dir, ANALYSIS)
+    print(f"\n{out} holds the tables and pictures")
 
 
 def run() -> None:
     """The console script."""
-    run_command(main, define_analyze_flags)
+    run_command(main, *SETTINGS)
 
 
 if __name__ == "__main__":

@@ -2,74 +2,70 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from absl import flags
 
 from secost_tf.client_transport import GRPC_PORT, REST_PORT, Patience, ServerError, Transport, connect
 from secost_tf.waveforms import bytes_array, encode_wav
 from tfrecord_tools.audio import AudioError, load_audio
 from tfrecord_tools.commands import run_command
+from tfrecord_tools.config import Config, setting
+from tfrecord_tools.config_flags import read_flags
 from tfrecord_tools.datasets.clips import read_class_map
 
-FLAGS = flags.FLAGS
 SIGNATURES = ("top_k", "wav_bytes", "serving_default")
 
 
-def define_client_flags() -> None:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClientSettings(Config):
     """Whom to ask, and what."""
-    defaults = Patience()
-    flags.DEFINE_string(
-        "server",
+
+    server: str = setting(
         f"localhost:{REST_PORT}",
-        f"TensorFlow Serving's address: host:port, where port {GRPC_PORT} means gRPC and others REST, or with http://, "
-        "https://, grpc:// or grpcs:// before it.",
+        f"TensorFlow Serving's address: host:port, where port {GRPC_PORT} means gRPC and others REST, "
+        "or with http://, https://, grpc:// or grpcs:// before it.",
     )
-    flags.DEFINE_string("model", "secost", "Name of the model on the server.")
-    flags.DEFINE_integer(
-        "model_version", None, "Version of the model. Default: the one that the server takes.", lower_bound=0
+    model: str = setting("secost", "Name of the model on the server.")
+    model_version: int | None = setting(
+        None, "Version of the model. Default: the one that the server takes.", minimum=0
     )
-    flags.DEFINE_enum(
-        "signature",
+    signature: str = setting(
         "top_k",
-        SIGNATURES,
-        "top_k: class names and scores. wav_bytes: scores of all classes and of all segments, the sound being sent as "
-        "16-bit wav, the least to send. serving_default: the same, the sound being sent as floats.",
+        "top_k: class names and scores. wav_bytes: scores of all classes and of all segments, the "
+        "sound being sent as 16-bit wav, the least to send. serving_default: the same, the sound "
+        "being sent as floats.",
+        choices=SIGNATURES,
     )
-    flags.DEFINE_string(
-        "classes_csv",
+    classes_csv: str | None = setting(
         None,
-        "The model's class list (assets/classes.csv in its folder), for the names of signatures other than top_k. "
-        "Default: numbers.",
+        "The model's class list (assets/classes.csv in its folder), for the names of signatures "
+        "other than top_k. Default: numbers.",
     )
-    flags.DEFINE_integer(
-        "top", 5, "Classes to print for each recording, the highest scores first.", lower_bound=1
-    )
-    flags.DEFINE_integer(
-        "sample_rate_hz",
+    top: int = setting(5, "Classes to print for each recording, the highest scores first.", minimum=1)
+    sample_rate_hz: int = setting(
         16000,
         "Sample rate that the model expects, in Hz; recordings are resampled to it.",
-        lower_bound=1,
+        minimum=1,
     )
-    flags.DEFINE_float(
-        "timeout",
-        defaults.timeout_seconds,
+    timeout: float = setting(
+        Patience.timeout_seconds,
         "Seconds to wait for the answer to one recording, all attempts together.",
-        lower_bound=0.1,
+        minimum=0.1,
     )
-    flags.DEFINE_integer(
-        "retries",
-        defaults.retries,
+    retries: int = setting(
+        Patience.retries,
         "Attempts after the first one, with growing pauses, where the server cannot be reached or is full.",
-        lower_bound=0,
+        minimum=0,
     )
-    flags.DEFINE_bool(
-        "json", False, "Print a line of JSON for each recording, with all that the server answered."
-    )
+    json: bool = setting(False, "Print a line of JSON for each recording, with all that the server answered.")
+
+
+SETTINGS = (ClientSettings,)
 
 
 def ask(
@@ -113,31 +109,30 @@ def _short(values: list) -> list:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Asks for each recording, prints the answers; returns 1 if one of them could not be had."""
+    """Ask for each recording, print the answers; returns 1 if one of them could not be had."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # gRPC's messages import TensorFlow
-    files = argv[1:]
+    settings, files = read_flags(ClientSettings), argv[1:]
     if not files:
         raise ValueError("no recordings: name one file or more")
-    classes = read_class_map(FLAGS.classes_csv) if FLAGS.classes_csv else None
-    transport = connect(
-        FLAGS.server, FLAGS.model, FLAGS.model_version, Patience(FLAGS.timeout, FLAGS.retries)
-    )
+    classes = read_class_map(settings.classes_csv) if settings.classes_csv else None
+    patience = Patience(settings.timeout, settings.retries)
+    transport = connect(settings.server, settings.model, settings.model_version, patience)
     failed = 0
     for file in files:
         try:
-            audio = load_audio(file, FLAGS.sample_rate_hz)
-            answer = ask(transport, FLAGS.signature, audio.waveform, FLAGS.sample_rate_hz)
+            audio = load_audio(file, settings.sample_rate_hz)
+            answer = ask(transport, settings.signature, audio.waveform, settings.sample_rate_hz)
         except (AudioError, ServerError) as error:
             failed += 1
             print(f"error: {file}: {error}", file=sys.stderr)
             continue
-        if FLAGS.json:
+        if settings.json:
             print(as_json(file, audio.duration_seconds, answer), flush=True)
             continue
         names = (lambda index: classes.display_names[index]) if classes else (lambda index: f"class {index}")
         print(
             f"{file} ({audio.duration_seconds:.1f} s)",
-            *describe(answer, FLAGS.top, names),
+            *describe(answer, settings.top, names),
             sep="\n",
             flush=True,
         )
@@ -149,7 +144,7 @@ main.takes_arguments = True
 
 def run() -> None:
     """The console script."""
-    run_command(main, define_client_flags)
+    run_command(main, *SETTINGS)
 
 
 if __name__ == "__main__":

@@ -2,42 +2,39 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 from collections.abc import Mapping, Sequence
 
-from absl import flags
-
-from secost_tf import detection_flags, event_metrics
+from secost_tf import event_metrics
 from secost_tf.cascade import add_changes, format_table
 from secost_tf.class_thresholds import tuned_thresholds
+from secost_tf.command_settings import ScoringSettings, StageSettings
+from secost_tf.detection_flags import ThresholdSettings
 from secost_tf.event_metrics import EventOptions
+from secost_tf.events import PostProcessing
 from secost_tf.experiment_folder import data_digest
 from tfrecord_tools import shards, storage
 from tfrecord_tools.commands import run_command
+from tfrecord_tools.config import setting
+from tfrecord_tools.config_flags import read_flags
 
-FLAGS = flags.FLAGS
 
-
-def define_evaluate_flags() -> None:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluateSettings(StageSettings, ScoringSettings):
     """What to evaluate, on what."""
-    flags.DEFINE_string("run_dir", "runs/secost", "Folder of the run (secost_tf.train --run_dir).")
-    flags.DEFINE_integer(
-        "stage", None, "The stage to evaluate. Default: every stage that is done.", lower_bound=0
-    )
-    flags.DEFINE_string(
-        "data_dir", None, "Folder of converted splits. Default: the one the run was trained with."
-    )
-    flags.DEFINE_string("split", "eval", "The split to evaluate on, all of it.")
-    flags.DEFINE_integer(
-        "batch_size", 32, "Clips scored at once; affects speed and memory, not figures.", lower_bound=1
-    )
-    flags.DEFINE_bool(
-        "events",
+
+    split: str = setting("eval", "The split to evaluate on, all of it.")
+    events: bool = setting(
         False,
-        "Also evaluate when classes sound, against the onsets and offsets of the clips' events: segment-based and event-based F1, "
-        "PSDS. Needs the extra 'detection'; --threshold and the like say how events are made.",
+        "Also evaluate when classes sound, against the onsets and offsets of the clips' events: "
+        "segment-based and event-based F1, PSDS. Needs the extra 'detection'; --threshold and the "
+        "like say how events are made.",
     )
+
+
+SETTINGS = (EvaluateSettings, ThresholdSettings, PostProcessing)
 
 
 def evaluate_run(
@@ -103,37 +100,38 @@ def _keep_events(folder: str, figures: Mapping) -> None:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Reads the flags, evaluates and prints the table."""
+    """Read the flags, evaluate and print the table."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    events = _event_options() if FLAGS.events else None
-    rows = evaluate_run(FLAGS.run_dir, FLAGS.stage, FLAGS.data_dir, FLAGS.split, FLAGS.batch_size, events)
+    settings = read_flags(EvaluateSettings)
+    events = _event_options() if settings.events else None
+    rows = evaluate_run(
+        settings.run_dir,
+        settings.stage,
+        settings.data_dir,
+        settings.split,
+        settings.batch_size,
+        events,
+    )
     print(format_table(rows))
     if events:
         print(f"\n{event_metrics.format_events(rows)}")
 
 
 def _event_options() -> EventOptions:
-    """What the flags say of events."""
+    """Return what the flags say of events."""
+    config, thresholds = read_flags(PostProcessing), read_flags(ThresholdSettings)
 
-    config = detection_flags.post_processing()
-
-    def thresholds(run_dir, stage, detector):
+    def of_classes(run_dir, stage, detector):
         tune = functools.partial(tuned_thresholds, run_dir, stage, detector, config)
-        return detection_flags.thresholds(detector.class_map, tune)
+        return thresholds.of_classes(detector.class_map, tune)
 
     event_metrics.load_measures()  # says what is missing before any work
-    return EventOptions(config, thresholds)
-
-
-def define_event_flags() -> None:
-    """How events are made of scores, shown by --help among this command's own."""
-    detection_flags.define_detection_flags()
-    flags.adopt_module_key_flags(detection_flags)
+    return EventOptions(config, of_classes)
 
 
 def run() -> None:
     """The console script."""
-    run_command(main, define_evaluate_flags, define_event_flags)
+    run_command(main, *SETTINGS)
 
 
 if __name__ == "__main__":

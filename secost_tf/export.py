@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from absl import flags
-
-from secost_tf.config import PORTABLE_INPUTS, PORTABLE_PRECISIONS, PortableConfig, ServingConfig
+from secost_tf.command_settings import RunDataSettings, StageSettings
+from secost_tf.config import PortableConfig, ServingConfig
 from tfrecord_tools import storage
 from tfrecord_tools.commands import run_command
+from tfrecord_tools.config import setting
+from tfrecord_tools.config_flags import read_flags
 
 if TYPE_CHECKING:
     import keras
@@ -19,89 +21,34 @@ if TYPE_CHECKING:
     from secost_tf.export_card import Check, Exported, Signatures
     from secost_tf.stage_folder import StageRecord
 
-FLAGS = flags.FLAGS
 FORMATS = ("saved_model", "tflite", "onnx")
 
 
-def define_export_flags() -> None:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExportSettings(StageSettings, RunDataSettings):
     """What to export, where to, and as what."""
-    flags.DEFINE_string("run_dir", "runs/secost", "Folder of the run (secost_tf.train --run_dir).")
-    flags.DEFINE_integer(
-        "stage", None, "The stage to export. Default: the last one that is done.", lower_bound=0
-    )
-    flags.DEFINE_string(
-        "export_dir",
+
+    export_dir: str | None = setting(
         None,
-        "Folder of the model, whose name is the model's: each export makes the next numbered version in it. Default: "
-        "models/secost, for the other formats models/secost-tflite and models/secost-onnx.",
+        "Folder of the model, whose name is the model's: each export makes the next numbered version "
+        "in it. Default: models/secost, for the other formats models/secost-tflite and "
+        "models/secost-onnx.",
     )
-    flags.DEFINE_enum(
-        "format",
+    format: str = setting(
         "saved_model",
-        FORMATS,
-        "saved_model: for TensorFlow Serving. tflite: for phones and small machines. onnx: for other runtimes (extra onnx).",
+        "saved_model: for TensorFlow Serving. tflite: for phones and small machines. onnx: for other "
+        "runtimes (extra onnx).",
+        choices=FORMATS,
     )
-
-
-def define_saved_model_flags() -> None:
-    """For `--format=saved_model`."""
-    defaults = ServingConfig()
-    flags.DEFINE_integer(
-        "top_k",
-        defaults.top_k,
-        "SavedModel: classes that the signature top_k gives for a clip, the highest scores first; at most all.",
-        lower_bound=1,
-    )
-    flags.DEFINE_float(
-        "max_seconds",
-        defaults.max_seconds,
-        "SavedModel: most sound in one request, over all its clips, in seconds; more is an error. Bounds the memory that a "
-        "request takes: 5 MB a second at width 1.",
-        lower_bound=0.0,
-    )
-
-
-def define_portable_flags() -> None:
-    """For `--format=tflite` and `--format=onnx`."""
-    defaults = PortableConfig()
-    flags.DEFINE_enum(
-        "model_input",
-        defaults.model_input,
-        PORTABLE_INPUTS,
-        "TFLite, ONNX: whether the model takes waveforms, or log-mels that the application computes as "
-        "tfrecord_tools.log_mel does.",
-    )
-    flags.DEFINE_enum(
-        "precision",
-        defaults.precision,
-        PORTABLE_PRECISIONS,
-        "TFLite: float32; float16 weights, half the size; or int8 weights and convolutions, a quarter of the size, "
-        "calibrated on clips (the log-mel and the pooling stay float32).",
-    )
-    flags.DEFINE_float(
-        "seconds",
-        defaults.seconds,
-        "TFLite: length of the clips that the model takes, in seconds; shorter ones are to be followed by silence.",
-        lower_bound=0.0,
-    )
-    flags.DEFINE_string(
-        "data_dir",
+    calibration_dir: str | None = setting(
         None,
-        "TFLite in int8 with --model_input=log_mel: folder of the converted splits, whose train split it is calibrated on. "
-        "Default: the one the run was trained with.",
+        "TFLite in int8: folder of recordings, like those the model will hear, that it is calibrated "
+        "on with --model_input=waveform. With --model_input=log_mel that is the train split of "
+        "--data_dir.",
     )
-    flags.DEFINE_string(
-        "calibration_dir",
-        None,
-        "TFLite in int8 with --model_input=waveform: folder of recordings, like those the model will hear, that it is "
-        "calibrated on.",
-    )
-    flags.DEFINE_integer(
-        "calibration_clips",
-        defaults.calibration_clips,
-        "TFLite in int8: clips that it is calibrated on, at most.",
-        lower_bound=1,
-    )
+
+
+SETTINGS = (ExportSettings, ServingConfig, PortableConfig)
 
 
 def export_run(
@@ -201,16 +148,20 @@ def serve_command(export_dir: str) -> str:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Reads the flags, exports and says what was made."""
+    """Read the flags, export and say what was made."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    is_saved_model = FLAGS.format == "saved_model"
-    if is_saved_model:
-        config = ServingConfig(top_k=FLAGS.top_k, max_seconds=FLAGS.max_seconds)
-    else:
-        config = PortableConfig(FLAGS.model_input, FLAGS.seconds, FLAGS.precision, FLAGS.calibration_clips)
-    export_dir = FLAGS.export_dir or f"models/secost{'' if is_saved_model else '-' + FLAGS.format}"
-    calibration_dir = FLAGS.calibration_dir if FLAGS.model_input == "waveform" else FLAGS.data_dir
-    path, exported = export_run(FLAGS.run_dir, export_dir, FLAGS.stage, config, FLAGS.format, calibration_dir)
+    settings, portable = read_flags(ExportSettings), read_flags(PortableConfig)
+    is_saved_model = settings.format == "saved_model"
+    suffix = "" if is_saved_model else f"-{settings.format}"
+    export_dir = settings.export_dir or f"models/secost{suffix}"
+    path, exported = export_run(
+        settings.run_dir,
+        export_dir,
+        settings.stage,
+        read_flags(ServingConfig) if is_saved_model else portable,
+        settings.format,
+        settings.calibration_dir if portable.model_input == "waveform" else settings.data_dir,
+    )
     difference = f"{exported.check.largest_difference:.0e}"
     print(f"{path}: in {exported.check.runtime} its scores differ by {difference} from the live model's")
     if is_saved_model and not storage.is_remote(export_dir):
@@ -219,7 +170,7 @@ def main(argv: Sequence[str]) -> None:
 
 def run() -> None:
     """The console script."""
-    run_command(main, define_export_flags, define_saved_model_flags, define_portable_flags)
+    run_command(main, *SETTINGS)
 
 
 if __name__ == "__main__":

@@ -21,11 +21,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from absl import flags, logging
+from absl import logging
 
-from secost_tf import detection_flags, event_tables
 from secost_tf import detector as detectors
+from secost_tf import event_tables
 from secost_tf.class_thresholds import tuned_thresholds
+from secost_tf.command_settings import EXPORTED_MODEL_HELP, StageSettings
+from secost_tf.detection_flags import ThresholdSettings
 from secost_tf.detector import Detector
 from secost_tf.events import Event, PostProcessing, active_segments, list_events, smooth
 from secost_tf.localize_picture import Overview, leading_classes, write_picture
@@ -34,39 +36,38 @@ from secost_tf.segment_times import hop_frames, segment_spans
 from tfrecord_tools import storage
 from tfrecord_tools.audio import AudioError
 from tfrecord_tools.commands import describe_error, run_command
+from tfrecord_tools.config import setting
+from tfrecord_tools.config_flags import read_flags
 from tfrecord_tools.decoders import EXTENSIONS
 from tfrecord_tools.progress import Progress
 
-FLAGS = flags.FLAGS
 EVENTS_TSV = "events.tsv"
 MOST_SHOWN = 8  # classes in a picture
 
 
-def define_localize_flags() -> None:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LocalizeSettings(StageSettings):
     """With what network, which classes, and where to."""
-    flags.DEFINE_string("run_dir", "runs/secost", "Folder of the run (secost_tf.train --run_dir).")
-    flags.DEFINE_integer(
-        "stage", None, "The stage whose student listens. Default: the last that is done.", lower_bound=0
+
+    saved_model: str | None = setting(
+        None, f"{EXPORTED_MODEL_HELP} Default: a stage of the run in --run_dir."
     )
-    flags.DEFINE_string(
-        "saved_model",
-        None,
-        "Folder of an exported model (secost_tf.export --export_dir), or of one of its versions, to use in place of a run.",
+    classes: tuple[str, ...] = setting(
+        (),
+        "Names or mids of the classes to look for, separated by commas, a name with a comma in "
+        "double quotes. Default: all.",
     )
-    flags.DEFINE_list(
-        "classes",
-        [],
-        "Names or mids of the classes to look for, separated by commas, a name with a comma in double quotes. Default: all.",
-    )
-    flags.DEFINE_integer(
-        "top",
+    top: int = setting(
         5,
         f"Classes that a picture shows, those with the highest segment scores; {MOST_SHOWN} at most.",
-        lower_bound=1,
-        upper_bound=MOST_SHOWN,
+        minimum=1,
+        maximum=MOST_SHOWN,
     )
-    flags.DEFINE_bool("pictures", True, "Draw a picture of each recording, which takes about half a second.")
-    flags.DEFINE_string("out", None, "Folder for the results; what has the same name there is replaced.")
+    pictures: bool = setting(True, "Draw a picture of each recording, which takes about half a second.")
+    out: str | None = setting(None, "Folder for the results; what has the same name there is replaced.")
+
+
+SETTINGS = (LocalizeSettings, ThresholdSettings, PostProcessing)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -272,35 +273,36 @@ def localize_all(
 
 
 def main(argv: Sequence[str]) -> int:
-    """Reads the flags, localizes, and says what was found and what failed."""
+    """Read the flags, localize, and say what was found and what failed."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    if not FLAGS.out:
+    settings, config = read_flags(LocalizeSettings), read_flags(PostProcessing)
+    if not settings.out:
         raise ValueError("out: expected a folder for the results, such as --out=events")
-    recordings = find_recordings(argv[1:], FLAGS.out)
-    config = detection_flags.post_processing()
-    if FLAGS.saved_model:
-        found, tune = detectors.from_saved_model(FLAGS.saved_model), None
+    recordings = find_recordings(argv[1:], settings.out)
+    if settings.saved_model:
+        detector, tune = detectors.from_saved_model(settings.saved_model), None
     else:
         from secost_tf.stage_folder import done_stages  # imports TensorFlow
 
-        stage = done_stages(FLAGS.run_dir)[-1] if FLAGS.stage is None else FLAGS.stage
-        found = detectors.from_run(FLAGS.run_dir, stage)
-        tune = functools.partial(tuned_thresholds, FLAGS.run_dir, stage, found, config)
-    hop_frames(found.config, config.hop_scale)  # says what is wrong with it before any work
-    thresholds = detection_flags.thresholds(found.class_map, tune)
-    classes = list(dict.fromkeys(map(found.class_map.index, FLAGS.classes)))
+        stage = done_stages(settings.run_dir)[-1] if settings.stage is None else settings.stage
+        detector = detectors.from_run(settings.run_dir, stage)
+        tune = functools.partial(tuned_thresholds, settings.run_dir, stage, detector, config)
+    hop_frames(detector.config, config.hop_scale)  # says what is wrong with it before any work
+    thresholds = read_flags(ThresholdSettings).of_classes(detector.class_map, tune)
+    classes = list(dict.fromkeys(map(detector.class_map.index, settings.classes)))
+    top = settings.top
     failures = localize_all(
         recordings,
-        found,
+        detector,
         thresholds,
-        FLAGS.out,
+        settings.out,
         config=config,
         classes=classes,
-        top=FLAGS.top if not classes else max(FLAGS.top, min(len(classes), MOST_SHOWN)),
-        pictures=FLAGS.pictures,
+        top=top if not classes else max(top, min(len(classes), MOST_SHOWN)),
+        pictures=settings.pictures,
     )
     done = len(recordings) - len(failures)
-    print(f"{done} recording{'s' * (done != 1)} localized into {FLAGS.out}: {EVENTS_TSV} lists the events")
+    print(f"{done} recording{'s' * (done != 1)} localized into {settings.out}: {EVENTS_TSV} lists the events")
     if failures:
         print(f"error: {len(failures)} of {len(recordings)} recordings could not be used:", file=sys.stderr)
         for path, what in failures.items():
@@ -312,15 +314,9 @@ main.takes_arguments = True
 main.begins_anew = True
 
 
-def define_shared_flags() -> None:
-    """Those of post-processing, shown by --help among this command's own."""
-    detection_flags.define_detection_flags()
-    flags.adopt_module_key_flags(detection_flags)
-
-
 def run() -> None:
     """The console script."""
-    run_command(main, define_localize_flags, define_shared_flags)
+    run_command(main, *SETTINGS)
 
 
 if __name__ == "__main__":

@@ -2,68 +2,65 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from absl import flags, logging
+from absl import logging
 
 from secost_tf import monitor_sources
+from secost_tf.command_settings import EXPORTED_MODEL_HELP
 from secost_tf.detector import read_exported
 from secost_tf.monitor_screen import Screen
 from secost_tf.monitor_stream import EventTracker, Grid, StreamScorer
 from secost_tf.servable import Servable
 from tfrecord_tools.commands import run_command
+from tfrecord_tools.config import Config, setting
+from tfrecord_tools.config_flags import read_flags
 
-FLAGS = flags.FLAGS
 MICROPHONE = "microphone"
 
 
-def define_monitor_flags() -> None:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MonitorSettings(Config):
     """What to listen to, with which model, and what to show."""
-    flags.DEFINE_string(
-        "saved_model",
-        "models/secost",
-        "Folder of an exported model (secost_tf.export --export_dir); its latest version is taken, or a version's folder.",
-    )
-    flags.DEFINE_string(
-        "input",
+
+    saved_model: str = setting("models/secost", EXPORTED_MODEL_HELP)
+    input: str = setting(
         MICROPHONE,
-        "A recording's file; - for raw 16-bit little-endian mono samples on standard input; or microphone (extra "
-        "microphone).",
+        "A recording's file; - for raw 16-bit little-endian mono samples on standard input; or "
+        "microphone (extra microphone).",
     )
-    flags.DEFINE_integer(
-        "input_rate_hz",
+    input_rate_hz: int | None = setting(
         None,
         "Sample rate of --input=-, in Hz; resampled if the model has another. Default: the model's.",
-        lower_bound=1000,
+        minimum=1000,
     )
-    flags.DEFINE_string("device", None, "Number or name of the microphone. Default: the system's.")
-    flags.DEFINE_bool(
-        "real_time",
+    device: str | None = setting(None, "Number or name of the microphone. Default: the system's.")
+    real_time: bool | None = setting(
         None,
         "Take a file as fast as it plays. Default: on a terminal; elsewhere as fast as it can be read.",
     )
-    flags.DEFINE_float(
-        "window_seconds",
+    window_seconds: float = setting(
         4.8,
-        "Sound that the network sees at once, in seconds; more steadies the scores a little and takes longer.",
-        lower_bound=0.1,
+        "Sound that the network sees at once, in seconds; more steadies the scores a little and "
+        "takes longer.",
+        minimum=0.1,
     )
-    flags.DEFINE_float(
-        "threshold", 0.5, "Score at which an event begins, in 0..1.", lower_bound=0.0, upper_bound=1.0
-    )
-    flags.DEFINE_float(
-        "hysteresis",
+    threshold: float = setting(0.5, "Score at which an event begins, in 0..1.", minimum=0, maximum=1)
+    hysteresis: float = setting(
         0.4,
-        "The share of --threshold by which a score may fall below it while the event goes on, less than 1, so that a score "
-        "that wavers is one event. 0: not at all.",
-        lower_bound=0.0,
+        "The share of --threshold by which a score may fall below it while the event goes on, so "
+        "that a score that wavers is one event. 0: not at all.",
+        minimum=0,
+        below=1,
     )
-    flags.DEFINE_integer(
-        "top", 10, "Rows of the table: classes with the highest scores of late.", lower_bound=1
-    )
+    top: int = setting(10, "Rows of the table: classes with the highest scores of late.", minimum=1)
+
+
+SETTINGS = (MonitorSettings,)
 
 
 class Model:
@@ -117,33 +114,34 @@ def monitor(
 
 
 def main(argv: Sequence[str]) -> None:
-    """Reads the flags, loads the model and listens."""
+    """Read the flags, load the model and listen."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    tracker = EventTracker(FLAGS.threshold, FLAGS.hysteresis)
+    settings = read_flags(MonitorSettings)
+    tracker = EventTracker(settings.threshold, settings.hysteresis)
     is_terminal = sys.stdout.isatty()
-    model = Model(FLAGS.saved_model)
+    model = Model(settings.saved_model)
     grid, rate = model.grid, model.grid.sample_rate_hz
-    strides = round(FLAGS.window_seconds * rate / grid.stride_samples)
+    strides = round(settings.window_seconds * rate / grid.stride_samples)
     scorer = StreamScorer(model.score_segments, grid, strides)
-    if FLAGS.input == MICROPHONE:
-        source = monitor_sources.of_microphone(rate, FLAGS.device)
-    elif FLAGS.input == "-":
-        source = monitor_sources.of_pipe(sys.stdin.buffer, FLAGS.input_rate_hz or rate, rate)
+    if settings.input == MICROPHONE:
+        source = monitor_sources.of_microphone(rate, settings.device)
+    elif settings.input == "-":
+        source = monitor_sources.of_pipe(sys.stdin.buffer, settings.input_rate_hz or rate, rate)
     else:
-        if not os.path.isfile(FLAGS.input):
-            raise ValueError(f"input: expected a file, - or microphone; there is no file {FLAGS.input!r}")
-        source = monitor_sources.of_file(FLAGS.input, rate)
+        if not os.path.isfile(settings.input):
+            raise ValueError(f"input: expected a file, - or microphone; there is no file {settings.input!r}")
+        source = monitor_sources.of_file(settings.input, rate)
     blocks = monitor_sources.in_blocks(source, grid.stride_samples)
-    is_file = FLAGS.input not in (MICROPHONE, "-")
-    if is_file and (is_terminal if FLAGS.real_time is None else FLAGS.real_time):
+    is_file = settings.input not in (MICROPHONE, "-")
+    if is_file and (is_terminal if settings.real_time is None else settings.real_time):
         blocks = monitor_sources.in_time(blocks, rate)
-    screen = Screen(sys.stdout, model.names, f"{model.title}: {FLAGS.input}", FLAGS.top, is_terminal)
+    screen = Screen(sys.stdout, model.names, f"{model.title}: {settings.input}", settings.top, is_terminal)
     monitor(blocks, scorer, tracker, grid, screen)
 
 
 def run() -> None:
     """The console script."""
-    run_command(main, define_monitor_flags)
+    run_command(main, *SETTINGS)
 
 
 if __name__ == "__main__":

@@ -2,59 +2,55 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import os
 from collections.abc import Sequence
 
-from absl import flags
-
 import secost_tf
+from secost_tf.command_settings import RunSettings, ScoringSettings
 from secost_tf.report_page import Page, format_size, render
 from tfrecord_tools import shards, storage
 from tfrecord_tools.commands import run_command
+from tfrecord_tools.config import setting
+from tfrecord_tools.config_flags import read_flags
 
-FLAGS = flags.FLAGS
 REPORT_HTML = "report.html"
 
 
-def define_report_flags() -> None:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReportSettings(RunSettings, ScoringSettings):
     """What the report shows, and where it goes."""
-    flags.DEFINE_string("run_dir", "runs/secost", "Folder of the run (secost_tf.train --run_dir).")
-    flags.DEFINE_string("out", None, "The HTML file to write. Default: report.html in --run_dir.")
-    flags.DEFINE_string(
-        "data_dir",
-        None,
-        "Folder of converted splits, for the examples. Default: the one the run was trained with.",
-    )
-    flags.DEFINE_integer(
-        "examples",
+
+    out: str | None = setting(None, f"The HTML file to write. Default: {REPORT_HTML} in --run_dir.")
+    examples: int = setting(
         6,
-        "Clips to show with spectrogram, segment scores and sound, about 0.1 MB each without sound; 0: none. The "
-        "evaluated split is scored once more to choose them.",
-        lower_bound=0,
-        upper_bound=12,
+        "Clips to show with spectrogram, segment scores and sound, about 0.1 MB each without sound; "
+        "0: none. The evaluated split is scored once more to choose them.",
+        minimum=0,
+        maximum=12,
     )
-    flags.DEFINE_bool(
-        "analysis",
+    analysis: bool = setting(
         True,
-        "Compare the first stage with the last as secost_tf.analyze does, whose results in --run_dir are taken if there are "
-        "any: interval of the gain, calibration, likely label errors. Reads the evaluated and the training split.",
+        "Compare the first stage with the last as secost_tf.analyze does, whose results in --run_dir "
+        "are taken if there are any: interval of the gain, calibration, likely label errors. Reads "
+        "the evaluated and the training split.",
     )
-    flags.DEFINE_string(
-        "audio_dir",
+    audio_dir: str | None = setting(
         None,
-        "Folder of the recordings, in which the examples' sound is looked for by clip id as the converter does; embedded "
-        "are 12 seconds of each at most, and 2.7 MB in all. Default: no sound.",
+        "Folder of the recordings, in which the examples' sound is looked for by clip id as the "
+        "converter does; embedded are 12 seconds of each at most, and 2.7 MB in all. Default: no "
+        "sound.",
     )
-    flags.DEFINE_list(
-        "experiment_dirs",
-        [],
-        "Folders of experiments (secost_tf.experiment) whose mAP over stages or alpha, of several seeds, is shown beside "
-        "the run's own, cascades and their controls in one figure. Default: the run alone.",
+    experiment_dirs: tuple[str, ...] = setting(
+        (),
+        "Folders of experiments (secost_tf.experiment) whose mAP over stages or alpha, of several "
+        "seeds, is shown beside the run's own, cascades and their controls in one figure. Default: "
+        "the run alone.",
     )
-    flags.DEFINE_integer(
-        "batch_size", 32, "Clips scored at once; affects speed and memory, not figures.", lower_bound=1
-    )
+
+
+SETTINGS = (ReportSettings,)
 
 
 def write_report(
@@ -153,24 +149,25 @@ def write_report(
 
 
 def main(argv: Sequence[str]) -> None:
-    """Reads the flags, writes the report and says where it is."""
+    """Read the flags, write the report and say where it is."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    settings = read_flags(ReportSettings)
     path, size = write_report(
-        FLAGS.run_dir,
-        FLAGS.out,
-        data_dir=FLAGS.data_dir,
-        num_examples=FLAGS.examples,
-        analysis=FLAGS.analysis,
-        audio_dir=FLAGS.audio_dir,
-        experiment_dirs=FLAGS.experiment_dirs,
-        batch_size=FLAGS.batch_size,
+        settings.run_dir,
+        settings.out,
+        data_dir=settings.data_dir,
+        num_examples=settings.examples,
+        analysis=settings.analysis,
+        audio_dir=settings.audio_dir,
+        experiment_dirs=settings.experiment_dirs,
+        batch_size=settings.batch_size,
     )
     print(f"{path}: {format_size(size)}, opens in any browser")
 
 
 def run() -> None:
     """The console script."""
-    run_command(main, define_report_flags)
+    run_command(main, *SETTINGS)
 
 
 if __name__ == "__main__":

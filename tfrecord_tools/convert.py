@@ -195,6 +195,9 @@ class ConvertSettings(WritingSettings):
     )
 
 
+SETTINGS = (DatasetSettings, ConvertSettings, ConvertConfig, LogMelConfig)
+
+
 def main(argv: list[str]) -> None:
     """Convert what the flags describe."""
     settings, data = read_flags(ConvertSettings), read_flags(DatasetSettings)
@@ -240,7 +243,7 @@ def _parse_range(text: str | None) -> tuple[int, int] | None:
 
 def run() -> None:
     """The console script."""
-    run_command(main, DatasetSettings, ConvertSettings, ConvertConfig, LogMelConfig)
+    run_command(main, *SETTINGS)
 
 
 if __name__ == "__main__":

@@ -264,6 +264,9 @@ class InspectSettings(Config):
     all: bool = setting(False, f"List every class. Default: the {_MOST_LINES} with the most clips.")
 
 
+SETTINGS = (InspectSettings,)
+
+
 def main(argv: list[str]) -> int:
     """Print, check and draw what the flags ask for; return the exit status."""
     settings = read_flags(InspectSettings)
@@ -296,7 +299,7 @@ main.takes_arguments = True
 
 def run() -> None:
     """The console script."""
-    run_command(main, InspectSettings)
+    run_command(main, *SETTINGS)
 
 
 if __name__ == "__main__":

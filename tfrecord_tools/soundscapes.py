@@ -437,6 +437,9 @@ class SourceSettings(Config):
         return RecordedEvents(sources) if longest is None else RecordedEvents(sources, longest)
 
 
+SETTINGS = (SoundscapesSettings, SoundscapeConfig, SourceSettings)
+
+
 def soundscape_config(settings: SoundscapesSettings) -> SoundscapeConfig:
     """Return what the flags say of the clips."""
     noise = settings.label_noise
@@ -469,7 +472,7 @@ def main(argv: list[str]) -> None:
 
 def run() -> None:
     """The console script."""
-    run_command(main, SoundscapesSettings, SoundscapeConfig, SourceSettings)
+    run_command(main, *SETTINGS)
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ def test_the_command(untrained_run, tmp_path, command):
         f"--export_dir={tmp_path}/phone",
         "--seconds=2",
     ]
-    options = ["--precision=int8", "--model_input=log_mel", "--calibration_clips=7"]
+    options = ["--tflite_precision=int8", "--model_input=log_mel", "--calibration_clips=7"]
     status, printed, stderr = command(export, *arguments, *options)
     assert status == 0, stderr
     assert printed.startswith(f"{tmp_path}/phone/1: in the TFLite interpreter its scores differ by ")

@@ -1,8 +1,6 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -239,26 +237,3 @@ def test_what_cannot_be_reported_is_said(kept_run, tmp_path, write_split, comman
         assert (status, printed) == (1, "") and "Traceback" not in stderr
         assert re.search(message, stderr), stderr
     assert not (tmp_path / "page.html").exists()
-
-
-def test_every_flag_says_what_it_does_without_tensorflow():
-    script = (
-        "import sys; from absl import flags; from secost_tf import report; report.define_report_flags()\n"
-        "for flag in flags.FLAGS.get_flags_for_module('secost_tf.report'): print(flag.name, flag.help, sep=': ')\n"
-        "print(*(name in sys.modules for name in ('tensorflow', 'keras', 'matplotlib')))"
-    )
-    cwd = Path(__file__).parents[2]
-    shown = subprocess.run([sys.executable, "-c", script], cwd=cwd, capture_output=True, text=True)
-    *helps, loaded = shown.stdout.splitlines()
-    assert loaded == "False False False", shown.stderr
-    assert sorted(text.split(":")[0] for text in helps) == [
-        "analysis",
-        "audio_dir",
-        "batch_size",
-        "data_dir",
-        "examples",
-        "experiment_dirs",
-        "out",
-        "run_dir",
-    ]
-    assert all(len(text.split()) > 5 and text.endswith(".") for text in helps)

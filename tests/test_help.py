@@ -1,0 +1,116 @@
+"""What `--help` of each command shows: every flag, in words, without waiting for TensorFlow."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+from absl import flags
+
+from tfrecord_tools.config_flags import define_flags
+
+REPOSITORY = Path(__file__).parents[1]
+LOG_MEL = (
+    *("sample_rate_hz", "window_seconds", "hop_seconds", "fft_length"),
+    *("mel_bins", "mel_min_hz", "mel_max_hz", "log_offset"),
+)
+THRESHOLDS = ("threshold", "thresholds_csv")
+POST_PROCESSING = ("hop_scale", "median_filter_seconds", "hysteresis", "min_event_seconds")
+# The flags of each command, which people have in their scripts.
+FLAGS_OF = {
+    "tfrecord_tools.convert": (
+        *("dataset", "split", "audio_dir", "segments_csv", "class_labels_csv", "weak_tsv", "strong_tsv"),
+        *("manifest", "folds", "esc10_only", "out", "runner", "workers", "clip_timeout", "shard_range"),
+        *("clips_per_shard", "feature_dtype", "compression", "overwrite", *LOG_MEL),
+    ),
+    "tfrecord_tools.inspect": ("split", "verify", "plot", "all"),
+    "tfrecord_tools.soundscapes": (
+        *("out", "num_train", "num_eval", "seed", "min_seconds", "max_seconds", "max_events"),
+        *("min_snr_db", "max_snr_db", "label_noise", "missing_rate", "missing_labels", "wrong_rate"),
+        *("wrong_labels", "label_precision_csv", "workers", "overwrite"),
+        *("source", "eval_folds", "eval_share", "max_event_seconds", "class_labels_csv"),
+    ),
+    "secost_tf.evaluate": (
+        *("run_dir", "stage", "data_dir", "split", "batch_size", "events"),
+        *(*THRESHOLDS, *POST_PROCESSING),
+    ),
+    "secost_tf.analyze": (
+        *("run_dir", "base", "stage", "base_run_dir", "data_dir", "split", "clean_labels_csv"),
+        *("label_errors", "resamples", "out", "batch_size"),
+    ),
+    "secost_tf.localize": (
+        *("run_dir", "stage", "saved_model", "classes", "top", "pictures", "out"),
+        *(*THRESHOLDS, *POST_PROCESSING),
+    ),
+    "secost_tf.report": (
+        *("run_dir", "out", "data_dir", "examples", "analysis", "audio_dir", "experiment_dirs"),
+        "batch_size",
+    ),
+    "secost_tf.export": (
+        *("run_dir", "stage", "export_dir", "format", "top_k", "max_seconds", "model_input"),
+        *("tflite_precision", "precision", "seconds", "data_dir", "calibration_dir"),
+        "calibration_clips",
+    ),
+    "secost_tf.client": (
+        *("server", "model", "model_version", "signature", "classes_csv", "top", "sample_rate_hz"),
+        *("timeout", "retries", "json"),
+    ),
+    "secost_tf.monitor": (
+        *("saved_model", "input", "input_rate_hz", "device", "real_time", "window_seconds"),
+        *("threshold", "hysteresis", "top"),
+    ),
+}
+# Flags of which each command has its own to say: what it writes or shows, or whose rate it is.
+OWN_WORDS = {
+    *("out", "split", "class_labels_csv", "audio_dir", "saved_model", "top", "max_seconds"),
+    *("sample_rate_hz", "window_seconds", "threshold", "hysteresis"),
+}
+
+
+def flags_of(command: str) -> dict[str, flags.Flag]:
+    """The flags of a command, defined apart from all others."""
+    values = flags.FlagValues()
+    absl_s_own = set(values)
+    define_flags(*importlib.import_module(command).SETTINGS, flag_values=values)
+    return {name: values[name] for name in values if name not in absl_s_own}
+
+
+@pytest.mark.parametrize("command", FLAGS_OF)
+def test_every_flag_is_there_and_says_what_it_does(command):
+    defined = flags_of(command)
+    assert sorted(defined) == sorted(FLAGS_OF[command])
+    texts = [flag.help for flag in defined.values()]
+    assert len(set(texts)) == len(texts)
+    for flag in defined.values():
+        is_alias = flag.help.startswith("Alias for --")
+        assert is_alias or (len(flag.help.split()) >= 4 and flag.help.endswith(".")), flag.name
+
+
+def test_a_flag_of_several_commands_is_the_same_in_all():
+    texts, kinds = defaultdict(set), defaultdict(set)
+    for command in FLAGS_OF:
+        for name, flag in flags_of(command).items():
+            texts[name].add(flag.help)
+            kinds[name].add((flag.flag_type(), flag.default_as_str))
+    assert {name for name, of_name in texts.items() if len(of_name) > 1} == OWN_WORDS
+    differ = {name for name, of_name in kinds.items() if len(of_name) > 1}
+    assert differ <= OWN_WORDS
+
+
+def test_help_waits_for_nothing():
+    script = (
+        "import importlib, sys\n"
+        "from absl import flags\n"
+        "from tfrecord_tools.config_flags import define_flags\n"
+        f"for command in {tuple(FLAGS_OF)}:\n"
+        "    settings = importlib.import_module(command).SETTINGS\n"
+        "    define_flags(*settings, flag_values=flags.FlagValues())\n"
+        "slow = ('tensorflow', 'keras', 'matplotlib', 'pandas', 'apache_beam', 'tensorflow_io')\n"
+        "print([name for name in slow if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr
