@@ -27,6 +27,13 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["secost_tf", "secost_tf.*", "tfrecord_tools", "tfrecord_tools.*"]),
+    package_data={
+        "secost_tf": [
+            "reporting/assets/*.css",
+            "reporting/assets/*.js",
+            "reporting/templates/**/*.html.j2",
+        ]
+    },
     python_requires=">=3.10,<3.14",
     install_requires=[
         f"tensorflow==2.15.1; {REFERENCE}",
@@ -42,6 +49,7 @@ setup(
         "absl-py>=1.4",
         "av>=13",
         "google-crc32c>=1.5",
+        "jinja2>=3.1",
         "matplotlib>=3.7",
         "protobuf>=4.22",
         "scipy>=1.10",

@@ -6,8 +6,7 @@ import csv
 import io
 
 from secost_tf import analyze, figures
-from secost_tf.report_html import Picture
-from secost_tf.report_page import Analysis, LabelError, StageFigures
+from secost_tf.report_page import Analysis, LabelError, Picture, StageFigures
 from secost_tf.report_pictures import drawing
 from tfrecord_tools import storage
 
@@ -74,7 +73,7 @@ def page_analysis(run_dir: str, results: dict) -> Analysis:
         confidence=results["level"],
         facts=tuple(facts),
         label_errors=tuple(errors),
-        label_errors_found=sum(found["listed"] for found in results["label_errors"].values()),
+        num_label_errors=sum(found["listed"] for found in results["label_errors"].values()),
     )
 
 

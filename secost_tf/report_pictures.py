@@ -9,8 +9,7 @@ from matplotlib.figure import Figure
 
 from secost_tf import figures
 from secost_tf.report_data import Run
-from secost_tf.report_html import Picture
-from secost_tf.report_page import ClassFigures, StageFigures
+from secost_tf.report_page import ClassFigures, Picture, StageFigures
 
 _MOST_SVG = 250_000  # characters; a larger drawing is kept as pixels
 _DRAWING_DPI, _PHOTOGRAPH_DPI = 150, 110

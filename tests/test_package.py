@@ -54,13 +54,15 @@ def wheel(tmp_path_factory) -> Path:
 @pytest.mark.slow
 def test_the_wheel_holds_both_packages_and_nothing_else(wheel):
     names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
-    modules = [
+    files = [
         path.relative_to(REPOSITORY).as_posix()
         for package in PACKAGES
-        for path in (REPOSITORY / package).rglob("*.py")
+        for path in (REPOSITORY / package).rglob("*")
+        if path.suffix in (".py", ".j2", ".css", ".js")
     ]
-    assert sorted(names) == sorted(modules)
+    assert sorted(names) == sorted(files)
     assert "tfrecord_tools/datasets/audioset.py" in names
+    assert "secost_tf/reporting/templates/sections/stages.html.j2" in names
 
 
 @pytest.mark.slow

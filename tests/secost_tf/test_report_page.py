@@ -7,7 +7,6 @@ from html.parser import HTMLParser
 
 import pytest
 
-from secost_tf.report_html import Picture
 from secost_tf.report_page import (
     Analysis,
     ClassFigures,
@@ -16,9 +15,15 @@ from secost_tf.report_page import (
     ExampleScore,
     LabelError,
     Page,
+    Picture,
     StageFigures,
+    direction,
     format_size,
+    number,
+    percent,
     render,
+    share,
+    signed,
 )
 
 EVIL = "<script>alert(\"x\")</script> & 'y'"
@@ -88,7 +93,7 @@ PAGE = Page(
         0.18,
         facts=(("worse", "1"),),
         label_errors=(LabelError(f"clip {EVIL}", EVIL, True, 0.01), LabelError("b", "Bell", False, 0.99)),
-        label_errors_found=1234,
+        num_label_errors=1234,
     ),
     examples=(
         Example(
@@ -176,8 +181,8 @@ def rows_of(html: str, table: str) -> list[list[str]]:
     """The texts of a table's rows, without its head."""
     (body,) = re.findall(rf'<table id="{table}".*?<tbody>(.*?)</tbody>', html, re.DOTALL)
     return [
-        [re.sub("<.*?>", "", cell) for cell in re.findall("<t[hd].*?</t[hd]>", row)]
-        for row in re.findall("<tr>.*?</tr>", body)
+        [re.sub("<.*?>", "", cell) for cell in re.findall("<t[hd].*?</t[hd]>", row, re.DOTALL)]
+        for row in re.findall("<tr>.*?</tr>", body, re.DOTALL)
     ]
 
 
@@ -202,7 +207,8 @@ def test_the_stages_are_told_with_their_change():
 )
 def test_the_interval_of_the_change_is_read_for_the_reader(low, high, said):
     analysis = dataclasses.replace(PAGE.analysis, low=low, high=high)
-    text = " ".join(Reader(render(dataclasses.replace(PAGE, analysis=analysis))).text("p"))
+    words = Reader(render(dataclasses.replace(PAGE, analysis=analysis))).text("p")
+    text = " ".join(" ".join(words).split())
     assert said in text and "the AP of 1 of 3 classes rose (33%), that of 1 fell" in text
 
 
@@ -268,3 +274,63 @@ def test_localisation_is_a_table_of_stages_and_baselines():
         "0.0000",
     ]
     assert {"Stage 0", "Random", "PSDS 1"} <= set(page.text("th"))
+
+
+def test_numbers_are_written_alike_and_what_is_unknown_is_a_dash():
+    assert (number(0.12345), number(-1.5, 1)) == ("0.1235", "−1.5")
+    assert (signed(0.5, 1), signed(-0.5, 1), signed(0.0, 1)) == ("+0.5", "−0.5", "+0.0")
+    assert (number(None), number(float("inf")), signed(None), percent(None)) == ("–",) * 4
+    assert (percent(0.1234), percent(-0.5)) == ("+12.3 %", "−50.0 %")
+    assert (share(2, 3), share(0, 0)) == ("67%", "–")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.06, " up"), (-0.06, " down"), (0.04, ""), (-0.04, ""), (None, "")]
+)
+def test_a_change_is_coloured_by_its_sign_unless_it_is_rounded_to_0(value, shown):
+    assert direction(value, 1) == shown
+
+
+def test_gains_are_coloured():
+    cells = [cell["class"] for cell in Reader(render(PAGE)).all("td") if "data-value" in cell]
+    assert cells[4::5] == ["number up", "number", "number down", "number"]
+
+
+def test_a_sorted_table_has_a_button_in_each_head_and_values_to_sort_by(html):
+    (table,) = re.findall(r'<table id="class-table" class="sortable">.*?</table>', html, re.DOTALL)
+    page = Reader(table)
+    assert len(page.all("button")) == table.count('scope="col"') == table.count("aria-sort=")
+    assert re.findall('aria-sort="descending".*?>(.*?)<', table)
+    values = [cell["data-value"] for cell in page.all("td")]
+    assert {"1200", "0.5", ""} <= set(values)
+
+
+def test_rows_are_as_long_as_the_head(html):
+    for table in re.findall("<table.*?</table>", html, re.DOTALL):
+        head, *rows = re.findall("<tr>.*?</tr>", table, re.DOTALL)
+        rows = [row for row in rows if "rowgroup" not in row]
+        assert rows == [] or {len(re.findall("<t[hd]", row)) for row in rows} == {
+            len(re.findall("<t[hd]", head))
+        }
+
+
+def test_settings_stand_in_groups_below_a_heading():
+    page = Reader(render(PAGE))
+    assert sum(head.get("scope") == "rowgroup" for head in page.all("th")) == 2
+    assert page.text("th").index("Log-mel") + 1 == page.text("th").index("mel_bins")
+
+
+@pytest.mark.parametrize(("data", "kind"), [("<svg/>", "svg+xml"), (b"png", "png")])
+def test_a_picture_lies_in_the_page(data, kind):
+    def shown(caption: str) -> Reader:
+        picture = Picture(data, 'say "A" & <B>', caption, (300, 200), wide=True)
+        html = render(dataclasses.replace(ONE_STAGE, examples=(), pictures={"curves": picture}))
+        return Reader(html)
+
+    page = shown("below")
+    (image,) = page.all("img")
+    assert image["src"].startswith(f"data:image/{kind};base64,")
+    assert (image["width"], image["height"], image["alt"]) == ("300", "200", 'say "A" & <B>')
+    assert (image.get("class") == "drawing") == (kind == "svg+xml")
+    assert page.all("figure") == [{"class": "wide"}]
+    assert page.text("figcaption") == ["below"] and shown("").text("figcaption") == []
