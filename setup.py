@@ -78,7 +78,8 @@ setup(
         "serving": [
             f"tensorflow-serving-api==2.15.1; {REFERENCE}",
             f"tensorflow-serving-api>=2.18,<2.22; {CURRENT}",
-            "requests>=2.28",
+            "requests>=2.30",
+            "urllib3>=2",
         ],
         # tf2onnx works with these; later onnx needs a protobuf that TensorFlow 2.15 does not take.
         "onnx": [

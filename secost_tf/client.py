@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from secost_tf.client_transport import GRPC_PORT, REST_PORT, Patience, ServerError, Transport, connect
+from secost_tf.client_transport import GRPC_PORT, REST_PORT, RetryPolicy, ServerError, Transport, connect
 from secost_tf.waveforms import bytes_array, encode_wav
 from tfrecord_tools.audio import AudioError, load_audio
 from tfrecord_tools.commands import run_command
@@ -53,13 +54,14 @@ class ClientSettings(Config):
         minimum=1,
     )
     timeout: float = setting(
-        Patience.timeout_seconds,
+        RetryPolicy.timeout_seconds,
         "Seconds to wait for the answer to one recording, all attempts together.",
         minimum=0.1,
     )
     retries: int = setting(
-        Patience.retries,
-        "Attempts after the first one, with growing pauses, where the server cannot be reached or is full.",
+        RetryPolicy.retries,
+        "Attempts after the first one, with growing pauses, where the server cannot be reached or is "
+        "busy; over gRPC four at most.",
         minimum=0,
     )
     json: bool = setting(False, "Print a line of JSON for each recording, with all that the server answered.")
@@ -115,8 +117,9 @@ def main(argv: Sequence[str]) -> int:
     if not files:
         raise ValueError("no recordings: name one file or more")
     classes = read_class_map(settings.classes_csv) if settings.classes_csv else None
-    patience = Patience(settings.timeout, settings.retries)
-    transport = connect(settings.server, settings.model, settings.model_version, patience)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # the client says when it tries again
+    policy = RetryPolicy(settings.timeout, settings.retries)
+    transport = connect(settings.server, settings.model, settings.model_version, policy)
     failed = 0
     for file in files:
         try:

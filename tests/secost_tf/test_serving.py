@@ -218,7 +218,7 @@ def resident_bytes(pid: int) -> int:
 def test_two_thousand_requests_of_sixteen_clients(kept_server, kept_servable):
     """Half of them over gRPC: no error, each answer that of its own input, and no memory that is kept."""
     pytest.importorskip("requests", reason="the extra `serving` is not installed")
-    from secost_tf.client_transport import Patience, connect
+    from secost_tf.client_transport import RetryPolicy, connect
 
     generator = np.random.default_rng(0)
     cases = []
@@ -237,7 +237,7 @@ def test_two_thousand_requests_of_sixteen_clients(kept_server, kept_servable):
 
     def client(number: int, requests: int) -> int:
         address, wrong = addresses[number % len(addresses)], 0
-        transport = connect(address, "secost", patience=Patience(200, retries=0))
+        transport = connect(address, "secost", policy=RetryPolicy(200, retries=0))
         for turn in range(requests):
             case = (number // 2 + turn) % len(cases)
             answer = transport.predict(*cases[case])
