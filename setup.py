@@ -1,4 +1,6 @@
-"""Package secost_tf: one source, two TensorFlow stacks, picked by the Python version (see BUILD.md)."""
+"""Package secost_tf: one source, two TensorFlow stacks, picked by the Python version (see
+BUILD.md).
+"""
 
 import re
 from pathlib import Path
@@ -9,7 +11,8 @@ HERE = Path(__file__).parent
 REFERENCE = "python_version < '3.12'"  # Python 3.10 and 3.11: TensorFlow 2.15, Keras 2.15
 CURRENT = "python_version >= '3.12'"  # Python 3.12 and 3.13: TensorFlow 2.18 and later, Keras 3
 LINUX_X86 = "sys_platform == 'linux' and platform_machine == 'x86_64'"
-# What sed_scores_eval needs besides: it fails with pandas 3, and what it imports with a setuptools without pkg_resources.
+# What sed_scores_eval needs besides: it fails with pandas 3, and what it imports with a setuptools
+# without pkg_resources.
 DETECTION = ["pandas<3", "sed_scores_eval==0.0.4", "setuptools<81"]
 COMMANDS = {
     "secost_tf": (
@@ -21,12 +24,16 @@ COMMANDS = {
 
 setup(
     name="secost_tf",
-    version=re.search(r'__version__ = "(.+)"', (HERE / "secost_tf/__init__.py").read_text()).group(1),
+    version=re.search(r'__version__ = "(.+)"', (HERE / "secost_tf/__init__.py").read_text()).group(
+        1
+    ),
     description="SeCoST: sequential co-supervision for weakly labelled audio event detection, on TensorFlow and Keras",
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    packages=find_packages(include=["secost_tf", "secost_tf.*", "tfrecord_tools", "tfrecord_tools.*"]),
+    packages=find_packages(
+        include=["secost_tf", "secost_tf.*", "tfrecord_tools", "tfrecord_tools.*"]
+    ),
     package_data={
         "secost_tf": [
             "reporting/assets/*.css",

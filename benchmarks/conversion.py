@@ -1,8 +1,11 @@
-"""Audio files to shards: speed against librosa, the share of decoding alone, the gain from a second core, memory.
+"""Audio files to shards: speed against librosa, the share of decoding alone, the gain from a second
+core, memory.
 
-    python benchmarks/conversion.py --peer_python=PEERS/bin/python [--clips=300] [--cores | --memory]
+    python benchmarks/conversion.py --peer_python=PEERS/bin/python [--clips=300] [--cores |
+    --memory]
 
-The clips are ten seconds of synthesised sound, 44.1 kHz stereo, as wav, flac, mp3 (libsndfile) and m4a (FFmpeg).
+The clips are ten seconds of synthesised sound, 44.1 kHz stereo, as wav, flac, mp3 (libsndfile) and
+m4a (FFmpeg).
 """
 
 from __future__ import annotations
@@ -35,9 +38,13 @@ def sound(seed: int) -> np.ndarray:
     for _ in range(6):
         start, length = generator.uniform(0, 9), generator.uniform(0.2, 2.0)
         inside = (time >= start) & (time < start + length)
-        hz = generator.uniform(200, 6000) * (1 + generator.uniform(-0.2, 0.2) * (time[inside] - start))
+        hz = generator.uniform(200, 6000) * (
+            1 + generator.uniform(-0.2, 0.2) * (time[inside] - start)
+        )
         tone = np.sin(2 * np.pi * hz * time[inside]) * np.hanning(inside.sum())
-        result[inside] += generator.uniform(0.05, 0.3) * tone[:, None] * generator.uniform(0.3, 1, 2)
+        result[inside] += (
+            generator.uniform(0.05, 0.3) * tone[:, None] * generator.uniform(0.3, 1, 2)
+        )
     return np.clip(result, -0.99, 0.99).astype(np.float32)
 
 
@@ -77,19 +84,29 @@ def paths(extension: str, count: int) -> list[str]:
 
 def convert(extension: str, count: int, workers: int):
     """The whole conversion, worker processes and all, to a folder in memory if the system has one."""
-    from tfrecord_tools.clip_conversion import ConvertConfig
-    from tfrecord_tools.convert import convert as run
+    from tfrecord_tools.conversion.clip import ConvertConfig
+    from tfrecord_tools.conversion.convert import convert_dataset as run
+    from tfrecord_tools.conversion.local_runner import convert_shards_locally
     from tfrecord_tools.datasets.clips import ClassMap, Clip
-    from tfrecord_tools.local_runner import convert_shards
 
-    clips = [Clip(f"{index:06d}", path, labels=(0,)) for index, path in enumerate(paths(extension, count))]
-    runner = functools.partial(convert_shards, workers=workers, clip_timeout_seconds=60.0)
+    clips = [
+        Clip(f"{index:06d}", path, labels=(0,))
+        for index, path in enumerate(paths(extension, count))
+    ]
+    runner = functools.partial(convert_shards_locally, workers=workers, clip_timeout_seconds=60.0)
     memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
 
     def work() -> None:
         with tempfile.TemporaryDirectory(dir=memory) as folder:
             config = ConvertConfig("train", "benchmark", clips_per_shard=100)
-            run(clips, ClassMap(("a",), ("a",)), config, folder, runner=runner, report=lambda line: None)
+            run(
+                clips,
+                ClassMap(("a",), ("a",)),
+                config,
+                folder,
+                runner=runner,
+                report=lambda line: None,
+            )
 
     return work
 
@@ -114,16 +131,19 @@ def decode_alone(extension: str, count: int):
 
 def load_alone(extension: str, count: int):
     """Decoding, mean of the channels and resampling to 16 kHz (soxr HQ), one core."""
-    from tfrecord_tools.audio import load_audio
+    from tfrecord_tools.audio.loading import load_audio
 
     return lambda: [load_audio(path, 16000) for path in paths(extension, count)]
 
 
 def librosa_alone(extension: str, count: int):
-    """What a script would do: librosa.load, mel spectrogram, logarithm, a TFRecord of float32; one process."""
+    """What a script would do: librosa.load, mel spectrogram, logarithm, a TFRecord of float32; one
+    process.
+    """
     import librosa
 
-    from tfrecord_tools import schema, shards
+    from tfrecord_tools.shards import files as shards
+    from tfrecord_tools.shards import records
 
     def work() -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -132,16 +152,25 @@ def librosa_alone(extension: str, count: int):
     def record(path: str) -> bytes:
         waveform, _ = librosa.load(path, sr=16000)
         mel = librosa.feature.melspectrogram(
-            y=waveform, sr=16000, n_fft=512, win_length=400, hop_length=160, center=False, n_mels=64, fmin=50
+            y=waveform,
+            sr=16000,
+            n_fft=512,
+            win_length=400,
+            hop_length=160,
+            center=False,
+            n_mels=64,
+            fmin=50,
         )
         log_mel = np.ascontiguousarray(np.log(mel + 1e-6).T, np.float32)
-        return schema.encode(schema.ClipRecord("a", log_mel, (0,)))
+        return records.encode(records.ClipRecord("a", log_mel, (0,)))
 
     return work
 
 
 def apart(extension: str, count: int, processes: int):
-    """The same work on each clip in processes that share nothing and send nothing: what the machine allows."""
+    """The same work on each clip in processes that share nothing and send nothing: what the machine
+    allows.
+    """
     from tfrecord_tools.parallel import _one_thread_per_child
 
     with _one_thread_per_child():
@@ -152,7 +181,7 @@ def apart(extension: str, count: int, processes: int):
 
 
 def convert_all(files: list[str]) -> None:
-    from tfrecord_tools.clip_conversion import ConvertConfig, convert_clip
+    from tfrecord_tools.conversion.clip import ConvertConfig, convert_clip
     from tfrecord_tools.datasets.clips import Clip
 
     config = ConvertConfig("train", "benchmark")
@@ -176,7 +205,9 @@ def side(name: str, arguments) -> None:
 
 
 def peak_megabytes(count: int) -> tuple[float, float]:
-    """Of a conversion of so many clips with two workers: the parent's peak, and that of its largest child."""
+    """Of a conversion of so many clips with two workers: the parent's peak, and that of its largest
+    child.
+    """
     code = (
         f"import sys; sys.path[:0] = [{str(pairs.ROOT)!r}, {str(pairs.ROOT / 'benchmarks')!r}]\n"
         "import conversion, resource\n"
@@ -198,7 +229,9 @@ def peak_megabytes(count: int) -> tuple[float, float]:
 def main() -> None:
     options = pairs.parser(__doc__)
     options.add_argument("--clips", type=int, default=300, help="clips a run (default 300)")
-    options.add_argument("--cores", action="store_true", help="the gain from a second core, nothing else")
+    options.add_argument(
+        "--cores", action="store_true", help="the gain from a second core, nothing else"
+    )
     options.add_argument(
         "--memory", action="store_true", help="peak memory of 500 and 5,000 clips, nothing else"
     )
@@ -213,7 +246,11 @@ def main() -> None:
         for who, a, b in zip(("parent process", "worker process"), few, many, strict=True):
             print(f"{who}: {a:.0f} MB with 500 clips, {b:.0f} MB with 5,000")
             rows.append(
-                {"what": f"peak memory, {who}, 5,000 clips / 500", "ratio": b / a, "bar": "0.9 to 1.1"}
+                {
+                    "what": f"peak memory, {who}, 5,000 clips / 500",
+                    "ratio": b / a,
+                    "bar": "0.9 to 1.1",
+                }
             )
     else:
         clips = (f"--clips={arguments.clips}",)
@@ -235,11 +272,19 @@ def main() -> None:
                 sides = [
                     pairs.Side(__file__, f"{one}-{extension}", sys.executable, None, clips),
                     pairs.Side(
-                        __file__, f"{other}-{extension}", python, 1 if other in ALONE else None, clips
+                        __file__,
+                        f"{other}-{extension}",
+                        python,
+                        1 if other in ALONE else None,
+                        clips,
                     ),
                 ]
                 rows.append(
-                    {"what": f"{extension}: {what}", "bar": bar, **pairs.compare(*sides, arguments.pairs, 1)}
+                    {
+                        "what": f"{extension}: {what}",
+                        "bar": bar,
+                        **pairs.compare(*sides, arguments.pairs, 1),
+                    }
                 )
                 for each in sides:
                     each.close()

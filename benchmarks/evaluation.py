@@ -1,9 +1,11 @@
-"""Evaluation at AudioSet's size, 20,371 clips x 527 classes: this project's NumPy implementation against scikit-learn.
+"""Evaluation at AudioSet's size, 20,371 clips x 527 classes: this project's NumPy implementation
+against scikit-learn.
 
     python benchmarks/evaluation.py --peer_python=PEERS/bin/python [--pairs=5]
 
-AP, AUC and d' of every class, and lwlrap. Labels are random, as frequent as AudioSet's; scores are float32, every tenth
-class's rounded to two digits, so that many are tied. The script fails where the two differ by more than 1e-9.
+AP, AUC and d' of every class, and lwlrap. Labels are random, as frequent as AudioSet's; scores are
+float32, every tenth class's rounded to two digits, so that many are tied. The script fails where
+the two differ by more than 1e-9.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ CLIPS, CLASSES, TOLERANCE = 20_371, 527, 1e-9
 
 
 def clips() -> tuple[np.ndarray, np.ndarray]:
-    """Labels bool [clips, classes], 59 to 6,000 positives a class, and scores that know something about them."""
+    """Labels bool [clips, classes], 59 to 6,000 positives a class, and scores that know something
+    about them.
+    """
     generator = np.random.default_rng(0)
     share = np.maximum(6000 / np.arange(1, CLASSES + 1), 59) / CLIPS
     labels = generator.random((CLIPS, CLASSES)) < share
@@ -31,14 +35,14 @@ def clips() -> tuple[np.ndarray, np.ndarray]:
 
 
 def our_classes():
-    from secost_tf import metrics
+    from secost_tf.evaluation import metrics
 
     labels, scores = clips()
     return lambda: metrics.evaluate_classes(labels, scores)[:3]
 
 
 def our_lwlrap():
-    from secost_tf import metrics
+    from secost_tf.evaluation import metrics
 
     labels, scores = clips()
     return lambda: metrics.lwlrap(labels, scores)
@@ -63,7 +67,9 @@ def their_lwlrap():
 
     labels, scores = clips()
     weights = labels.sum(axis=1)
-    return lambda: metrics.label_ranking_average_precision_score(labels, scores, sample_weight=weights)
+    return lambda: metrics.label_ranking_average_precision_score(
+        labels, scores, sample_weight=weights
+    )
 
 
 SIDES = {

@@ -1,10 +1,13 @@
-"""The heads P for tagging and for localisation: mAP, F1 and PSDS of the base model with each, over several seeds.
+"""The heads P for tagging and for localisation: mAP, F1 and PSDS of the base model with each, over
+several seeds.
 
-    python benchmarks/heads.py [--seeds=3] [--heads=average,attention] [--data_dir=D] [--experiments_dir=runs/heads] [--json=F]
+    python benchmarks/heads.py [--seeds=3] [--heads=average,attention] [--data_dir=D]
+    [--experiments_dir=runs/heads] [--json=F]
 
-Trains what is not done yet (`flags/experiments/heads.flags`, `secost_tf.experiment`), evaluates the events of each run on the eval split
-(`secost_tf.evaluate --events`, with thresholds tuned on the validation clips, which are weakly labelled) and prints a table: means over
-the seeds with their standard deviation, and the baselines. Unknown arguments go to the training.
+Trains what is not done yet (`flags/experiments/heads.flags`, `secost_tf.experiment`), evaluates the
+events of each run on the eval split (`secost_tf.evaluate --events`, with thresholds tuned on the
+validation clips, which are weakly labelled) and prints a table: means over the seeds with their
+standard deviation, and the baselines. Unknown arguments go to the training.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ def cell(values: list[float]) -> str:
 
 
 def main() -> None:
-    from secost_tf.config import POOLING_HEADS
+    from secost_tf.models.config import POOLING_HEADS
 
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--seeds", type=int, default=3, help="of each head (default 3)")
@@ -69,7 +72,9 @@ def main() -> None:
     rows["random scores"] = {"mAP": [runs[0]["chance"]]}
     rows["all classes always"] = {"mAP": [runs[0]["chance"]]}
     for name, key in (("random scores", "random"), ("all classes always", "all_positive")):
-        rows[name] |= {measure: [runs[0]["events"]["baselines"][key][measure]] for measure in MEASURES[1:]}
+        rows[name] |= {
+            measure: [runs[0]["events"]["baselines"][key][measure]] for measure in MEASURES[1:]
+        }
     print("| head P | " + " | ".join(MEASURES) + " |\n|" + "---|" * (len(MEASURES) + 1))
     for name, values in rows.items():
         print(f"| {name} | " + " | ".join(cell(values[key]) for key in MEASURES) + " |")

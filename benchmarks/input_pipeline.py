@@ -1,13 +1,15 @@
-"""Shards to training batches, nothing trained: the share of reading records alone, and how far ahead of training it is.
+"""Shards to training batches, nothing trained: the share of reading records alone, and how far
+ahead of training it is.
 
     python benchmarks/input_pipeline.py [--clips=8000]
 
-The shards hold clips of ten seconds, float16, 128 KB each, in the cache of the file system. The sides:
+The shards hold clips of ten seconds, float16, 128 KB each, in the cache of the file system. The
+sides:
 
-- `batches`: an epoch of `data.training_data`, batch 16; the shuffle buffer is small beside the epoch, as on large sets.
-- `records`: iterating over TensorFlow's `TFRecordDataset` of the same files, the limit.
-- `counted`: the same within TensorFlow, where nothing is handed out; a limit that no Python program sees.
-- `training`: a step of the full-width network on sixteen clips, float32.
+- `batches`: an epoch of `data.training_data`, batch 16; the shuffle buffer is small beside the
+epoch, as on large sets. - `records`: iterating over TensorFlow's `TFRecordDataset` of the same
+files, the limit. - `counted`: the same within TensorFlow, where nothing is handed out; a limit that
+no Python program sees. - `training`: a step of the full-width network on sixteen clips, float32.
 """
 
 from __future__ import annotations
@@ -24,13 +26,15 @@ BATCH, SHUFFLE_CLIPS = 16, 256
 
 def batches(folder: str) -> Callable[[], object]:
     """Each call reads an epoch."""
-    from secost_tf import data, splits
-    from tfrecord_tools import shards
+    from secost_tf.data import pipeline, splits
+    from tfrecord_tools.shards import info
 
-    split, number = splits.Split(folder, shards.read_dataset_info(folder, "train")), itertools.count()
+    split, number = splits.Split(folder, info.read_dataset_info(folder, "train")), itertools.count()
 
     def work() -> None:
-        for _ in data.training_data(split, BATCH, epoch=next(number), shuffle_clips=SHUFFLE_CLIPS):
+        for _ in pipeline.training_data(
+            split, BATCH, epoch=next(number), shuffle_clips=SHUFFLE_CLIPS
+        ):
             pass
 
     return work
@@ -57,9 +61,9 @@ def record_dataset(folder: str):
     """The records of all files."""
     import tensorflow as tf
 
-    from tfrecord_tools import shards
+    from tfrecord_tools.shards import info
 
-    return tf.data.TFRecordDataset(shards.read_dataset_info(folder, "train").shard_paths(folder))
+    return tf.data.TFRecordDataset(info.read_dataset_info(folder, "train").shard_paths(folder))
 
 
 def training(folder: str) -> Callable[[], object]:
@@ -89,8 +93,18 @@ def main() -> None:
         write_split(folder, "train", arguments.clips)
         clips = arguments.clips // BATCH * BATCH  # of an epoch's batches
         for name, clips_of_side, what, bar in (
-            ("records", arguments.clips, "share of the rate of iterating over the records alone", "0.6"),
-            ("counted", arguments.clips, "share of the rate of counting the records within TensorFlow", ""),
+            (
+                "records",
+                arguments.clips,
+                "share of the rate of iterating over the records alone",
+                "0.6",
+            ),
+            (
+                "counted",
+                arguments.clips,
+                "share of the rate of counting the records within TensorFlow",
+                "",
+            ),
             ("training", BATCH, "times the clips that full-width training takes", "20"),
         ):
             one, other = (
@@ -99,7 +113,8 @@ def main() -> None:
             )
             figures = pairs.compare(one, other, arguments.pairs)
             figures |= {
-                each: figures[each] * clips / clips_of_side for each in ("ratio", "lowest", "highest")
+                each: figures[each] * clips / clips_of_side
+                for each in ("ratio", "lowest", "highest")
             }
             rows.append({"what": what, "bar": bar, **figures})
             one.close(), other.close()

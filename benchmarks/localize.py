@@ -1,10 +1,13 @@
-"""An hour of audio (44.1 kHz, stereo, flac) through `secost_tf.localize`: times as fast as real time, peak memory, and joins.
+"""An hour of audio (44.1 kHz, stereo, flac) through `secost_tf.localize`: times as fast as real
+time, peak memory, and joins.
 
-    python benchmarks/localize.py [--recordings=ESC-10] [--minutes=60] [--width=0.25] [--hop_scale=1] [--runs=5]
+    python benchmarks/localize.py [--recordings=ESC-10] [--minutes=60] [--width=0.25]
+    [--hop_scale=1] [--runs=5]
 
-Each run is a process of its own, whose start and import of TensorFlow count as well. The network has random weights, which
-costs as much as one that has learnt. `--recordings` is a folder whose recordings are joined until the hour is full; without, it is
-made of noise. Joins: the largest difference between the scores of overlapping windows and those of the network that sees ten minutes
+Each run is a process of its own, whose start and import of TensorFlow count as well. The network
+has random weights, which costs as much as one that has learnt. `--recordings` is a folder whose
+recordings are joined until the hour is full; without, it is made of noise. Joins: the largest
+difference between the scores of overlapping windows and those of the network that sees ten minutes
 at once.
 """
 
@@ -27,12 +30,14 @@ CLASSES = 527
 
 
 def write_recording(path: Path, minutes: float, folder: str | None) -> None:
-    """Joins the recordings of a folder, or noise, until they fill as many minutes; both channels, 16 bits."""
+    """Joins the recordings of a folder, or noise, until they fill as many minutes; both channels,
+    16 bits.
+    """
     import numpy as np
     import soundfile
 
-    from tfrecord_tools.audio import load_audio
-    from tfrecord_tools.decoders import EXTENSIONS
+    from tfrecord_tools.audio.decoders import EXTENSIONS
+    from tfrecord_tools.audio.loading import load_audio
 
     found = (
         sorted(one for one in Path(folder).rglob("*") if one.name.lower().endswith(EXTENSIONS))
@@ -55,24 +60,26 @@ def make_detector(width: float):
     """A network of random weights, as a run would give it."""
     import keras
 
-    from secost_tf.config import WelsNetConfig
-    from secost_tf.detector import from_student
-    from secost_tf.wels_net import wels_net
+    from secost_tf.detection.detector import from_student
+    from secost_tf.models.config import WelsNetConfig
+    from secost_tf.models.network import wels_net
     from tfrecord_tools.datasets.clips import ClassMap
     from tfrecord_tools.log_mel import LogMelConfig
 
     keras.utils.set_random_seed(0)
     config = WelsNetConfig(CLASSES, width=width)
     names = tuple(f"class {index}" for index in range(CLASSES))
-    return from_student(wels_net(config), config, LogMelConfig(), ClassMap(names, names), "random weights")
+    return from_student(
+        wels_net(config), config, LogMelConfig(), ClassMap(names, names), "random weights"
+    )
 
 
 def run_once(arguments: argparse.Namespace) -> None:
     """One localization, with all its files, in this process."""
     import numpy as np
 
-    from secost_tf.events import PostProcessing
-    from secost_tf.localize import Recording, localize_all
+    from secost_tf.detection.events import PostProcessing
+    from secost_tf.detection.localization import Recording, localize_all
 
     config = PostProcessing(hop_scale=arguments.hop_scale)
     thresholds = np.full(CLASSES, 0.99)
@@ -100,11 +107,13 @@ def timed(script_arguments: list[str]) -> tuple[float, float]:
 
 
 def difference_at_joins(path: str, width: float, hop_scale: int) -> float:
-    """Between windows and the network that sees all at once, or, at finer hops, three minutes of it."""
+    """Between windows and the network that sees all at once, or, at finer hops, three minutes of
+    it.
+    """
     import numpy as np
 
-    from secost_tf.long_audio import LongRecording
-    from secost_tf.segment_scores import fine_segment_scores
+    from secost_tf.detection.windows import fine_segment_scores
+    from tfrecord_tools.audio.streaming import LongRecording
 
     detector = make_detector(width)
     log_mel = np.concatenate(list(LongRecording(path, detector.log_mel)))[:60_000]
@@ -112,7 +121,9 @@ def difference_at_joins(path: str, width: float, hop_scale: int) -> float:
     if hop_scale == 1:
         return float(np.abs(joined - detector.network(log_mel)).max())
     log_mel = log_mel[:20_000]
-    whole = fine_segment_scores([log_mel], detector.every_frame, detector.config, hop_scale, len(log_mel))
+    whole = fine_segment_scores(
+        [log_mel], detector.every_frame, detector.config, hop_scale, len(log_mel)
+    )
     inside = slice(len(whole) - 100)  # what has been cut off came after
     return float(np.abs(joined[: len(whole)] - whole)[inside].max())
 
@@ -122,7 +133,9 @@ def main() -> None:
     options.add_argument("--recordings", help="folder of recordings to join")
     options.add_argument("--minutes", type=float, default=60.0, help="of sound (default 60)")
     options.add_argument("--width", type=float, default=0.25, help="of the network (default 0.25)")
-    options.add_argument("--hop_scale", type=int, default=1, help="see secost_tf.localize (default 1)")
+    options.add_argument(
+        "--hop_scale", type=int, default=1, help="see secost_tf.localize (default 1)"
+    )
     options.add_argument("--runs", type=int, default=5, help="after one to warm up (default 5)")
     options.add_argument("--json", help="file for the figures")
     options.add_argument("--once", help=argparse.SUPPRESS)
@@ -141,7 +154,9 @@ def main() -> None:
         joins = difference_at_joins(str(path), arguments.width, arguments.hop_scale)
     speeds = [60 * arguments.minutes / seconds for seconds, _ in runs]
     peak = max(megabytes for _, megabytes in runs)
-    what = f"{arguments.minutes:g} minutes, width {arguments.width:g}, hop scale {arguments.hop_scale}"
+    what = (
+        f"{arguments.minutes:g} minutes, width {arguments.width:g}, hop scale {arguments.hop_scale}"
+    )
     print(f"{what} ({pairs.machine()['processor']}, {os.cpu_count()} cores)")
     print("| what | median (range) | bar |\n|---|---|---|")
     print(

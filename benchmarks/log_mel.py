@@ -1,9 +1,11 @@
-"""Log-mels of sixteen clips of ten seconds, one core: this project's NumPy implementation against three peers.
+"""Log-mels of sixteen clips of ten seconds, one core: this project's NumPy implementation against
+three peers.
 
     python benchmarks/log_mel.py --peer_python=PEERS/bin/python
 
-All compute the same: 16 kHz, 25 ms Hann window, 10 ms hop, FFT of 512, 64 HTK mel bands from 50 to 8000 Hz, no centring,
-natural logarithm. The peers compute in single precision, this project in double (see `tfrecord_tools/log_mel.py`).
+All compute the same: 16 kHz, 25 ms Hann window, 10 ms hop, FFT of 512, 64 HTK mel bands from 50 to
+8000 Hz, no centring, natural logarithm. The peers compute in single precision, this project in
+double (see `tfrecord_tools/log_mel.py`).
 """
 
 from __future__ import annotations
@@ -32,7 +34,14 @@ def librosa():
     import librosa
 
     batch = waveforms()
-    options = {**SETTINGS, "win_length": 400, "hop_length": 160, "center": False, "htk": True, "norm": None}
+    options = {
+        **SETTINGS,
+        "win_length": 400,
+        "hop_length": 160,
+        "center": False,
+        "htk": True,
+        "norm": None,
+    }
     return lambda: np.log(librosa.feature.melspectrogram(y=batch, **options) + 1e-6)
 
 

@@ -1,8 +1,9 @@
-"""Two sides of one piece of work, timed in turn: A B A B ... The figure is the ratio of a pair, its median and range.
+"""Two sides of one piece of work, timed in turn: A B A B ... The figure is the ratio of a pair, its
+median and range.
 
-Each side is a process of its own, which prepares once and then does its work each time it is asked to, so that the sides
-may live in different Python environments and neither pays for starting up. Machines are shared and noisy: a ratio of two
-runs that follow each other says more than a time.
+Each side is a process of its own, which prepares once and then does its work each time it is asked
+to, so that the sides may live in different Python environments and neither pays for starting up.
+Machines are shared and noisy: a ratio of two runs that follow each other says more than a time.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ THREAD_SETTINGS = (
 class Side:
     """One side, in a process that runs `SCRIPT --serve=NAME` with `python`."""
 
-    def __init__(self, script: str, name: str, python: str, threads: int | None, arguments: Sequence[str]):
+    def __init__(
+        self, script: str, name: str, python: str, threads: int | None, arguments: Sequence[str]
+    ):
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
         if threads:
             environment.update(dict.fromkeys(THREAD_SETTINGS, str(threads)))
@@ -65,7 +68,9 @@ class Side:
 
 
 def serve(prepare: Callable[[], Callable[[], object]], packages: Sequence[str]) -> None:
-    """A side's life: prepares, then times the work once for each line on stdin. What the work prints goes to stderr."""
+    """A side's life: prepares, then times the work once for each line on stdin. What the work
+    prints goes to stderr.
+    """
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     work = prepare()
@@ -104,7 +109,9 @@ def parser(description: str) -> argparse.ArgumentParser:
     options.add_argument("--serve", help=argparse.SUPPRESS)
     options.add_argument("--pairs", type=int, default=9, help="pairs of runs (default 9)")
     options.add_argument(
-        "--peer_python", default=sys.executable, help="the Python that has benchmarks/requirements-peers.txt"
+        "--peer_python",
+        default=sys.executable,
+        help="the Python that has benchmarks/requirements-peers.txt",
     )
     options.add_argument("--json", help="file for the figures")
     return options

@@ -1,6 +1,7 @@
 """Size and mAP of a stage as TFLite and ONNX models, against the live network, on recordings.
 
-    python benchmarks/portable_formats.py --run_dir=RUN_DIR --manifest=ESC-10/labels.csv --folds=5 --calibration_folds=1,2,3,4
+    python benchmarks/portable_formats.py --run_dir=RUN_DIR --manifest=ESC-10/labels.csv --folds=5
+    --calibration_folds=1,2,3,4
 
 Clips are cut, or followed by silence, to --seconds for all models alike.
 """
@@ -15,31 +16,38 @@ from pathlib import Path
 
 import numpy as np
 
-from secost_tf import export_onnx, export_tflite
-from secost_tf.config import PortableConfig
-from secost_tf.export_check import LiveModel
-from secost_tf.export_portable import fit_samples
-from secost_tf.metrics import evaluate_scores
-from secost_tf.stage_folder import StageRecord, load_student
-from tfrecord_tools.audio import load_audio
+from secost_tf.evaluation.metrics import evaluate_scores
+from secost_tf.runs.stage_folder import StageRecord
+from secost_tf.runs.students import load_student
+from secost_tf.serving import onnx, tflite
+from secost_tf.serving.checks import LiveModel
+from secost_tf.serving.layout import PortableConfig
+from secost_tf.serving.portable import fit_samples
+from tfrecord_tools.audio.loading import load_audio
 from tfrecord_tools.datasets import manifest
 from tfrecord_tools.log_mel import log_mel
 
-VARIANTS = [("tflite", precision) for precision in ("float32", "float16", "int8")] + [("onnx", "float32")]
+VARIANTS = [("tflite", precision) for precision in ("float32", "float16", "int8")] + [
+    ("onnx", "float32")
+]
 
 
 def read_clips(
     path: str, folds: str, record: StageRecord, samples: int
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Waveforms [samples] of the clips of some folds, and their labels [clips, classes]."""
-    clips, class_map = manifest.read(manifest=path, split="eval", folds=tuple(map(int, folds.split(","))))
+    clips, class_map = manifest.read_manifest(
+        manifest=path, split="eval", folds=tuple(map(int, folds.split(",")))
+    )
     if difference := record.class_map.differences(class_map):
         raise SystemExit(f"{path} has other classes than the run: {difference}")
     labels = np.zeros((len(clips), len(class_map)), bool)
     for row, clip in zip(labels, clips, strict=True):
         row[list(clip.labels)] = True
     rate = record.log_mel.sample_rate_hz
-    sounds = [load_audio(clip.path, rate, clip.start_seconds, clip.end_seconds).waveform for clip in clips]
+    sounds = [
+        load_audio(clip.path, rate, clip.start_seconds, clip.end_seconds).waveform for clip in clips
+    ]
     return [fit_samples(sound, samples) for sound in sounds], labels
 
 
@@ -52,10 +60,14 @@ def main() -> None:
     parser.add_argument("--run_dir", required=True)
     parser.add_argument("--stage", type=int, default=0)
     parser.add_argument(
-        "--manifest", required=True, help="csv of recordings (tfrecord_tools.convert --dataset=manifest)"
+        "--manifest",
+        required=True,
+        help="csv of recordings (tfrecord_tools.convert --dataset=manifest)",
     )
     parser.add_argument("--folds", required=True, help="folds to evaluate on")
-    parser.add_argument("--calibration_folds", required=True, help="folds that int8 is calibrated on")
+    parser.add_argument(
+        "--calibration_folds", required=True, help="folds that int8 is calibrated on"
+    )
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--json", help="file for the figures")
     arguments = parser.parse_args()
@@ -64,7 +76,7 @@ def main() -> None:
         load_student(arguments.run_dir, arguments.stage),
         StageRecord.read(arguments.run_dir, arguments.stage),
     )
-    samples = export_tflite.clip_samples(record, PortableConfig(seconds=arguments.seconds))
+    samples = tflite.clip_samples(record, PortableConfig(seconds=arguments.seconds))
     sounds, labels = read_clips(arguments.manifest, arguments.folds, record, samples)
     others, _ = read_clips(arguments.manifest, arguments.calibration_folds, record, samples)
     live_model = LiveModel(student, record)
@@ -74,17 +86,22 @@ def main() -> None:
     for model_format, precision in VARIANTS:
         for model_input in ("waveform", "log_mel"):
             config = PortableConfig(model_input, arguments.seconds, precision)
-            kinds = {"waveform": lambda sound: sound, "log_mel": lambda sound: log_mel(sound, record.log_mel)}
+            kinds = {
+                "waveform": lambda sound: sound,
+                "log_mel": lambda sound: log_mel(sound, record.log_mel),
+            }
             prepare = kinds[model_input]
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder, "model")
                 if model_format == "onnx":
-                    export_onnx.write_onnx(student, record, config, str(path))
-                    run = export_onnx.runtime(str(path))
+                    onnx.write_onnx(student, record, config, str(path))
+                    run = onnx.runtime(str(path))
                 else:
-                    calibration = [prepare(sound) for sound in others[:: max(1, len(others) // 200)]]
-                    export_tflite.write_tflite(student, record, config, str(path), calibration)
-                    run = export_tflite.interpreter(path.read_bytes(), config)
+                    calibration = [
+                        prepare(sound) for sound in others[:: max(1, len(others) // 200)]
+                    ]
+                    tflite.write_tflite(student, record, config, str(path), calibration)
+                    run = tflite.interpreter(path.read_bytes(), config)
                 size = path.stat().st_size
                 scores = [run(prepare(sound)[None])["scores"][0] for sound in sounds]
             rows.append(

@@ -1,4 +1,6 @@
-"""Splits of random log-mels, written as the converter writes them: what the benchmarks of training read."""
+"""Splits of random log-mels, written as the converter writes them: what the benchmarks of training
+read.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +9,28 @@ from pathlib import Path
 
 import numpy as np
 
-from tfrecord_tools import schema, shards
 from tfrecord_tools.datasets.clips import ClassMap
 from tfrecord_tools.log_mel import LogMelConfig
-from tfrecord_tools.shards import DatasetInfo, Shard
+from tfrecord_tools.shards import files, records
+from tfrecord_tools.shards import info as shards
+from tfrecord_tools.shards.info import DatasetInfo, Shard
 
 CLASSES, SECONDS, CLIPS_PER_SHARD = 527, 10, 100
 _DISTINCT = 64  # log-mels; more would only take longer to draw
 
 
 def write_split(data_dir: Path | str, split: str, clips: int) -> DatasetInfo:
-    """Writes shards of 100 clips of ten seconds (998 frames, float16, two labels of 527), `clips.csv`, `dataset.json`."""
+    """Writes shards of 100 clips of ten seconds (998 frames, float16, two labels of 527),
+    `clips.csv`, `dataset.json`.
+    """
     generator, log_mel = np.random.default_rng(0), LogMelConfig()
     names = tuple(f"class {index}" for index in range(CLASSES))
     frames = log_mel.num_frames(SECONDS * log_mel.sample_rate_hz)
     values = generator.standard_normal((_DISTINCT, frames, log_mel.mel_bins), np.float32) - 6
     values = values.astype(np.float16)
-    labels = [tuple(sorted({index % CLASSES, int(generator.integers(CLASSES))})) for index in range(clips)]
+    labels = [
+        tuple(sorted({index % CLASSES, int(generator.integers(CLASSES))})) for index in range(clips)
+    ]
     folder = Path(data_dir, split)
     folder.mkdir(parents=True)
     written, rows = [], []
@@ -31,11 +38,13 @@ def write_split(data_dir: Path | str, split: str, clips: int) -> DatasetInfo:
     for shard in range(count):
         path = folder / shards.shard_name(split, shard, count)
         inside = range(shard * CLIPS_PER_SHARD, min((shard + 1) * CLIPS_PER_SHARD, clips))
-        shards.write_records(
+        files.write_records(
             str(path),
             (
-                schema.encode(
-                    schema.ClipRecord(name(split, clip), values[clip % _DISTINCT], labels[clip], 0.0, SECONDS)
+                records.encode(
+                    records.ClipRecord(
+                        name(split, clip), values[clip % _DISTINCT], labels[clip], 0.0, SECONDS
+                    )
                 )
                 for clip in inside
             ),
@@ -74,10 +83,10 @@ def write_teacher_scores(scores_dir: Path | str, info: DatasetInfo) -> None:
         inside = range(start, start + shard.clips)
         start += shard.clips
         scores = generator.random((shard.clips, CLASSES), np.float32)
-        shards.write_records(
+        files.write_records(
             str(Path(scores_dir, shard.file)),
             (
-                schema.encode_teacher_scores(name(info.split, clip), row)
+                records.encode_teacher_scores(name(info.split, clip), row)
                 for clip, row in zip(inside, scores, strict=True)
             ),
         )

@@ -1,10 +1,11 @@
-"""Waveforms of ten seconds through the exported SavedModel against the Keras model on log-mels that are ready.
+"""Waveforms of ten seconds through the exported SavedModel against the Keras model on log-mels that
+are ready.
 
     python benchmarks/serving.py [--widths=1,0.25]
 
-One side runs the signature `serving_default` in TensorFlow's C++ loader, as TensorFlow Serving does: log-mel, network and
-checks. The other is the same network in Keras, traced once, without the log-mel. Both have all cores. The ratio is how
-many times as long the first one takes.
+One side runs the signature `serving_default` in TensorFlow's C++ loader, as TensorFlow Serving
+does: log-mel, network and checks. The other is the same network in Keras, traced once, without the
+log-mel. Both have all cores. The ratio is how many times as long the first one takes.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ BATCHES = (1, 16)
 
 def record(width: float):
     """The settings of an untrained stage with AudioSet's number of classes."""
-    from secost_tf.config import StageConfig, TrainConfig, WelsNetConfig
-    from secost_tf.stage_folder import StageRecord
+    from secost_tf.models.config import WelsNetConfig
+    from secost_tf.runs.settings import StageConfig, TrainConfig
+    from secost_tf.runs.stage_folder import StageRecord
     from tfrecord_tools.datasets.clips import ClassMap
     from tfrecord_tools.log_mel import LogMelConfig
 
@@ -40,16 +42,16 @@ def waveforms(batch: int) -> np.ndarray:
 
 def export(width: float, folder: str) -> None:
     """Writes the SavedModel of an untrained network."""
-    from secost_tf.config import ServingConfig
-    from secost_tf.export_model import save_model
-    from secost_tf.stage import build_student
+    from secost_tf.serving.layout import ServingConfig
+    from secost_tf.serving.saved_model import save_model
+    from secost_tf.training.stage import build_student
 
     known = record(width)
     save_model(build_student(known), known, ServingConfig(), "secost", folder)
 
 
 def servable(arguments) -> Callable[[], object]:
-    from secost_tf.servable import Servable
+    from secost_tf.serving.cpp_loader import Servable
 
     model, inputs = Servable(arguments.saved_model), {"waveform": waveforms(arguments.batch)}
     return lambda: model.run("serving_default", inputs)
@@ -58,7 +60,7 @@ def servable(arguments) -> Callable[[], object]:
 def keras_model(arguments) -> Callable[[], object]:
     import tensorflow as tf
 
-    from secost_tf.stage import build_student
+    from secost_tf.training.stage import build_student
     from tfrecord_tools.log_mel import log_mel
 
     known = record(arguments.width)
@@ -69,12 +71,17 @@ def keras_model(arguments) -> Callable[[], object]:
     return lambda: scores(inputs).numpy()
 
 
-SIDES = {"saved_model": (servable, ("tensorflow", "numpy")), "keras": (keras_model, ("tensorflow", "keras"))}
+SIDES = {
+    "saved_model": (servable, ("tensorflow", "numpy")),
+    "keras": (keras_model, ("tensorflow", "keras")),
+}
 
 
 def main() -> None:
     options = pairs.parser(__doc__)
-    options.add_argument("--widths", default="1,0.25", help="widths of the network (default 1,0.25)")
+    options.add_argument(
+        "--widths", default="1,0.25", help="widths of the network (default 1,0.25)"
+    )
     for name, kind in (("width", float), ("batch", int), ("saved_model", str)):  # of a side
         options.add_argument(f"--{name}", type=kind, help=argparse.SUPPRESS)
     arguments = options.parse_args()
@@ -96,11 +103,16 @@ def main() -> None:
             for batch in BATCHES:
                 own = [f"--width={width}", f"--batch={batch}", f"--saved_model={folder}"]
                 one, other = (
-                    pairs.Side(__file__, name, sys.executable, None, own) for name in ("keras", "saved_model")
+                    pairs.Side(__file__, name, sys.executable, None, own)
+                    for name in ("keras", "saved_model")
                 )
                 what = f"width {width:g}, batch {batch}: SavedModel on waveforms, time / that of Keras on log-mels"
                 rows.append(
-                    {"what": what, "bar": "at most 1.15", **pairs.compare(one, other, arguments.pairs)}
+                    {
+                        "what": what,
+                        "bar": "at most 1.15",
+                        **pairs.compare(one, other, arguments.pairs),
+                    }
                 )
                 one.close(), other.close()
     pairs.show("serving, clips of ten seconds, 527 classes", rows, arguments.json)

@@ -1,4 +1,5 @@
-"""An epoch of a SeCoST stage against an epoch of the student alone, width 0.25, batch 16, clips of ten seconds.
+"""An epoch of a SeCoST stage against an epoch of the student alone, width 0.25, batch 16, clips of
+ten seconds.
 
     python benchmarks/stage_cost.py [--clips=320] [--width=0.25]
 
@@ -28,8 +29,8 @@ def network(width: float):
     """A student of this width."""
     from random_data import CLASSES
 
-    from secost_tf.config import WelsNetConfig
-    from secost_tf.wels_net import wels_net
+    from secost_tf.models.config import WelsNetConfig
+    from secost_tf.models.network import wels_net
 
     return wels_net(WelsNetConfig(CLASSES, width=width))
 
@@ -47,9 +48,9 @@ def student_alone(width: float):
 
 def distilled(width: float, online: bool):
     """The project's training, as a stage does it."""
-    from secost_tf.distillation import TeacherDistillation, average_teacher
-    from secost_tf.keras_compat import make_optimizer
-    from secost_tf.losses import SeCoSTLoss
+    from secost_tf.models.distillation import TeacherDistillation, average_teacher
+    from secost_tf.models.losses import SeCoSTLoss
+    from secost_tf.models.optimizers import make_optimizer
 
     teacher = average_teacher([network(width)]) if online else None
     model = TeacherDistillation(network(width), teacher)
@@ -72,7 +73,9 @@ def naive(width: float):
                 target = ALPHA * labels + (1 - ALPHA) * scores
                 loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(target, logits))
             variables = student.trainable_variables
-            self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+            self.optimizer.apply_gradients(
+                zip(tape.gradient(loss, variables), variables, strict=True)
+            )
             return {"loss": loss}
 
     model = Distiller()
@@ -87,8 +90,18 @@ SIDES = {
     "naive": naive,
 }
 ROWS = (
-    ("student", "cached", "cached scores, time of an epoch / that of the student alone", "at most 1.05"),
-    ("student", "online", "teacher in the step, time of an epoch / that of the student alone", "at most 1.4"),
+    (
+        "student",
+        "cached",
+        "cached scores, time of an epoch / that of the student alone",
+        "at most 1.05",
+    ),
+    (
+        "student",
+        "online",
+        "teacher in the step, time of an epoch / that of the student alone",
+        "at most 1.4",
+    ),
     ("student", "naive", "naive distiller, time of an epoch / that of the student alone", ""),
     ("cached", "naive", "cached scores, times as fast as the naive distiller", ""),
     ("online", "naive", "teacher in the step, times as fast as the naive distiller", ""),
@@ -98,15 +111,17 @@ ROWS = (
 def epochs(name: str, width: float, folder: str) -> Callable[[], object]:
     """Each call is an epoch, of batches in an order of its own."""
     import secost_tf  # noqa: F401  before TensorFlow: oneDNN's kernels are on for all sides
-    from secost_tf import data, splits
-    from tfrecord_tools import shards
+    from secost_tf.data import pipeline, splits
+    from tfrecord_tools.shards import info
 
-    split = splits.Split(folder, shards.read_dataset_info(folder, "train"))
+    split = splits.Split(folder, info.read_dataset_info(folder, "train"))
     scores = [str(Path(folder, "scores"))] if name == "cached" else []
     model, number = SIDES[name](width), itertools.count()
 
     def work() -> None:
-        batches = data.training_data(split, BATCH, epoch=next(number), teacher_scores_dirs=scores)
+        batches = pipeline.training_data(
+            split, BATCH, epoch=next(number), teacher_scores_dirs=scores
+        )
         if name in ("student", "naive"):
             batches = batches.map(lambda inputs, targets: (inputs, targets["labels"]))
         model.fit(batches, epochs=1, shuffle=False, verbose=0)
@@ -117,7 +132,9 @@ def epochs(name: str, width: float, folder: str) -> Callable[[], object]:
 def main() -> None:
     options = pairs.parser(__doc__)
     options.add_argument("--clips", type=int, default=320, help="clips of an epoch (default 320)")
-    options.add_argument("--width", type=float, default=0.25, help="width of the network (default 0.25)")
+    options.add_argument(
+        "--width", type=float, default=0.25, help="width of the network (default 0.25)"
+    )
     options.add_argument("--folder", help="of the shards, made by the script itself")
     options.set_defaults(pairs=5)
     arguments = options.parse_args()
@@ -133,7 +150,9 @@ def main() -> None:
         write_teacher_scores(Path(folder, "scores"), write_split(folder, "train", arguments.clips))
         given = (f"--width={arguments.width}", f"--folder={folder}")
         for one, other, what, bar in ROWS:
-            sides = [pairs.Side(__file__, side, sys.executable, None, given) for side in (one, other)]
+            sides = [
+                pairs.Side(__file__, side, sys.executable, None, given) for side in (one, other)
+            ]
             rows.append({"what": what, "bar": bar, **pairs.compare(*sides, arguments.pairs, 1)})
             for side in sides:
                 side.close()

@@ -24,7 +24,9 @@ def starts(name: str) -> Callable[[], object]:
     def work() -> None:
         done = subprocess.run([sys.executable, *SIDES[name]], capture_output=True, text=True)
         if PRINTED[name] not in done.stdout:
-            raise SystemExit(f"{name}: expected {PRINTED[name]!r}, got {done.stdout!r} {done.stderr!r}")
+            raise SystemExit(
+                f"{name}: expected {PRINTED[name]!r}, got {done.stdout!r} {done.stderr!r}"
+            )
 
     return work
 

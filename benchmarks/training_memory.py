@@ -2,9 +2,10 @@
 
     python benchmarks/training_memory.py [--clips=60] [--stage=1]
 
-Each size is a fresh `python -m secost_tf.train` of stages 0 and 1: a narrow network, clips of ten seconds with 527 classes,
-a shuffle buffer that the smallest set fills, and an epoch of as many steps whatever the size, a pass over the largest set.
-The figure is the process's peak of resident memory.
+Each size is a fresh `python -m secost_tf.train` of stages 0 and 1: a narrow network, clips of ten
+seconds with 527 classes, a shuffle buffer that the smallest set fills, and an epoch of as many
+steps whatever the size, a pass over the largest set. The figure is the process's peak of resident
+memory.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ def peak_megabytes(data_dir: Path, run_dir: Path, arguments) -> float:
     ]
     environment = {**os.environ, "PYTHONPATH": str(pairs.ROOT)}
     with tempfile.TemporaryFile("w+") as printed:
-        process = subprocess.Popen(command, env=environment, stdout=printed, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, env=environment, stdout=printed, stderr=subprocess.STDOUT
+        )
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
@@ -58,7 +61,9 @@ def main() -> None:
         "--clips", type=int, default=60, help="clips of the smallest training set (default 60)"
     )
     options.add_argument("--stage", type=int, default=1, help="the last stage (default 1)")
-    options.add_argument("--width", type=float, default=0.05, help="width of the network (default 0.05)")
+    options.add_argument(
+        "--width", type=float, default=0.05, help="width of the network (default 0.05)"
+    )
     options.add_argument(
         "--validation_share",
         type=float,

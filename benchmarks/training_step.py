@@ -4,13 +4,14 @@
 
 A step is SeCoST's: alpha 0.3, cached teacher scores, forward, backward and Adam. The sides:
 
-- `secost_tf`: `TeacherDistillation`, as `fit` runs it; `secost_tf-auto` with what `--precision=auto` takes, if that is not
-  float32.
-- `torch`: the same network in PyTorch, channels-last, float32.
-- `keras`: the same network of Keras's own layers, compiled and trained as Keras and TensorFlow are installed.
-- `matmul`: as many floating-point operations as the step's convolutions need, in products of large float32 matrices. The
-  ratio is the share of the processor's matmul rate that the step attains. A step counts as three forward passes, a
-  multiply-add as two operations.
+- `secost_tf`: `TeacherDistillation`, as `fit` runs it; `secost_tf-auto` with what
+  `--precision=auto` takes, if that is not float32.
+- `torch`: the same network in PyTorch, channels-last, float32. - `keras`: the same network of
+Keras's own layers, compiled and trained as Keras and TensorFlow are installed. - `matmul`: as many
+floating-point operations as the step's convolutions need, in products of large float32 matrices.
+The
+  ratio is the share of the processor's matmul rate that the step attains. A step counts as three
+  forward passes, a multiply-add as two operations.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ Work = Callable[[], object]
 
 def network_config(width: float):
     """The layer table; plain numbers, without TensorFlow."""
-    from secost_tf.config import WelsNetConfig
+    from secost_tf.models.config import WelsNetConfig
 
     return WelsNetConfig(CLASSES, mel_bins=MEL_BINS, width=width)
 
@@ -52,14 +53,16 @@ def batch() -> dict[str, np.ndarray]:
 
 def ours(width: float, precision: str) -> tuple[Work, Facts]:
     """SeCoST's step, and how many operations its convolutions take."""
-    from secost_tf import cost, runtime
-    from secost_tf.distillation import TeacherDistillation
-    from secost_tf.keras_compat import make_optimizer
-    from secost_tf.losses import SeCoSTLoss
-    from secost_tf.wels_net import wels_net
+    from secost_tf.models.distillation import TeacherDistillation
+    from secost_tf.models.losses import SeCoSTLoss
+    from secost_tf.models.network import wels_net
+    from secost_tf.models.optimizers import make_optimizer
+    from secost_tf.training import cost, devices
 
-    precision, reason = runtime.choose_precision(precision, network_config(width).convolution_channels)
-    with runtime.precision_policy(precision):
+    precision, reason = devices.choose_precision(
+        precision, network_config(width).convolution_channels
+    )
+    with devices.precision_policy(precision):
         student = wels_net(network_config(width))
         model = TeacherDistillation(student)
         model.compile(make_optimizer("Adam", 1e-3), SeCoSTLoss(ALPHA))
@@ -126,7 +129,11 @@ def torch_step(width: float) -> tuple[Work, Facts]:
             channels, eps=config.batch_norm_epsilon, momentum=1 - config.batch_norm_momentum
         )
         layers.extend(
-            [nn.Conv2d(inputs, channels, kernel, padding=padding, bias=False), norm, nn.ReLU(inplace=True)]
+            [
+                nn.Conv2d(inputs, channels, kernel, padding=padding, bias=False),
+                norm,
+                nn.ReLU(inplace=True),
+            ]
         )
         inputs = channels
 
@@ -134,10 +141,14 @@ def torch_step(width: float) -> tuple[Work, Facts]:
         for _ in range(config.block_convolutions):
             convolve(channels, 3, 1)
         layers.append(nn.MaxPool2d(pool))
-    convolve(config.embedding_channels, (config.embedding_frames, MEL_BINS // config.stride_frames), 0)
+    convolve(
+        config.embedding_channels, (config.embedding_frames, MEL_BINS // config.stride_frames), 0
+    )
     for channels in config.hidden_channels:
         convolve(channels, 1, 0)
-    network = nn.Sequential(*layers, nn.Conv2d(inputs, CLASSES, 1)).to(memory_format=torch.channels_last)
+    network = nn.Sequential(*layers, nn.Conv2d(inputs, CLASSES, 1)).to(
+        memory_format=torch.channels_last
+    )
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
     arrays = {name: torch.from_numpy(values) for name, values in batch().items()}
 
@@ -166,7 +177,9 @@ def matmul(operations: float) -> tuple[Work, Facts]:
     def product():
         return tf.linalg.matmul(one, other)
 
-    return lambda: [product() for _ in range(count)][-1].numpy(), {"operations": count * 2 * MATRIX**3}
+    return lambda: [product() for _ in range(count)][-1].numpy(), {
+        "operations": count * 2 * MATRIX**3
+    }
 
 
 TENSORFLOW = ("tensorflow", "keras", "numpy")
@@ -222,7 +235,9 @@ def rows_of(width: float, arguments) -> list[dict]:
     ):
         side, known = start(name, width, arguments)
         if known["parameters"] != facts["parameters"]:
-            raise SystemExit(f"{name}: {known['parameters']} parameters, expected {facts['parameters']}")
+            raise SystemExit(
+                f"{name}: {known['parameters']} parameters, expected {facts['parameters']}"
+            )
         add(step, side, what, bar)
     step.close()
     step, facts = start("secost_tf-auto", width, arguments)
@@ -237,7 +252,9 @@ def rows_of(width: float, arguments) -> list[dict]:
 
 def main() -> None:
     options = pairs.parser(__doc__)
-    options.add_argument("--widths", default="1,0.25", help="widths of the network (default 1,0.25)")
+    options.add_argument(
+        "--widths", default="1,0.25", help="widths of the network (default 1,0.25)"
+    )
     options.add_argument("--width", type=float, help=argparse.SUPPRESS)
     options.add_argument("--operations", type=float, default=0.0, help=argparse.SUPPRESS)
     options.add_argument("--facts", help=argparse.SUPPRESS)
@@ -245,7 +262,9 @@ def main() -> None:
     if arguments.serve:
         serve(arguments)
         return
-    rows = [row for width in arguments.widths.split(",") for row in rows_of(float(width), arguments)]
+    rows = [
+        row for width in arguments.widths.split(",") for row in rows_of(float(width), arguments)
+    ]
     pairs.show("training step, batch 16, 1024 frames, 527 classes", rows, arguments.json)
 
 

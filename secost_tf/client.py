@@ -1,4 +1,6 @@
-"""`python -m secost_tf.client --server=host:8501 FILE...`: asks a model on TensorFlow Serving what is heard in recordings."""
+"""`python -m secost_tf.client --server=host:8501 FILE...`: asks a model on TensorFlow Serving what
+is heard in recordings.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +13,21 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from secost_tf.client_transport import GRPC_PORT, REST_PORT, RetryPolicy, ServerError, Transport, connect
-from secost_tf.waveforms import bytes_array, encode_wav
+from secost_tf.serving import (
+    GRPC_PORT,
+    REST_PORT,
+    RetryPolicy,
+    ServerError,
+    Transport,
+    bytes_array,
+    connect,
+    encode_wav,
+)
 from tfrecord_tools.audio import AudioError, load_audio
 from tfrecord_tools.commands import run_command
 from tfrecord_tools.config import Config, setting
 from tfrecord_tools.config_flags import read_flags
-from tfrecord_tools.datasets.clips import read_class_map
+from tfrecord_tools.datasets import read_class_map
 
 SIGNATURES = ("top_k", "wav_bytes", "serving_default")
 
@@ -47,7 +57,9 @@ class ClientSettings(Config):
         "The model's class list (assets/classes.csv in its folder), for the names of signatures "
         "other than top_k. Default: numbers.",
     )
-    top: int = setting(5, "Classes to print for each recording, the highest scores first.", minimum=1)
+    top: int = setting(
+        5, "Classes to print for each recording, the highest scores first.", minimum=1
+    )
     sample_rate_hz: int = setting(
         16000,
         "Sample rate that the model expects, in Hz; recordings are resampled to it.",
@@ -64,7 +76,9 @@ class ClientSettings(Config):
         "busy; over gRPC four at most.",
         minimum=0,
     )
-    json: bool = setting(False, "Print a line of JSON for each recording, with all that the server answered.")
+    json: bool = setting(
+        False, "Print a line of JSON for each recording, with all that the server answered."
+    )
 
 
 SETTINGS = (ClientSettings,)
@@ -73,7 +87,9 @@ SETTINGS = (ClientSettings,)
 def ask(
     transport: Transport, signature: str, waveform: np.ndarray, sample_rate_hz: int
 ) -> dict[str, np.ndarray]:
-    """The answer for one mono waveform, float32 [samples] in -1..1: the signature's outputs without their batch."""
+    """The answer for one mono waveform, float32 [samples] in -1..1: the signature's outputs without
+    their batch.
+    """
     if signature == "wav_bytes":
         inputs = {"wav_bytes": bytes_array([encode_wav(waveform, sample_rate_hz)])}
     else:
@@ -82,7 +98,9 @@ def ask(
 
 
 def describe(answer: dict[str, np.ndarray], top: int, name_of: Callable[[int], str]) -> list[str]:
-    """Lines for people: the highest scores with their classes and, where segments are known, the time of their peaks."""
+    """Lines for people: the highest scores with their classes and, where segments are known, the
+    time of their peaks.
+    """
     if "labels" in answer:
         pairs = zip(answer["labels"], answer["scores"], strict=True)
         return [f"  {score:6.3f}  {label.decode()}" for label, score in list(pairs)[:top]]
@@ -132,7 +150,11 @@ def main(argv: Sequence[str]) -> int:
         if settings.json:
             print(as_json(file, audio.duration_seconds, answer), flush=True)
             continue
-        names = (lambda index: classes.display_names[index]) if classes else (lambda index: f"class {index}")
+        names = (
+            (lambda index: classes.display_names[index])
+            if classes
+            else (lambda index: f"class {index}")
+        )
         print(
             f"{file} ({audio.duration_seconds:.1f} s)",
             *describe(answer, settings.top, names),

@@ -10,9 +10,10 @@ import grpc
 import numpy as np
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from secost_tf.client_transport import LONGEST_PAUSE_SECONDS, Arrays, RetryPolicy, ServerError
+from secost_tf.serving import LONGEST_PAUSE_SECONDS, Arrays, RetryPolicy, ServerError
 
 _TRANSIENT = ("UNAVAILABLE", "RESOURCE_EXHAUSTED")
+
 _MOST_RETRIES = 4  # gRPC takes no more
 
 
@@ -57,7 +58,9 @@ class GrpcTransport:
     def _describe(self, error: Any) -> ServerError:
         code, details = error.code().name, error.details()
         if code == "DEADLINE_EXCEEDED":
-            return ServerError(f"{self._address}: no answer within {self._policy.timeout_seconds:.3g} s")
+            return ServerError(
+                f"{self._address}: no answer within {self._policy.timeout_seconds:.3g} s"
+            )
         problem = (
             f"{self._address} cannot be reached ({details})"
             if code == "UNAVAILABLE"

@@ -1,4 +1,6 @@
-"""Settings that several commands share, so that a flag has one definition, one meaning and one text."""
+"""Settings that several commands share, so that a flag has one definition, one meaning and one
+text.
+"""
 
 from __future__ import annotations
 
@@ -48,4 +50,6 @@ class RunDataSettings(Config):
 class ScoringSettings(RunDataSettings):
     """Settings of the commands that score the clips of a split."""
 
-    batch_size: int = setting(32, "Clips scored at once; affects speed and memory, not figures.", minimum=1)
+    batch_size: int = setting(
+        32, "Clips scored at once; affects speed and memory, not figures.", minimum=1
+    )

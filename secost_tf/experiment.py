@@ -1,4 +1,6 @@
-"""`python -m secost_tf.experiment --flagfile=flags/experiments/X.flags --seeds=5`: an experiment over several seeds."""
+"""`python -m secost_tf.experiment --flagfile=flags/experiments/X.flags --seeds=5`: an experiment
+over several seeds.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +14,32 @@ from collections.abc import Sequence
 from absl import flags, logging
 
 from secost_tf import train
-from secost_tf.experiment_folder import check_name
-from secost_tf.experiment_results import default_command, experiment_results
-from secost_tf.experiment_tables import format_results, write_results
-from secost_tf.experiments import ExperimentConfig, estimate_experiment, run_experiment
-from secost_tf.side_by_side import run_side_by_side
+from secost_tf.evaluation import default_command, experiment_results
+from secost_tf.reporting import format_results, write_results
+from secost_tf.runs import check_name
+from secost_tf.training import (
+    ExperimentConfig,
+    cascade_config,
+    define_cascade_flags,
+    define_device_flags,
+    define_network_flags,
+    define_run_flags,
+    define_training_flags,
+    estimate_experiment,
+    parse_numbers,
+    run_experiment,
+    run_options,
+    run_side_by_side,
+    set_up,
+)
 from tfrecord_tools.commands import run_command
 from tfrecord_tools.parallel import available_cores
 
 FLAGS = flags.FLAGS
+
 # Flags of `secost_tf.train` that an experiment sets for each run.
 _SET_PER_RUN = ("run_dir", "stage", "alpha", "epochs", "seed")
+
 # Flags that make one experiment another; the rest says how and on what.
 _THE_EXPERIMENT = (
     *("name", "stage", "alpha", "auto_alphas", "alpha_per_class_csv", "estimate_alpha_per_class"),
@@ -36,7 +53,10 @@ def define_experiment_flags() -> None:
         "name", None, "Name of the experiment, and of its folder; flagfiles of experiments give it."
     )
     flags.DEFINE_integer(
-        "seeds", 5, "How often to run it: with seeds 0, 1, ... One seed gives no interval.", lower_bound=1
+        "seeds",
+        5,
+        "How often to run it: with seeds 0, 1, ... One seed gives no interval.",
+        lower_bound=1,
     )
     flags.DEFINE_string(
         "experiments_dir",
@@ -75,7 +95,9 @@ def define_experiment_flags() -> None:
         lower_bound=1,
     )
     flags.DEFINE_bool(
-        "table_only", False, "Train nothing: print and write the results of the first --seeds seeds."
+        "table_only",
+        False,
+        "Train nothing: print and write the results of the first --seeds seeds.",
     )
 
 
@@ -83,15 +105,19 @@ def experiment_config() -> ExperimentConfig:
     """What the flags ask for; what depends on the machine is left to `main`."""
     for name, instead in (("run_dir", "--experiments_dir and --name"), ("seed", "--seeds")):
         if FLAGS[name].present:
-            raise ValueError(f"{name}: an experiment has a run for each seed; give {instead} instead")
-    cascade = train.cascade_config()
+            raise ValueError(
+                f"{name}: an experiment has a run for each seed; give {instead} instead"
+            )
+    cascade = cascade_config()
     epochs = cascade.train.epochs * FLAGS.epochs_factor
     return ExperimentConfig(
         name=FLAGS.name,
-        cascade=dataclasses.replace(cascade, train=dataclasses.replace(cascade.train, epochs=epochs)),
+        cascade=dataclasses.replace(
+            cascade, train=dataclasses.replace(cascade.train, epochs=epochs)
+        ),
         seeds=FLAGS.seeds,
-        sweep_alphas=train.parse_numbers("sweep_alphas", FLAGS.sweep_alphas, float),
-        only_seeds=train.parse_numbers("only_seeds", FLAGS.only_seeds, int),
+        sweep_alphas=parse_numbers("sweep_alphas", FLAGS.sweep_alphas, float),
+        only_seeds=parse_numbers("only_seeds", FLAGS.only_seeds, int),
     )
 
 
@@ -123,9 +149,9 @@ def _run() -> None:
         raise ValueError(
             "strategy: an experiment runs on one machine; start secost_tf.train for each seed to train on several"
         )
-    cascade, data_dir, make_strategy = train.set_up(config.cascade)
+    cascade, data_dir, make_strategy = set_up(config.cascade)
     config = dataclasses.replace(config, cascade=cascade)
-    options = train.run_options(leave_out=("dry_run", *_SET_PER_RUN))
+    options = run_options(leave_out=("dry_run", *_SET_PER_RUN))
     if FLAGS.dry_run:
         print(estimate_experiment(config, data_dir, FLAGS.experiments_dir, make_strategy, options))
         return
@@ -138,9 +164,15 @@ def _run() -> None:
     run_experiment(config, data_dir, FLAGS.experiments_dir, make_strategy, options)
 
 
-def commands_of_seeds(seeds: Sequence[int], processes: int, arguments: Sequence[str]) -> dict[str, list[str]]:
-    """Commands that share out the seeds of this one, whose arguments are given, and the cores; by a name for each."""
-    threads = [] if FLAGS["threads"].present else [f"--threads={max(1, available_cores() // processes)}"]
+def commands_of_seeds(
+    seeds: Sequence[int], processes: int, arguments: Sequence[str]
+) -> dict[str, list[str]]:
+    """Commands that share out the seeds of this one, whose arguments are given, and the cores; by a
+    name for each.
+    """
+    threads = (
+        [] if FLAGS["threads"].present else [f"--threads={max(1, available_cores() // processes)}"]
+    )
     commands = {}
     for first in range(processes):
         mine = ",".join(map(str, seeds[first::processes]))
@@ -150,13 +182,17 @@ def commands_of_seeds(seeds: Sequence[int], processes: int, arguments: Sequence[
 
 
 def command_for(name: str, argv: Sequence[str]) -> str:
-    """The command that trains experiment `name` as `argv` does this one: with a flagfile of that name in place of its own."""
+    """The command that trains experiment `name` as `argv` does this one: with a flagfile of that
+    name in place of its own.
+    """
     arguments = [one for one in argv[1:] if not re.match(r"--?(no)?table_only\b", one)]
     if name != FLAGS.name:
         own = re.compile(rf"{re.escape(FLAGS.name)}(?=\.flags$)")
         if not any(map(own.search, arguments)):
             return f"{default_command(name)} (and the flags of the data)"
-        of_this_one = re.compile(rf"--?((no)?estimate_alpha_per_class$|({'|'.join(_THE_EXPERIMENT)})=)")
+        of_this_one = re.compile(
+            rf"--?((no)?estimate_alpha_per_class$|({'|'.join(_THE_EXPERIMENT)})=)"
+        )
         arguments = [own.sub(name, one) for one in arguments if not of_this_one.match(one)]
     return shlex.join(["python", "-m", "secost_tf.experiment", *arguments])
 
@@ -164,11 +200,11 @@ def command_for(name: str, argv: Sequence[str]) -> str:
 def define_train_flags() -> None:
     """All flags of `secost_tf.train`, shown by --help among this command's own."""
     for define in (
-        train.define_cascade_flags,
-        train.define_network_flags,
-        train.define_training_flags,
-        train.define_device_flags,
-        train.define_run_flags,
+        define_cascade_flags,
+        define_network_flags,
+        define_training_flags,
+        define_device_flags,
+        define_run_flags,
     ):
         define()
     flags.adopt_module_key_flags(train)

@@ -1,4 +1,6 @@
-"""`python -m secost_tf.monitor --saved_model=DIR --input=FILE|-|microphone`: what is heard in a stream, as it is heard."""
+"""`python -m secost_tf.monitor --saved_model=DIR --input=FILE|-|microphone`: what is heard in a
+stream, as it is heard.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +12,19 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from absl import logging
 
-from secost_tf import monitor_sources
 from secost_tf.command_settings import EXPORTED_MODEL_HELP
-from secost_tf.detector import read_exported
-from secost_tf.monitor_screen import Screen
-from secost_tf.monitor_stream import EventTracker, Grid, StreamScorer
-from secost_tf.servable import Servable
+from secost_tf.detection import (
+    EventTracker,
+    Grid,
+    Model,
+    Screen,
+    StreamScorer,
+    in_blocks,
+    in_time,
+    of_file,
+    of_microphone,
+    of_pipe,
+)
 from tfrecord_tools.commands import run_command
 from tfrecord_tools.config import Config, setting
 from tfrecord_tools.config_flags import read_flags
@@ -49,7 +58,9 @@ class MonitorSettings(Config):
         "takes longer.",
         minimum=0.1,
     )
-    threshold: float = setting(0.5, "Score at which an event begins, in 0..1.", minimum=0, maximum=1)
+    threshold: float = setting(
+        0.5, "Score at which an event begins, in 0..1.", minimum=0, maximum=1
+    )
     hysteresis: float = setting(
         0.4,
         "The share of --threshold by which a score may fall below it while the event goes on, so "
@@ -63,36 +74,12 @@ class MonitorSettings(Config):
 SETTINGS = (MonitorSettings,)
 
 
-class Model:
-    """An exported model as a monitor needs it.
-
-    Args:
-        folder: of its versions, or of one.
-
-    Attributes:
-        title: name and version.
-        names: of the classes.
-        grid: of its segments.
-    """
-
-    def __init__(self, folder: str):
-        exported = read_exported(folder)
-        hop = exported.log_mel.hop_samples
-        self.title, self.names = exported.title, exported.class_map.display_names
-        self.grid = Grid(
-            exported.log_mel.sample_rate_hz,
-            exported.config.stride_frames * hop,
-            exported.config.window_frames * hop,
-        )
-        self._servable = Servable(exported.folder)
-
-    def score_segments(self, waveform: np.ndarray) -> np.ndarray:
-        """Waveform float32 [samples] -> segment scores [K, classes]."""
-        return self._servable.run("serving_default", {"waveform": waveform[None]})["segment_scores"][0]
-
-
 def monitor(
-    blocks: Iterator[np.ndarray], scorer: StreamScorer, tracker: EventTracker, grid: Grid, screen: Screen
+    blocks: Iterator[np.ndarray],
+    scorer: StreamScorer,
+    tracker: EventTracker,
+    grid: Grid,
+    screen: Screen,
 ) -> None:
     """Shows what is heard in blocks of samples, until they end or Ctrl-C is pressed."""
     try:
@@ -124,18 +111,22 @@ def main(argv: Sequence[str]) -> None:
     strides = round(settings.window_seconds * rate / grid.stride_samples)
     scorer = StreamScorer(model.score_segments, grid, strides)
     if settings.input == MICROPHONE:
-        source = monitor_sources.of_microphone(rate, settings.device)
+        source = of_microphone(rate, settings.device)
     elif settings.input == "-":
-        source = monitor_sources.of_pipe(sys.stdin.buffer, settings.input_rate_hz or rate, rate)
+        source = of_pipe(sys.stdin.buffer, settings.input_rate_hz or rate, rate)
     else:
         if not os.path.isfile(settings.input):
-            raise ValueError(f"input: expected a file, - or microphone; there is no file {settings.input!r}")
-        source = monitor_sources.of_file(settings.input, rate)
-    blocks = monitor_sources.in_blocks(source, grid.stride_samples)
+            raise ValueError(
+                f"input: expected a file, - or microphone; there is no file {settings.input!r}"
+            )
+        source = of_file(settings.input, rate)
+    blocks = in_blocks(source, grid.stride_samples)
     is_file = settings.input not in (MICROPHONE, "-")
     if is_file and (is_terminal if settings.real_time is None else settings.real_time):
-        blocks = monitor_sources.in_time(blocks, rate)
-    screen = Screen(sys.stdout, model.names, f"{model.title}: {settings.input}", settings.top, is_terminal)
+        blocks = in_time(blocks, rate)
+    screen = Screen(
+        sys.stdout, model.names, f"{model.title}: {settings.input}", settings.top, is_terminal
+    )
     monitor(blocks, scorer, tracker, grid, screen)
 
 

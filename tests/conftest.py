@@ -9,7 +9,8 @@ from absl import flags
 
 from tfrecord_tools import commands
 
-# The files that take longest, in whole processes or trainings; begun first, so that parallel workers end together.
+# The files that take longest, in whole processes or trainings; begun first, so that parallel
+# workers end together.
 _LONG = (
     "test_workers",
     "test_cascade",
@@ -22,8 +23,12 @@ _LONG = (
 
 
 def pytest_collection_modifyitems(items):
-    """Long files first, the rest as it is; with `--no-loadscope-reorder` that is the order of the work."""
-    items.sort(key=lambda item: _LONG.index(item.path.stem) if item.path.stem in _LONG else len(_LONG))
+    """Long files first, the rest as it is; with `--no-loadscope-reorder` that is the order of the
+    work.
+    """
+    items.sort(
+        key=lambda item: _LONG.index(item.path.stem) if item.path.stem in _LONG else len(_LONG)
+    )
 
 
 @pytest.fixture

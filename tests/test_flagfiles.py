@@ -9,31 +9,35 @@ from pathlib import Path
 import pytest
 from absl import flags
 
-from secost_tf import experiment, train
-from secost_tf.keras_compat import make_optimizer
-from secost_tf.pooling import HEADS
+from secost_tf import experiment
+from secost_tf.models.optimizers import make_optimizer
+from secost_tf.models.pooling import HEADS
+from secost_tf.training import flags
 from tfrecord_tools import soundscapes
 from tfrecord_tools.config_flags import define_flags, read_flags
+from tfrecord_tools.corpora.label_noise import rates_for_precisions, read_label_precisions
+from tfrecord_tools.corpora.mixing import SoundscapeConfig
 from tfrecord_tools.datasets.clips import ClassMap
-from tfrecord_tools.label_noise import rates_for_precisions, read_label_precisions
 from tfrecord_tools.log_mel import LogMelConfig
-from tfrecord_tools.mixing import SoundscapeConfig
-from tfrecord_tools.shards import DatasetInfo
+from tfrecord_tools.shards.info import DatasetInfo
 
 ROOT = Path(__file__).parents[1]
 FLAGFILES = sorted(path.relative_to(ROOT) for path in ROOT.glob("flags/**/*.flags"))
 # What defines the flags of each command that a flagfile may be for.
 DEFINE = {
     "secost_tf.train": (
-        train.define_cascade_flags,
-        train.define_network_flags,
-        train.define_training_flags,
-        train.define_device_flags,
+        flags.define_cascade_flags,
+        flags.define_network_flags,
+        flags.define_training_flags,
+        flags.define_device_flags,
     ),
     "secost_tf.experiment": (experiment.define_experiment_flags, experiment.define_train_flags),
     "tfrecord_tools.soundscapes": (
         functools.partial(
-            define_flags, soundscapes.SoundscapesSettings, SoundscapeConfig, soundscapes.SourceSettings
+            define_flags,
+            soundscapes.SoundscapesSettings,
+            SoundscapeConfig,
+            soundscapes.SourceSettings,
         ),
     ),
 }
@@ -71,7 +75,11 @@ def command_of(path: Path) -> str:
 
 
 FLAGFILES_OF = {
-    module: [path for path in FLAGFILES if module in (ROOT / path).read_text() and command_of(path) == module]
+    module: [
+        path
+        for path in FLAGFILES
+        if module in (ROOT / path).read_text() and command_of(path) == module
+    ]
     for module in DEFINE
 }
 
@@ -115,13 +123,15 @@ def assert_cascade_can_be(config) -> None:
 @pytest.mark.parametrize("path", FLAGFILES_OF["secost_tf.train"], ids=str)
 def test_a_flagfile_makes_settings(parse, path):
     parse("secost_tf.train", f"--flagfile={ROOT / path}")
-    assert_cascade_can_be(train.cascade_config())
+    assert_cascade_can_be(flags.cascade_config())
     assert_all_given(path)
 
 
 @pytest.mark.parametrize("path", FLAGFILES_OF["secost_tf.experiment"], ids=str)
 def test_a_flagfile_of_an_experiment_makes_settings(parse, path):
-    name = [] if "--name=" in (ROOT / path).read_text() else ["--name=common"]  # settings common to several
+    name = (
+        [] if "--name=" in (ROOT / path).read_text() else ["--name=common"]
+    )  # settings common to several
     parse("secost_tf.experiment", f"--flagfile={ROOT / path}", *name)
     config = experiment.experiment_config()
     assert_cascade_can_be(config.cascade)
@@ -131,13 +141,13 @@ def test_a_flagfile_of_an_experiment_makes_settings(parse, path):
 
 @pytest.mark.parametrize("path", FLAGFILES_OF["tfrecord_tools.soundscapes"], ids=str)
 def test_a_flagfile_of_soundscapes_makes_settings(parse, path):
-    parse("tfrecord_tools.soundscapes", f"--flagfile={ROOT / path}", "--out=unused", "--source=unused")
+    parse(
+        "tfrecord_tools.soundscapes", f"--flagfile={ROOT / path}", "--out=unused", "--source=unused"
+    )
     config = soundscapes.soundscape_config(read_flags(soundscapes.SoundscapesSettings))
     assert config.missing_rate == flags.FLAGS.missing_labels == 0.3
     assert_all_given(path)
-    names = (
-        "baby_cry chainsaw clock_tick dog_bark fire_crackling helicopter person_sneeze rain rooster sea_waves"
-    )
+    names = "baby_cry chainsaw clock_tick dog_bark fire_crackling helicopter person_sneeze rain rooster sea_waves"
     class_map = ClassMap(tuple(names.split()), tuple(names.split()))
     precisions = read_label_precisions(str(ROOT / flags.FLAGS.label_precision_csv), class_map)
     assert dict(zip(class_map.mids, precisions, strict=True))["clock_tick"] == 0.5  # Tick-tock

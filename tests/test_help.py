@@ -23,14 +23,38 @@ POST_PROCESSING = ("hop_scale", "median_filter_seconds", "hysteresis", "min_even
 # The flags of each command, which people have in their scripts.
 FLAGS_OF = {
     "tfrecord_tools.convert": (
-        *("dataset", "split", "audio_dir", "segments_csv", "class_labels_csv", "weak_tsv", "strong_tsv"),
-        *("manifest", "folds", "esc10_only", "out", "runner", "workers", "clip_timeout", "shard_range"),
+        *(
+            "dataset",
+            "split",
+            "audio_dir",
+            "segments_csv",
+            "class_labels_csv",
+            "weak_tsv",
+            "strong_tsv",
+        ),
+        *(
+            "manifest",
+            "folds",
+            "esc10_only",
+            "out",
+            "runner",
+            "workers",
+            "clip_timeout",
+            "shard_range",
+        ),
         *("clips_per_shard", "feature_dtype", "compression", "overwrite", *LOG_MEL),
     ),
     "tfrecord_tools.inspect": ("split", "verify", "plot", "all"),
     "tfrecord_tools.soundscapes": (
         *("out", "num_train", "num_eval", "seed", "min_seconds", "max_seconds", "max_events"),
-        *("min_snr_db", "max_snr_db", "label_noise", "missing_rate", "missing_labels", "wrong_rate"),
+        *(
+            "min_snr_db",
+            "max_snr_db",
+            "label_noise",
+            "missing_rate",
+            "missing_labels",
+            "wrong_rate",
+        ),
         *("wrong_labels", "label_precision_csv", "workers", "overwrite"),
         *("source", "eval_folds", "eval_share", "max_event_seconds", "class_labels_csv"),
     ),
@@ -112,5 +136,7 @@ def test_help_waits_for_nothing():
         "slow = ('tensorflow', 'keras', 'matplotlib', 'pandas', 'apache_beam', 'tensorflow_io')\n"
         "print([name for name in slow if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True
+    )
     assert done.stdout == "[]\n", done.stderr

@@ -21,7 +21,9 @@ def test_importing_the_packages_loads_no_tensorflow():
         "from secost_tf import config, embedded, runtime\n"
         "print([name for name in ('tensorflow', 'keras', 'tensorflow_io') if name in sys.modules])"
     )
-    loaded = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True)
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True
+    )
     assert loaded.stdout == "[]\n", loaded.stderr
 
 
@@ -32,7 +34,9 @@ def test_onednn_is_on_unless_the_user_says_otherwise(monkeypatch, value, expecte
     else:
         monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", value)
     script = "import os, secost_tf; print(os.environ['TF_ENABLE_ONEDNN_OPTS'])"
-    shown = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True)
+    shown = subprocess.run(
+        [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True
+    )
     assert shown.stdout == f"{expected}\n", shown.stderr
 
 
@@ -41,10 +45,21 @@ def wheel(tmp_path_factory) -> Path:
     """The wheel, built from a copy of the tree with its flagfiles and tests, which must stay out."""
     source = tmp_path_factory.mktemp("source")
     for name in (*PACKAGES, "flags", "tests"):
-        shutil.copytree(REPOSITORY / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            REPOSITORY / name, source / name, ignore=shutil.ignore_patterns("__pycache__")
+        )
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(REPOSITORY / name, source)
-    command = ["-m", "build", "--wheel", "--no-isolation", "--skip-dependency-check", "--outdir", "dist", "."]
+    command = [
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--skip-dependency-check",
+        "--outdir",
+        "dist",
+        ".",
+    ]
     built = subprocess.run([sys.executable, *command], cwd=source, capture_output=True, text=True)
     assert built.returncode == 0, built.stdout + built.stderr
     (path,) = (source / "dist").iterdir()
@@ -72,7 +87,9 @@ def test_console_scripts_are_functions_that_exist(wheel):
     entries = configparser.ConfigParser()
     entries.read_string(archive.read(path).decode())
     scripts = dict(entries["console_scripts"])
-    assert {"secost-train", "secost-evaluate", "tfrecord-convert", "tfrecord-inspect"} <= set(scripts)
+    assert {"secost-train", "secost-evaluate", "tfrecord-convert", "tfrecord-inspect"} <= set(
+        scripts
+    )
     for name, target in scripts.items():
         module, function = target.split(":")
         assert callable(getattr(importlib.import_module(module), function)), name

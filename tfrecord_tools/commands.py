@@ -21,7 +21,9 @@ from tfrecord_tools.storage import FULL_ERRNOS
 class WritingSettings(Config):
     """Settings of the commands that write a set of many clips."""
 
-    workers: int = setting(0, "Processes; changes the speed, never the result. 0: one a core.", minimum=0)
+    workers: int = setting(
+        0, "Processes; changes the speed, never the result. 0: one a core.", minimum=0
+    )
     overwrite: bool = setting(
         False,
         "Replace what stands in --out. Default: keep it if it was made with the same settings, else "
@@ -34,16 +36,18 @@ def run_command(
 ) -> None:
     """Defines the flags of the command's settings, runs `main(argv)` and exits the process.
 
-    A `ValueError` or `OSError` that leaves `main` is a user's input at fault: it is printed as one paragraph,
-    without a traceback, and the exit status is 1. `--verbosity=1` shows the traceback as well. So is a flag
-    that is unknown or has a value that is not allowed. Ctrl-C exits with status 130.
+    A `ValueError` or `OSError` that leaves `main` is a user's input at fault: it is printed as one
+    paragraph, without a traceback, and the exit status is 1. `--verbosity=1` shows the traceback as
+    well. So is a flag that is unknown or has a value that is not allowed. Ctrl-C exits with status
+    130.
 
     Args:
-        main: gets the arguments beside flags, the command's name first; returns the exit status or None.
+        main: gets the arguments beside flags, the command's name first; returns the exit status or
+            None.
         *settings: the classes whose settings are the command's flags.
 
-    Attributes of `main` that are looked at: `takes_arguments`, whether there may be any beside flags; `begins_anew`, whether the
-    command does all its work again when it is repeated.
+    Attributes of `main` that are looked at: `takes_arguments`, whether there may be any beside
+    flags; `begins_anew`, whether the command does all its work again when it is repeated.
     """
 
     def guarded(argv: list[str]) -> int | None:
@@ -56,7 +60,9 @@ def run_command(
             return main(argv)
         except KeyboardInterrupt:
             hint = (
-                "" if getattr(main, "begins_anew", False) else ": the same command continues where it stopped"
+                ""
+                if getattr(main, "begins_anew", False)
+                else ": the same command continues where it stopped"
             )
             print(f"\ninterrupted{hint}", file=sys.stderr)
             return 130
@@ -92,7 +98,9 @@ def _parse_flags(argv: list[str]) -> list[str]:
 
 
 def _exit_at_once(code: int | None) -> None:
-    """Ends the process without C++ destructors: those of TensorFlow I/O's S3 client may abort it after the work."""
+    """Ends the process without C++ destructors: those of TensorFlow I/O's S3 client may abort it
+    after the work.
+    """
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -100,15 +108,21 @@ def _exit_at_once(code: int | None) -> None:
 
 
 def _show_progress() -> None:
-    """Shows log lines from INFO on, with the time alone before them, unless `--verbosity` says otherwise."""
+    """Shows log lines from INFO on, with the time alone before them, unless `--verbosity` says
+    otherwise.
+    """
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.INFO)
     standard_logging.getLogger("tensorflow").setLevel(standard_logging.WARNING)
-    logging.get_absl_handler().setFormatter(standard_logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    logging.get_absl_handler().setFormatter(
+        standard_logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S")
+    )
 
 
 def describe_error(error: Exception) -> str:
-    """One readable paragraph for an exception: its message, and for an operating system error its path."""
+    """One readable paragraph for an exception: its message, and for an operating system error its
+    path.
+    """
     if isinstance(error, OSError) and error.strerror:
         hint = "; make room, and the same command continues" if error.errno in FULL_ERRNOS else ""
         return (f"{error.filename}: {error.strerror}" if error.filename else error.strerror) + hint

@@ -38,13 +38,13 @@ from typing import Any, TypeVar
 T = TypeVar("T", bound="Config")
 
 _LONG = 8  # a list with more items is not shown whole
+
 _METADATA_KEY = "setting"
+
 _LINE_WIDTH = 92  # of a docstring, which its class may indent
 
 
 # === A setting ===
-
-
 @dataclasses.dataclass(frozen=True)
 class Setting:
     """What is known of a field besides its name, its type and its default; made by `setting`."""
@@ -159,7 +159,11 @@ def describe_expectation(about: Setting, kind: Kind) -> str:
         noun = f"{noun}, {'0 or more' if low == 0 else f'at least {low}'}"
     elif high is not None:
         noun = f"{noun}, at most {high}"
-    limits = [f"{word} {limit}" for word, limit in (("above", above), ("below", below)) if limit is not None]
+    limits = [
+        f"{word} {limit}"
+        for word, limit in (("above", above), ("below", below))
+        if limit is not None
+    ]
     return f"{noun}, {' and '.join(limits)}" if limits else noun
 
 
@@ -169,7 +173,9 @@ def is_allowed(value: Any, about: Setting, kind: Kind) -> bool:
         return True
     if kind.is_tuple:
         item_kind = dataclasses.replace(kind, is_tuple=False)
-        return isinstance(value, (tuple, list)) and all(is_allowed(item, about, item_kind) for item in value)
+        return isinstance(value, (tuple, list)) and all(
+            is_allowed(item, about, item_kind) for item in value
+        )
     if about.choices:
         return value in about.choices
     if kind.base not in (int, float):
@@ -186,8 +192,6 @@ def is_allowed(value: Any, about: Setting, kind: Kind) -> bool:
 
 
 # === A class of settings ===
-
-
 @dataclasses.dataclass(frozen=True)
 class Config:
     """A frozen dataclass of plain values that goes to JSON and back.
@@ -237,7 +241,9 @@ class Config:
         """
         pairs = [(name, mine, getattr(other, name)) for name, mine in vars(self).items()]
         return "; ".join(
-            mine.differences(theirs) if isinstance(mine, Config) else describe_difference(name, mine, theirs)
+            mine.differences(theirs)
+            if isinstance(mine, Config)
+            else describe_difference(name, mine, theirs)
             for name, mine, theirs in pairs
             if mine != theirs
         )
@@ -251,7 +257,9 @@ def describe_difference(name: str, mine: Any, theirs: Any) -> str:
         place = next(index for index, (left, right) in enumerate(pairs) if left != right)
         return describe_difference(f"{name}[{place}]", mine[place], theirs[place])
     shown = [
-        f"{len(value)} values" if isinstance(value, (list, tuple)) and len(value) > _LONG else repr(value)
+        f"{len(value)} values"
+        if isinstance(value, (list, tuple)) and len(value) > _LONG
+        else repr(value)
         for value in both
     ]
     return f"{name}: {shown[0]} != {shown[1]}"
@@ -266,8 +274,6 @@ def _restore(hint: Any, value: Any) -> Any:
 
 
 # === Documentation ===
-
-
 def _document_settings(config_class: type[Config]) -> str:
     """Return the section "Attributes" of a class whose dataclass decorator has not run yet."""
     described: dict[str, str] = {}

@@ -92,7 +92,9 @@ def flag_names(*config_classes: type[Config]) -> list[str]:
     return [name for config_class in config_classes for name, _, _ in _flags_of(config_class)]
 
 
-def define_flags(*config_classes: type[Config], flag_values: flags.FlagValues = flags.FLAGS) -> None:
+def define_flags(
+    *config_classes: type[Config], flag_values: flags.FlagValues = flags.FLAGS
+) -> None:
     """Define a flag for each setting, among those that the running command's `--help` shows.
 
     A setting without default makes a flag that must be given.
@@ -106,7 +108,8 @@ def define_flags(*config_classes: type[Config], flag_values: flags.FlagValues = 
             is_required = field.default is dataclasses.MISSING
             default = None if is_required else field.default
             flag = _make_flag(name, default, about, kinds[field.name])
-            # absl's --help shows the flags of the module sys.argv[0], however the command was started.
+            # absl's --help shows the flags of the module sys.argv[0], however the command was
+            # started.
             flags.DEFINE_flag(flag, flag_values, sys.argv[0], required=is_required)
             for alias in about.aliases:
                 flags.DEFINE_alias(alias, name, flag_values, sys.argv[0])
@@ -117,7 +120,10 @@ def _make_flag(name: str, default: Any, about: Setting, kind: Kind) -> flags.Fla
         return flags.BooleanFlag(name, default, about.help)
     parser, help_text = _TextParser(about, kind), about.help
     if about.choices:
-        parser, help_text = flags.EnumParser(about.choices), f"<{'|'.join(about.choices)}>: {about.help}"
+        parser, help_text = (
+            flags.EnumParser(about.choices),
+            f"<{'|'.join(about.choices)}>: {about.help}",
+        )
     return flags.Flag(parser, _TextSerializer(), name, default, help_text)
 
 
@@ -128,7 +134,9 @@ def read_flag_values(
     return {field.name: flag_values[name].value for name, field, _ in _flags_of(config_class)}
 
 
-def read_flags(config_class: type[T], *, flag_values: flags.FlagValues = flags.FLAGS, **values: Any) -> T:
+def read_flags(
+    config_class: type[T], *, flag_values: flags.FlagValues = flags.FLAGS, **values: Any
+) -> T:
     """Return the settings that the flags ask for.
 
     Args:

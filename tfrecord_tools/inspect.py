@@ -12,16 +12,18 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tfrecord_tools import schema, shards, storage
+from tfrecord_tools import shards, storage
 from tfrecord_tools.commands import run_command
 from tfrecord_tools.config import Config, setting
 from tfrecord_tools.config_flags import read_flags
-from tfrecord_tools.datasets.clips import read_class_map
-from tfrecord_tools.log_mel_picture import draw_log_mel
-from tfrecord_tools.shards import DatasetInfo
+from tfrecord_tools.datasets import read_class_map
+from tfrecord_tools.plots import draw_log_mel
+from tfrecord_tools.shards import ClipRecord, DatasetInfo, decode, dequantize
 
 _MOST_LINES = 20  # of classes, unless all are asked for
+
 _MOST_PLOTS = 60
+
 _MOST_RECORDS_SEARCHED = 4096  # for clips to draw
 
 
@@ -55,17 +57,21 @@ def describe(data_dir: str, info: DatasetInfo, all_classes: bool = False) -> str
 
 
 def verify(data_dir: str, info: DatasetInfo) -> list[str]:
-    """Reads every record of a split; returns a sentence for each thing that is wrong, empty if nothing is.
+    """Reads every record of a split; returns a sentence for each thing that is wrong, empty if
+    nothing is.
 
-    Checked are each shard's presence, size and checksums; each record's form, number of frames, finite values, labels and
-    id; that ids are unique; and that `clips.csv`, `classes.csv` and the counts and statistics in `dataset.json` agree.
+    Checked are each shard's presence, size and checksums; each record's form, number of frames,
+    finite values, labels and id; that ids are unique; and that `clips.csv`, `classes.csv` and the
+    counts and statistics in `dataset.json` agree.
     """
     problems = list(shards.shard_problems(data_dir, info))
     damaged = bool(problems)
     seen: dict[str, str] = {}
     positives: Counter[int] = Counter()
     rows, total, frames, max_frames = [], np.zeros(info.log_mel.mel_bins), 0, 0
-    for index, (shard, path) in enumerate(zip(info.shards, info.shard_paths(data_dir), strict=True)):
+    for index, (shard, path) in enumerate(
+        zip(info.shards, info.shard_paths(data_dir), strict=True)
+    ):
         if not storage.exists(path):
             continue
         count = 0
@@ -73,31 +79,39 @@ def verify(data_dir: str, info: DatasetInfo) -> list[str]:
             for count, data in enumerate(shards.read_records(path, info.compression), start=1):
                 where = f"{path}: record {count - 1}"
                 try:
-                    record = schema.decode(data, info.feature_dtype, info.log_mel.mel_bins)
+                    record = decode(data, info.feature_dtype, info.log_mel.mel_bins)
                 except ValueError as error:
                     problems.append(f"{where}: {error}")
                     continue
                 problems += [f"{where}: {problem}" for problem in _record_problems(record, info)]
                 if (first := seen.setdefault(record.video_id, where)) != where:
-                    problems.append(f"{where}: clip id {record.video_id!r} was there before, at {first}")
+                    problems.append(
+                        f"{where}: clip id {record.video_id!r} was there before, at {first}"
+                    )
                 rows.append((record.video_id, index, count - 1, len(record.log_mel)))
                 positives.update(record.labels)
-                total += schema.dequantize(record.log_mel, info.feature_range).astype(np.float64).sum(axis=0)
+                total += (
+                    dequantize(record.log_mel, info.feature_range).astype(np.float64).sum(axis=0)
+                )
                 frames += len(record.log_mel)
                 max_frames = max(max_frames, len(record.log_mel))
-        except ValueError as error:  # names file and record; what follows in the file can't be found
+        except (
+            ValueError
+        ) as error:  # names file and record; what follows in the file can't be found
             problems.append(str(error))
             damaged = True
         else:
             if count != shard.clips:
-                problems.append(f"{path}: {count} records, {shards.DATASET_JSON} says {shard.clips}")
+                problems.append(
+                    f"{path}: {count} records, {shards.DATASET_JSON} says {shard.clips}"
+                )
     if not damaged:  # else the counts can't be right
         problems += _count_problems(data_dir, info, positives, total / max(frames, 1), max_frames)
     problems += _table_problems(data_dir, info, rows, damaged)
     return problems
 
 
-def _record_problems(record: schema.ClipRecord, info: DatasetInfo) -> Iterator[str]:
+def _record_problems(record: ClipRecord, info: DatasetInfo) -> Iterator[str]:
     if not len(record.log_mel):
         yield "no frames"
     if not np.isfinite(record.log_mel).all():
@@ -129,7 +143,9 @@ def _table_problems(
     folder = storage.join(data_dir, info.split)
     try:
         if differences := info.class_map.differences(
-            read_class_map(storage.join(folder, shards.CLASSES_CSV)), shards.DATASET_JSON, shards.CLASSES_CSV
+            read_class_map(storage.join(folder, shards.CLASSES_CSV)),
+            shards.DATASET_JSON,
+            shards.CLASSES_CSV,
         ):
             yield f"{folder}: {differences}"
         listed = read_clips_csv(data_dir, info.split)
@@ -150,7 +166,8 @@ def _table_problems(
 
 
 def read_clips_csv(data_dir: str, split: str) -> list[tuple[str, int, int, int]]:
-    """Reads `clips.csv`: (video_id, shard, record, num_frames) of each clip, in the order of the shards.
+    """Reads `clips.csv`: (video_id, shard, record, num_frames) of each clip, in the order of the
+    shards.
 
     Raises:
         ValueError: if the file is missing or is not such a table.
@@ -161,16 +178,21 @@ def read_clips_csv(data_dir: str, split: str) -> list[tuple[str, int, int, int]]
             header, *rows = csv.reader(stream)
         if tuple(header) != shards.CLIPS_COLUMNS:
             raise ValueError(f"its columns are {', '.join(header)}")
-        return [(clip_id, int(shard), int(record), int(frames)) for clip_id, shard, record, frames in rows]
+        return [
+            (clip_id, int(shard), int(record), int(frames))
+            for clip_id, shard, record, frames in rows
+        ]
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: expected columns {', '.join(shards.CLIPS_COLUMNS)} ({error})") from error
+        raise ValueError(
+            f"{path}: expected columns {', '.join(shards.CLIPS_COLUMNS)} ({error})"
+        ) from error
 
 
 # === Picture ===
-
-
 def plot(data_dir: str, info: DatasetInfo, path: str) -> None:
-    """Draws the log-mel of one clip of each class, for the 60 most frequent at most, and the clips per class; a PNG."""
+    """Draws the log-mel of one clip of each class, for the 60 most frequent at most, and the clips
+    per class; a PNG.
+    """
     from matplotlib.figure import Figure
 
     order = sorted(range(len(info.class_map)), key=lambda i: (-info.positives[i], i))
@@ -198,7 +220,8 @@ def plot(data_dir: str, info: DatasetInfo, path: str) -> None:
         image = draw_log_mel(axis, record.log_mel, info.log_mel, low, high)
         others = len(record.labels) - 1
         axis.set_title(
-            info.class_map.display_names[index] + (f" (+{others} more)" if others else ""), fontsize=10
+            info.class_map.display_names[index] + (f" (+{others} more)" if others else ""),
+            fontsize=10,
         )
     for axis in axes.flat[len(chosen) :]:
         axis.set_axis_off()
@@ -213,15 +236,17 @@ def plot(data_dir: str, info: DatasetInfo, path: str) -> None:
         figure.savefig(stream, dpi=110, format="png")
 
 
-def _examples(data_dir: str, info: DatasetInfo, classes: list[int]) -> dict[int, schema.ClipRecord]:
-    """For each class the first clip with the fewest labels besides it, among the first few thousand."""
-    examples: dict[int, schema.ClipRecord] = {}
+def _examples(data_dir: str, info: DatasetInfo, classes: list[int]) -> dict[int, ClipRecord]:
+    """For each class the first clip with the fewest labels besides it, among the first few
+    thousand.
+    """
+    examples: dict[int, ClipRecord] = {}
     searched = 0
     for path in info.shard_paths(data_dir):
         for data in shards.read_records(path, info.compression):
-            record = schema.decode(data, info.feature_dtype, info.log_mel.mel_bins)
+            record = decode(data, info.feature_dtype, info.log_mel.mel_bins)
             record = dataclasses.replace(
-                record, log_mel=schema.dequantize(record.log_mel, info.feature_range)
+                record, log_mel=dequantize(record.log_mel, info.feature_range)
             )
             for index in set(record.labels).intersection(classes):
                 if index not in examples or len(record.labels) < len(examples[index].labels):
@@ -246,20 +271,25 @@ def _draw_histogram(axis, info: DatasetInfo, order: list[int]) -> None:
     axis.margins(x=0.01)
     axis.set_ylabel("clips")
     axis.spines[["top", "right"]].set_visible(False)
-    axis.set_title(f"clips per class: {min(counts)} to {max(counts)}, {len(order)} classes", fontsize=10)
+    axis.set_title(
+        f"clips per class: {min(counts)} to {max(counts)}, {len(order)} classes", fontsize=10
+    )
 
 
 # === Command ===
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class InspectSettings(Config):
     """What to show."""
 
-    split: str | None = setting(None, "Split to show. Default: all; drawn is train, or else the first.")
-    verify: bool = setting(False, "Read and check every record; the exit status is 1 if anything is wrong.")
+    split: str | None = setting(
+        None, "Split to show. Default: all; drawn is train, or else the first."
+    )
+    verify: bool = setting(
+        False, "Read and check every record; the exit status is 1 if anything is wrong."
+    )
     plot: str | None = setting(
-        None, f"PNG file to draw a log-mel of each class ({_MOST_PLOTS} at most) and a histogram to."
+        None,
+        f"PNG file to draw a log-mel of each class ({_MOST_PLOTS} at most) and a histogram to.",
     )
     all: bool = setting(False, f"List every class. Default: the {_MOST_LINES} with the most clips.")
 
@@ -280,7 +310,11 @@ def main(argv: list[str]) -> int:
         print(describe(data_dir, info, settings.all))
         if settings.verify:
             problems = verify(data_dir, info)
-            print(*(f"  wrong: {problem}" for problem in problems), sep="\n", end="\n" * bool(problems))
+            print(
+                *(f"  wrong: {problem}" for problem in problems),
+                sep="\n",
+                end="\n" * bool(problems),
+            )
             print(
                 f"  {len(problems)} problems"
                 if problems

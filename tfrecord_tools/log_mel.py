@@ -1,6 +1,7 @@
 """The log-mel input: its settings, and the NumPy implementation.
 
-The window and the mel matrix made here are shared with the Keras layer in `secost_tf.log_mel`.
+The window and the mel matrix made here are shared with the Keras layer in
+`secost_tf.models.frontend`.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import numpy as np
 
 from tfrecord_tools.config import Config, setting
 
-# Work is done in blocks of frames that stay in the processor's cache: spectra in small ones, in double precision, since
-# single precision is off by 1e-3 nat between loud tones; mel bands and logarithms in larger ones.
+# Work is done in blocks of frames that stay in the processor's cache: spectra in small ones, in
+# double precision, since single precision is off by 1e-3 nat between loud tones; mel bands and
+# logarithms in larger ones.
 _FFT_FRAMES = 64
+
 _BLOCK_FRAMES = 1024
 
 
@@ -22,7 +25,8 @@ _BLOCK_FRAMES = 1024
 class LogMelConfig(Config):
     """Settings of the log-mel spectrogram; ten seconds at the defaults give 998 frames of 64 bins.
 
-    Frames are not centred: frame t covers samples [t * hop, t * hop + window), and no sample is made up.
+    Frames are not centred: frame t covers samples [t * hop, t * hop + window), and no sample is
+    made up.
     """
 
     sample_rate_hz: int = setting(
@@ -62,11 +66,15 @@ class LogMelConfig(Config):
             f"at least the window, {self.window_samples} samples",
         )
         self._require(
-            self.mel_min_hz < self.mel_max_hz, "mel_min_hz", f"0 to below mel_max_hz ({self.mel_max_hz:g})"
+            self.mel_min_hz < self.mel_max_hz,
+            "mel_min_hz",
+            f"0 to below mel_max_hz ({self.mel_max_hz:g})",
         )
         nyquist = self.sample_rate_hz / 2
         self._require(
-            self.mel_max_hz <= nyquist, "mel_max_hz", f"at most half the sample rate, {nyquist:g} Hz"
+            self.mel_max_hz <= nyquist,
+            "mel_max_hz",
+            f"at most half the sample rate, {nyquist:g} Hz",
         )
 
     @property
@@ -103,13 +111,16 @@ def hann_window(config: LogMelConfig) -> np.ndarray:
 
 @functools.lru_cache(maxsize=8)
 def mel_matrix(config: LogMelConfig) -> np.ndarray:
-    """Triangular mel filters with peak 1, not normalised by area; float32 [fft_length // 2 + 1, mel_bins].
+    """Triangular mel filters with peak 1, not normalised by area; float32 [fft_length // 2 + 1,
+    mel_bins].
 
-    Edges are equally spaced on the HTK mel scale, slopes are straight in Hz (as in librosa with `htk=True,
-    norm=None` and torchaudio's `melscale_fbanks`).
+    Edges are equally spaced on the HTK mel scale, slopes are straight in Hz (as in librosa with
+    `htk=True, norm=None` and torchaudio's `melscale_fbanks`).
     """
     bins_hz = np.linspace(0.0, config.sample_rate_hz / 2, config.fft_length // 2 + 1)[:, None]
-    mels = np.linspace(hertz_to_mel(config.mel_min_hz), hertz_to_mel(config.mel_max_hz), config.mel_bins + 2)
+    mels = np.linspace(
+        hertz_to_mel(config.mel_min_hz), hertz_to_mel(config.mel_max_hz), config.mel_bins + 2
+    )
     edges_hz = mel_to_hertz(mels)
     lower, centre, upper = edges_hz[:-2], edges_hz[1:-1], edges_hz[2:]
     rising = (bins_hz - lower) / (centre - lower)
@@ -158,11 +169,14 @@ def _mel_power(samples: np.ndarray, num_frames: int, config: LogMelConfig) -> np
     for start in range(0, num_frames, _FFT_FRAMES):
         part = frames[start : start + _FFT_FRAMES]
         np.multiply(part, window, out=windowed[: len(part), : len(window)])
-        parts = np.fft.rfft(windowed[: len(part)]).view(np.float64)  # real and imaginary parts in turn
+        parts = np.fft.rfft(windowed[: len(part)]).view(
+            np.float64
+        )  # real and imaginary parts in turn
         np.square(parts, out=parts)
         power[:, start : start + len(part)] = (parts[:, ::2] + parts[:, 1::2]).T
     mel = np.empty((config.mel_bins, num_frames), np.float32)
-    # Not mel_matrix.T @ power: the last bits of a matrix product depend on the number of threads, shards must not.
+    # Not mel_matrix.T @ power: the last bits of a matrix product depend on the number of threads,
+    # shards must not.
     for index, (first_bin, weights) in enumerate(_bands(config)):
         np.einsum("k,kf->f", weights, power[first_bin : first_bin + len(weights)], out=mel[index])
     return mel

@@ -1,4 +1,6 @@
-"""A function over many items in several processes, in order and with bounded memory; no item can stop the others."""
+"""A function over many items in several processes, in order and with bounded memory; no item can
+stop the others.
+"""
 
 from __future__ import annotations
 
@@ -16,21 +18,36 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 Item = TypeVar("Item")
+
 Result = TypeVar("Result")
 
 _ITEMS_IN_FLIGHT = 16  # a worker; results that are ready and wait for an earlier one are among them
+
 _ITEMS_SENT = 2  # to a worker at once: the next one lies ready when it finishes one
+
 _TRIES = 3  # of an item whose worker died, which may have been another's fault
+
 _MOST_FAILED_STARTS = 5  # in a row
-_THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
+_THREAD_SETTINGS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
 
-_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")  # a container's share of the processor: microseconds, of how many
+_CPU_MAX = Path(
+    "/sys/fs/cgroup/cpu.max"
+)  # a container's share of the processor: microseconds, of how many
 
 
 def available_cores() -> int:
-    """The processor cores that this process may use: of the machine, its affinity and its container."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The processor cores that this process may use: of the machine, its affinity and its
+    container.
+    """
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     with contextlib.suppress(OSError, ValueError):  # no such limit
         quota, period = map(int, _CPU_MAX.read_text().split())
         cores = min(cores, max(1, -(-quota // period)))
@@ -46,15 +63,16 @@ def ordered_map(
 ) -> Iterator[Result]:
     """Yields `function(item)` for each item, in order.
 
-    Processes are spawned, so that they hold nothing of what this one has loaded or which threads it runs, with one
-    numerical thread each. With one worker and no time limit it runs in this process.
+    Processes are spawned, so that they hold nothing of what this one has loaded or which threads it
+    runs, with one numerical thread each. With one worker and no time limit it runs in this process.
 
     Args:
         function: picklable; an exception that it raises ends the map.
         items: picklable.
         workers: processes.
-        lost: gives the result for an item whose worker was stopped after `timeout_seconds` (item, "timeout", detail), or
-            died three times over it (item, "crashed", detail). The worker is replaced.
+        lost: gives the result for an item whose worker was stopped after `timeout_seconds` (item,
+            "timeout", detail), or died three times over it (item, "crashed", detail). The worker is
+            replaced.
         timeout_seconds: most time that an item may take; None: any.
 
     Raises:
@@ -173,16 +191,24 @@ class _Pool:
         if not worker.is_ready:
             self._failed_starts += 1
             if self._failed_starts == _MOST_FAILED_STARTS:
-                raise ValueError(f"worker processes end before they begin to work (exit code {code})")
+                raise ValueError(
+                    f"worker processes end before they begin to work (exit code {code})"
+                )
         if worker.tasks and worker.is_ready:
             task = worker.tasks.popleft()
             if kind == "timeout":
-                self._done[task.index] = lost(task.item, kind, f"took more than {self._timeout:g} s")
+                self._done[task.index] = lost(
+                    task.item, kind, f"took more than {self._timeout:g} s"
+                )
             elif task.tries + 1 < _TRIES:
                 self._waiting.append(task._replace(tries=task.tries + 1))
             else:
-                how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-                self._done[task.index] = lost(task.item, kind, f"its worker process {how}, {_TRIES} times")
+                how = (
+                    f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+                )
+                self._done[task.index] = lost(
+                    task.item, kind, f"its worker process {how}, {_TRIES} times"
+                )
         self._waiting.extend(worker.tasks)
         self._workers[place] = _Worker(self._function)
 
@@ -192,7 +218,9 @@ class _Pool:
 
 
 def _work(connection: Connection, function: Callable) -> None:
-    """A worker's life: answers (True, result) or (False, exception) to each item, until its parent is gone."""
+    """A worker's life: answers (True, result) or (False, exception) to each item, until its parent
+    is gone.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     with contextlib.suppress(EOFError, ConnectionError):  # the parent is gone

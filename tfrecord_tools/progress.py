@@ -12,7 +12,8 @@ _LINE_EVERY_SECONDS = 10.0
 
 
 class Progress:
-    """Counts clips and shows the count, the speed, the hours of sound, the failures and the time left; a context manager.
+    """Counts clips and shows the count, the speed, the hours of sound, the failures and the time
+    left; a context manager.
 
     Args:
         total: clips to do.

@@ -1,7 +1,8 @@
-"""Files under one set of names, local or in object storage, and writes that appear whole or not at all.
+"""Files under one set of names, local or in object storage, and writes that appear whole or not at
+all.
 
-Local paths use Python alone. A path with a scheme (`s3://bucket/key`, `gs://`, `hdfs://`) goes through
-`tf.io.gfile`, which imports TensorFlow; s3, az and hdfs need tensorflow-io besides.
+Local paths use Python alone. A path with a scheme (`s3://bucket/key`, `gs://`, `hdfs://`) goes
+through `tf.io.gfile`, which imports TensorFlow; s3, az and hdfs need tensorflow-io besides.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from pathlib import Path
 from typing import IO, Any
 
 PARTIAL_PREFIX = "partial-"
+
 FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
+
 _TENSORFLOW_IO_SCHEMES = ("s3", "az", "hdfs", "viewfs", "har")
 
 
@@ -43,7 +46,9 @@ def _gfile(path: str) -> Any:
 def join(folder: str, *names: str) -> str:
     """`folder/name...` for local and remote paths alike."""
     return (
-        "/".join([str(folder).rstrip("/") or "/", *names]) if is_remote(folder) else str(Path(folder, *names))
+        "/".join([str(folder).rstrip("/") or "/", *names])
+        if is_remote(folder)
+        else str(Path(folder, *names))
     )
 
 
@@ -108,7 +113,9 @@ def remove(path: str) -> None:
 
 
 def open_file(path: str, mode: str = "r") -> IO:
-    """Opens a file; text is UTF-8, with a byte-order mark skipped on reading and line ends kept as they are."""
+    """Opens a file; text is UTF-8, with a byte-order mark skipped on reading and line ends kept as
+    they are.
+    """
     if is_remote(path):
         return _gfile(path).GFile(path, mode)
     if "b" in mode:
@@ -118,11 +125,12 @@ def open_file(path: str, mode: str = "r") -> IO:
 
 @contextlib.contextmanager
 def atomic_path(path: str) -> Iterator[str]:
-    """Yields a local name to write to; what stands there at the end of the block becomes `path`, whole.
+    """Yields a local name to write to; what stands there at the end of the block becomes `path`,
+    whole.
 
-    The name is that of a temporary file beside `path` (for object storage, in a local temporary folder) and keeps its
-    extension. An error removes it; a process killed in between leaves only the temporary, which the next attempt
-    writes over.
+    The name is that of a temporary file beside `path` (for object storage, in a local temporary
+    folder) and keeps its extension. An error removes it; a process killed in between leaves only
+    the temporary, which the next attempt writes over.
     """
     if is_remote(path):
         with tempfile.TemporaryDirectory() as folder:
@@ -144,7 +152,9 @@ def atomic_path(path: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def atomic_write(path: str, mode: str = "w") -> Iterator[IO]:
-    """Opens a file for writing that appears under its final name only when the block ends without an error."""
+    """Opens a file for writing that appears under its final name only when the block ends without
+    an error.
+    """
     with atomic_path(path) as temporary, open_file(temporary, mode) as stream:
         yield stream
         stream.flush()
@@ -153,7 +163,9 @@ def atomic_write(path: str, mode: str = "w") -> Iterator[IO]:
 
 @contextlib.contextmanager
 def local_copy(path: str) -> Iterator[str]:
-    """Yields a local name for a file, for libraries that open nothing else: itself, or a temporary copy."""
+    """Yields a local name for a file, for libraries that open nothing else: itself, or a temporary
+    copy.
+    """
     if not is_remote(path):
         yield path
         return

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from secost_tf import callbacks
+from secost_tf.training import callbacks
 
 
 @contextlib.contextmanager
 def stopped_at(stage: int, epoch: int, step: int):
-    """Within the block, training stops as by Ctrl-C after a step (from 0) of an epoch (from 1) of a stage."""
+    """Within the block, training stops as by Ctrl-C after a step (from 0) of an epoch (from 1) of a
+    stage.
+    """
     plain = callbacks.Progress.on_train_batch_end
 
     def interrupted(self, batch, logs=None):

@@ -20,26 +20,36 @@ import numpy as np
 import pytest
 from networks import SMALL
 
-from tfrecord_tools import schema, shards, storage
+from tfrecord_tools import storage
 from tfrecord_tools.datasets.clips import ClassMap
 from tfrecord_tools.log_mel import LogMelConfig
-from tfrecord_tools.shards import DatasetInfo, Shard
+from tfrecord_tools.shards import files, records
+from tfrecord_tools.shards import info as shards
+from tfrecord_tools.shards.info import DatasetInfo, Shard
 
 CLASS_MAP = ClassMap(("/m/a", "/m/b", "/m/c", "/m/d"), ("Bark", "Bell", "Rain", "Siren"))
 LOG_MEL = LogMelConfig(mel_bins=32)
 
 
-def _random_clips(split: str, count: int, num_classes: int, mel_bins: int) -> list[schema.ClipRecord]:
-    """Clips of 40 to 100 frames; each class lifts a band of mel bins of its own. Every fourth clip has no label."""
+def _random_clips(
+    split: str, count: int, num_classes: int, mel_bins: int
+) -> list[records.ClipRecord]:
+    """Clips of 40 to 100 frames; each class lifts a band of mel bins of its own. Every fourth clip
+    has no label.
+    """
     generator = np.random.default_rng(sum(split.encode()))
     clips = []
     for index in range(count):
-        labels = sorted({index % num_classes, int(generator.integers(num_classes))}) if index % 4 != 3 else []
+        labels = (
+            sorted({index % num_classes, int(generator.integers(num_classes))})
+            if index % 4 != 3
+            else []
+        )
         log_mel = generator.standard_normal((40 + (index * 23) % 61, mel_bins)) - 6.0
         for label in labels:
             log_mel[:, label * mel_bins // num_classes :][:, : mel_bins // num_classes] += 3.0
         clips.append(
-            schema.ClipRecord(
+            records.ClipRecord(
                 f"{split}-clip-{index:03d}",
                 log_mel.astype(np.float16),
                 tuple(labels),
@@ -59,24 +69,28 @@ def _write_split(
     log_mel: LogMelConfig = LOG_MEL,
     feature_dtype: str = "float16",
     compression: str = "NONE",
-    change: Callable[[list[schema.ClipRecord]], list[schema.ClipRecord]] = lambda clips: clips,
+    change: Callable[[list[records.ClipRecord]], list[records.ClipRecord]] = lambda clips: clips,
 ) -> DatasetInfo:
     """Writes a split as the converter does: shards, `clips.csv`, `dataset.json`."""
     clips = change(_random_clips(split, sum(shard_sizes), len(class_map), log_mel.mel_bins))
     folder = Path(data_dir, split)
     folder.mkdir(parents=True)
-    feature_range = schema.feature_range(log_mel, feature_dtype)
+    feature_range = records.feature_range(log_mel, feature_dtype)
     stored = [
-        dataclasses.replace(clip, log_mel=schema.quantize(clip.log_mel, feature_dtype, feature_range))
+        dataclasses.replace(
+            clip, log_mel=records.quantize(clip.log_mel, feature_dtype, feature_range)
+        )
         for clip in clips
     ]
     written, rows, start = [], [], 0
     for index, size in enumerate(shard_sizes):
         path = folder / shards.shard_name(split, index, len(shard_sizes))
         part, start = stored[start : start + size], start + size
-        shards.write_records(str(path), map(schema.encode, part), compression)
+        files.write_records(str(path), map(records.encode, part), compression)
         written.append(Shard(path.name, size, path.stat().st_size))
-        rows += [(clip.video_id, index, record, len(clip.log_mel)) for record, clip in enumerate(part)]
+        rows += [
+            (clip.video_id, index, record, len(clip.log_mel)) for record, clip in enumerate(part)
+        ]
     with open(folder / shards.CLIPS_CSV, "w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows([shards.CLIPS_COLUMNS, *rows])
     frames = np.concatenate([clip.log_mel for clip in clips]).astype(np.float64)
@@ -91,7 +105,9 @@ def _write_split(
         num_clips=len(clips),
         seconds=len(frames) / 100,
         max_frames=max(len(clip.log_mel) for clip in clips),
-        positives=tuple(sum(label in clip.labels for clip in clips) for label in range(len(class_map))),
+        positives=tuple(
+            sum(label in clip.labels for clip in clips) for label in range(len(class_map))
+        ),
         mean=tuple(frames.mean(axis=0).tolist()),
         variance=tuple(frames.var(axis=0).tolist()),
         shards=tuple(written),
@@ -102,12 +118,12 @@ def _write_split(
     return info
 
 
-def _read_clips(data_dir: Path | str, split: str) -> list[schema.ClipRecord]:
+def _read_clips(data_dir: Path | str, split: str) -> list[records.ClipRecord]:
     info = shards.read_dataset_info(str(data_dir), split)
     return [
-        schema.decode(record, info.feature_dtype, info.log_mel.mel_bins)
+        records.decode(record, info.feature_dtype, info.log_mel.mel_bins)
         for path in info.shard_paths(str(data_dir))
-        for record in shards.read_records(path, info.compression)
+        for record in files.read_records(path, info.compression)
     ]
 
 
@@ -157,7 +173,7 @@ def rewrite_shard():
     """Replaces a shard's records by what a function makes of them."""
 
     def rewrite(path: Path | str, change: Callable[[list[bytes]], list[bytes]]) -> None:
-        shards.write_records(str(path), change(list(shards.read_records(str(path)))))
+        files.write_records(str(path), change(list(files.read_records(str(path)))))
 
     return rewrite
 
@@ -168,7 +184,11 @@ def files_of():
 
     def read(folder: Path | str) -> dict[str, bytes]:
         folder = Path(folder)
-        return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+        return {
+            str(p.relative_to(folder)): p.read_bytes()
+            for p in sorted(folder.rglob("*"))
+            if p.is_file()
+        }
 
     return read
 
@@ -176,10 +196,11 @@ def files_of():
 @pytest.fixture(scope="session")
 def cascade_config():
     """Makes a `CascadeConfig` of two epochs a stage; keywords go to its TrainConfig or to itself."""
-    from secost_tf.cascade import CascadeConfig
-    from secost_tf.config import TrainConfig
+    from secost_tf.runs.settings import CascadeConfig, TrainConfig
 
-    def make(stage: int, *alphas: float, teacher_stages=(), prerequisites=True, **train) -> CascadeConfig:
+    def make(
+        stage: int, *alphas: float, teacher_stages=(), prerequisites=True, **train
+    ) -> CascadeConfig:
         train = {
             "epochs": 2,
             "batch_size": 4,
@@ -205,7 +226,7 @@ def one_device():
 @pytest.fixture(scope="session")
 def kept_run(tmp_path_factory, kept_data, cascade_config, one_device) -> str:
     """The run folder of an undisturbed cascade of stages 0 to 2 on `kept_data`; not to be changed."""
-    from secost_tf.cascade import run_cascade
+    from secost_tf.training.cascade import run_cascade
 
     run_dir = str(tmp_path_factory.mktemp("kept") / "run")
     run_cascade(cascade_config(2), kept_data, run_dir, one_device)
@@ -214,10 +235,12 @@ def kept_run(tmp_path_factory, kept_data, cascade_config, one_device) -> str:
 
 @pytest.fixture(scope="session")
 def untrained_run(tmp_path_factory, kept_data, cascade_config) -> str:
-    """The run folder of stages 0 to 2 as if they were done on `kept_data`, with random weights; not to be changed."""
-    from secost_tf import stage_folder
-    from secost_tf.stage import build_student
-    from secost_tf.stage_folder import StageRecord
+    """The run folder of stages 0 to 2 as if they were done on `kept_data`, with random weights; not
+    to be changed.
+    """
+    from secost_tf.runs import stage_folder
+    from secost_tf.runs.stage_folder import StageRecord
+    from secost_tf.training.stage import build_student
 
     run_dir = str(tmp_path_factory.mktemp("untrained") / "run")
     info = shards.read_dataset_info(kept_data, "train")
@@ -233,28 +256,44 @@ def untrained_run(tmp_path_factory, kept_data, cascade_config) -> str:
             [weight * generator.uniform(0.5, 1.5, weight.shape) for weight in student.get_weights()]
         )
         student.save_weights(str(folder / stage_folder.WEIGHTS_H5))
-        figures = {"mAP": 0.5 + 0.1 * stage, "mAUC": 0.75, "d_prime": 1.25, "lwlrap": 0.6, "chance": 0.25}
-        counts = {"num_clips": 12, "classes_without_positives": 1, "best_epoch": 2, "parameters": 1234}
+        figures = {
+            "mAP": 0.5 + 0.1 * stage,
+            "mAUC": 0.75,
+            "d_prime": 1.25,
+            "lwlrap": 0.6,
+            "chance": 0.25,
+        }
+        counts = {
+            "num_clips": 12,
+            "classes_without_positives": 1,
+            "best_epoch": 2,
+            "parameters": 1234,
+        }
         storage.write_json(
-            str(folder / stage_folder.METRICS_JSON), {"stage": stage, "split": "eval", **figures, **counts}
+            str(folder / stage_folder.METRICS_JSON),
+            {"stage": stage, "split": "eval", **figures, **counts},
         )
     return run_dir
 
 
 @pytest.fixture(scope="session")
 def kept_export(tmp_path_factory, untrained_run) -> str:
-    """The folder of version 1 of the served model of `untrained_run`'s last stage; not to be changed."""
-    from secost_tf.config import ServingConfig
-    from secost_tf.export import export_run
+    """The folder of version 1 of the served model of `untrained_run`'s last stage; not to be
+    changed.
+    """
+    from secost_tf.serving.exporting import export_run
+    from secost_tf.serving.layout import ServingConfig
 
     export_dir = str(tmp_path_factory.mktemp("models") / "secost")
-    return export_run(untrained_run, export_dir, config=ServingConfig(top_k=3, max_seconds=1100.0))[0]
+    return export_run(untrained_run, export_dir, config=ServingConfig(top_k=3, max_seconds=1100.0))[
+        0
+    ]
 
 
 @pytest.fixture(scope="session")
 def kept_servable(kept_export):
     """`kept_export` in TensorFlow's C++ loader."""
-    from secost_tf.servable import Servable
+    from secost_tf.serving.cpp_loader import Servable
 
     with Servable(kept_export) as servable:
         yield servable
@@ -263,15 +302,18 @@ def kept_servable(kept_export):
 @pytest.fixture(scope="session")
 def kept_live(untrained_run):
     """The live network of `kept_export`: a function of a request's inputs."""
-    from secost_tf.export_check import LiveModel
-    from secost_tf.stage_folder import StageRecord, load_student
+    from secost_tf.runs.stage_folder import StageRecord
+    from secost_tf.runs.students import load_student
+    from secost_tf.serving.checks import LiveModel
 
     return LiveModel(load_student(untrained_run, 2), StageRecord.read(untrained_run, 2))
 
 
 @dataclasses.dataclass(frozen=True)
 class ServingServer:
-    """A running `serving_server.py`: its ports, gRPC's None where the extra `serving` is absent, and its process."""
+    """A running `serving_server.py`: its ports, gRPC's None where the extra `serving` is absent,
+    and its process.
+    """
 
     rest: int
     grpc: int | None
@@ -283,7 +325,9 @@ def _run_server(export_dir: Path | str, grpc: bool = True):
     has_grpc = grpc and importlib.util.find_spec("tensorflow_serving") is not None
     script = Path(__file__).with_name("serving_server.py")
     command = [sys.executable, str(script), str(export_dir), *["--grpc"] * has_grpc]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         ports = json.loads(process.stdout.readline())
         yield ServingServer(ports["rest"], ports.get("grpc"), process.pid)
         process.stdin.close()
@@ -317,4 +361,6 @@ def begun(kept_run, tmp_path):
 @pytest.fixture
 def no_training(monkeypatch):
     """Makes it a failure to train a stage."""
-    monkeypatch.setattr("secost_tf.stage.train_stage", lambda *args: pytest.fail("trained a stage"))
+    monkeypatch.setattr(
+        "secost_tf.training.stage.train_stage", lambda *args: pytest.fail("trained a stage")
+    )

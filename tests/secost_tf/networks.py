@@ -1,8 +1,9 @@
 """Small networks that several tests build."""
 
-from secost_tf.config import WelsNetConfig
+from secost_tf.models.config import WelsNetConfig
 
-# One block and few layers, which are built and traced quickly: that of `kept_run`, and the flags that name it.
+# One block and few layers, which are built and traced quickly: that of `kept_run`, and the flags
+# that name it.
 SMALL = {
     "width": 0.02,
     "block_channels": (400,),

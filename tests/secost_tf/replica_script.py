@@ -1,6 +1,8 @@
-"""Trains a tiny student over a number of replicas, in each of CASES, and writes what came of it as `.npz`.
+"""Trains a tiny student over a number of replicas, in each of CASES, and writes what came of it as
+`.npz`.
 
-Run in a process of its own, as logical devices must be set before TensorFlow starts: `replica_script.py REPLICAS FILE`.
+Run in a process of its own, as logical devices must be set before TensorFlow starts:
+`replica_script.py REPLICAS FILE`.
 """
 
 import sys
@@ -10,14 +12,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from secost_tf import runtime
-from secost_tf.augmentation import mixup
-from secost_tf.checkpoints import TrainingState, restore_state, save_state
-from secost_tf.config import WelsNetConfig
-from secost_tf.distillation import TeacherDistillation, average_teacher
-from secost_tf.keras_compat import build_optimizer
-from secost_tf.losses import SeCoSTLoss
-from secost_tf.wels_net import wels_net
+from secost_tf.data.augmentation import mixup
+from secost_tf.models.config import WelsNetConfig
+from secost_tf.models.distillation import TeacherDistillation, average_teacher
+from secost_tf.models.losses import SeCoSTLoss
+from secost_tf.models.network import wels_net
+from secost_tf.models.optimizers import build_optimizer
+from secost_tf.training import devices
+from secost_tf.training.checkpoints import TrainingState, restore_state, save_state
 
 CONFIG = WelsNetConfig(
     num_classes=3,
@@ -40,7 +42,9 @@ def batches(clips, *, weighted=False):
     }
     labels = (rng.random((clips, 3)) < 0.4).astype(np.float32)
     weights = (np.arange(clips) % 4 if weighted else np.ones(clips)).astype(np.float32)
-    data = tf.data.Dataset.from_tensor_slices((inputs, {"labels": labels}, weights)).batch(GLOBAL_BATCH)
+    data = tf.data.Dataset.from_tensor_slices((inputs, {"labels": labels}, weights)).batch(
+        GLOBAL_BATCH
+    )
     return data.apply(tf.data.experimental.assert_cardinality(-(-clips // GLOBAL_BATCH)))
 
 
@@ -52,18 +56,20 @@ CASES = {
 
 
 def make_model(**options):
-    runtime.set_seed(0)
+    devices.set_seed(0)
     student = wels_net(CONFIG)
     model = TeacherDistillation(student, average_teacher([wels_net(CONFIG)]), **options)
-    # A large epsilon: the gradient of a shift that the next normalisation undoes is but rounding, which Adam's default
-    # would blow up to whole steps.
+    # A large epsilon: the gradient of a shift that the next normalisation undoes is but rounding,
+    # which Adam's default would blow up to whole steps.
     model.compile(keras.optimizers.Adam(0.01, epsilon=1e-3), SeCoSTLoss(0.3))
     build_optimizer(model.optimizer, student.trainable_variables)
     return model
 
 
 def train(model, data):
-    """The figures of one epoch and of an evaluation, the optimizer's steps, and the student's weights."""
+    """The figures of one epoch and of an evaluation, the optimizer's steps, and the student's
+    weights.
+    """
     results = {name: values[0] for name, values in model.fit(data, verbose=0).history.items()}
     results["validation_loss"] = model.evaluate(data, verbose=0, return_dict=True)["loss"]
     results["steps"] = tf.convert_to_tensor(model.optimizer.iterations).numpy()
@@ -82,7 +88,7 @@ def everything(folder, precision):
 
     mixed = batches(11, weighted=True).enumerate().map(mix)
     data = mixed.apply(tf.data.experimental.assert_cardinality(2))
-    with runtime.precision_policy(precision):
+    with devices.precision_policy(precision):
         model = make_model(ema=0.9, clip_norm=0.05)  # well below the norms that come
         first = train(model, data)
         save_state(folder, TrainingState(epoch=1), model)
@@ -94,13 +100,14 @@ def everything(folder, precision):
             results[f"average {index}"] = value
     for step, (inputs, targets, weights) in enumerate(mixed):
         results |= {
-            f"batch {step} {name}": value for name, value in {**inputs, **targets, "weights": weights}.items()
+            f"batch {step} {name}": value
+            for name, value in {**inputs, **targets, "weights": weights}.items()
         }
     return results
 
 
 def main(replicas, path):
-    strategy = runtime.make_strategy("auto", logical_cpus=replicas)
+    strategy = devices.make_strategy("auto", logical_cpus=replicas)
     results = {"replicas": {"count": strategy.num_replicas_in_sync}}
     with strategy.scope(), tempfile.TemporaryDirectory() as folder:
         model = make_model()
@@ -110,7 +117,10 @@ def main(replicas, path):
             results[case] = train(model, make_data())
         for precision in ("float32", "mixed_bfloat16"):
             results[f"everything in {precision}"] = everything(f"{folder}/{precision}", precision)
-    np.savez(path, **{f"{case}/{name}": x for case, values in results.items() for name, x in values.items()})
+    np.savez(
+        path,
+        **{f"{case}/{name}": x for case, values in results.items() for name, x in values.items()},
+    )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""A small stand-in for TensorFlow Serving: its REST and gRPC messages before a model in TensorFlow's C++ loader.
+"""A small stand-in for TensorFlow Serving: its REST and gRPC messages before a model in
+TensorFlow's C++ loader.
 
     python serving_server.py MODELS/secost [--grpc]
 
-Prints its ports, one JSON object, and serves until its input ends. What it answers follows TensorFlow Serving's
-documentation of the REST API and `prediction_service.proto`.
+Prints its ports, one JSON object, and serves until its input ends. What it answers follows
+TensorFlow Serving's documentation of the REST API and `prediction_service.proto`.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import numpy as np
 
-from secost_tf.export_folder import latest_version
-from secost_tf.servable import Servable, ServableError
-from secost_tf.waveforms import bytes_array
+from secost_tf.serving.cpp_loader import Servable, ServableError
+from secost_tf.serving.layout import latest_version
+from secost_tf.serving.waveforms import bytes_array
 
 HTTP_STATUS = {
     "INVALID_ARGUMENT": 400,
@@ -50,7 +51,10 @@ class Model:
 
     def __init__(self, export_dir: str):
         folder = latest_version(export_dir)
-        self.name, self.version = os.path.basename(os.path.dirname(folder)), int(os.path.basename(folder))
+        self.name, self.version = (
+            os.path.basename(os.path.dirname(folder)),
+            int(os.path.basename(folder)),
+        )
         self.servable = Servable(folder)
 
     def check(self, name: str, version: int | None) -> None:
@@ -85,7 +89,9 @@ def predict_json(model: Model, body: bytes) -> str:
     specs = model.inputs(signature)
     if ("instances" in request) == ("inputs" in request):
         raise invalid(
-            "Missing 'inputs' or 'instances' key" if "inputs" not in request else "expecting only one of them"
+            "Missing 'inputs' or 'instances' key"
+            if "inputs" not in request
+            else "expecting only one of them"
         )
     is_row = "instances" in request
     values = _rows(request["instances"], specs) if is_row else _columns(request["inputs"], specs)
@@ -102,7 +108,12 @@ def predict_json(model: Model, body: bytes) -> str:
         raise invalid(f"Tensor name: {next(iter(columns))} has inconsistent batch size: {sizes}")
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     return json.dumps(
-        {"predictions": rows if len(columns) > 1 else [row for one in rows for row in one.values()]}, indent=4
+        {
+            "predictions": rows
+            if len(columns) > 1
+            else [row for one in rows for row in one.values()]
+        },
+        indent=4,
     )
 
 
@@ -154,13 +165,19 @@ def _array(name: str, values, dtype: np.dtype) -> np.ndarray:
             if level == len(shape) and not flat:
                 shape.append(len(value))
             if level >= len(shape) or len(value) != shape[level]:
-                raise invalid(f"Encountered list at unexpected size: {len(value)} at level: {level}")
+                raise invalid(
+                    f"Encountered list at unexpected size: {len(value)} at level: {level}"
+                )
             for one in value:
                 fill(one, level + 1)
-        elif isinstance(value, bool) or not isinstance(value, int if dtype.kind == "i" else (int, float)):
+        elif isinstance(value, bool) or not isinstance(
+            value, int if dtype.kind == "i" else (int, float)
+        ):
             raise invalid(f"JSON Value: {json.dumps(value)} is not of expected type: {dtype}")
         elif level != len(shape):
-            raise invalid(f"JSON Value: {value} found at incorrect level: {level + 1} in the JSON DOM")
+            raise invalid(
+                f"JSON Value: {value} found at incorrect level: {level + 1} in the JSON DOM"
+            )
         else:
             flat.append(value)
 
@@ -182,8 +199,14 @@ def _bytes_of(value) -> bytes:
 def _plain(value: np.ndarray):
     """Nested lists; numbers with the digits that float32 has."""
     if value.dtype.hasobject:
-        return np.array([text.decode() for text in value.ravel()], object).reshape(value.shape).tolist()
-    return np.array([float(str(one)) for one in value.ravel()], object).reshape(value.shape).tolist()
+        return (
+            np.array([text.decode() for text in value.ravel()], object)
+            .reshape(value.shape)
+            .tolist()
+        )
+    return (
+        np.array([float(str(one)) for one in value.ravel()], object).reshape(value.shape).tolist()
+    )
 
 
 class RestHandler(BaseHTTPRequestHandler):
@@ -205,7 +228,10 @@ class RestHandler(BaseHTTPRequestHandler):
             self.model.check(match[1], match[2] and int(match[2]))
             status, text = 200, answer()
         except ServableError as error:
-            status, text = HTTP_STATUS.get(error.code, 500), json.dumps({"error": str(error)}, indent=4)
+            status, text = (
+                HTTP_STATUS.get(error.code, 500),
+                json.dumps({"error": str(error)}, indent=4),
+            )
         data = text.encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
@@ -225,9 +251,9 @@ class RestHandler(BaseHTTPRequestHandler):
 def serve_rest(model: Model) -> int:
     """Serves on a free port, which is returned, in threads of their own."""
     handler = type("Handler", (RestHandler,), {"model": model})
-    server = type("Server", (ThreadingHTTPServer,), {"request_queue_size": 128, "daemon_threads": True})(
-        ("127.0.0.1", 0), handler
-    )
+    server = type(
+        "Server", (ThreadingHTTPServer,), {"request_queue_size": 128, "daemon_threads": True}
+    )(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server.server_address[1]
 

@@ -2,16 +2,17 @@
 
 from pathlib import Path
 
-from secost_tf.data import scoring_data, training_data
-from secost_tf.splits import Split
-from tfrecord_tools import schema, shards
+from secost_tf.data.pipeline import scoring_data, training_data
+from secost_tf.data.splits import Split
+from tfrecord_tools.shards import files
+from tfrecord_tools.shards import records as schema
 
 
 def write_scores(split: Split, folder: Path, scores_of) -> str:
     folder.mkdir()
     for shard, ids in zip(split.info.shards, split.clip_ids, strict=True):
         records = [schema.encode_teacher_scores(video_id, scores_of(video_id)) for video_id in ids]
-        shards.write_records(str(folder / shard.file), records)
+        files.write_records(str(folder / shard.file), records)
     return str(folder)
 
 

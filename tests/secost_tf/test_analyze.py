@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from secost_tf import analyze
-from secost_tf.analyze import analyze_run
+from secost_tf.evaluation.comparison import analyze_run
+from secost_tf.reporting import analysis
 from tfrecord_tools.datasets.clips import ClassMap
 
 FILES = {"analysis.json", "per_class.csv", "label_errors.csv", "gain.png", "calibration.png"}
@@ -39,7 +40,9 @@ def test_the_stages_are_compared_and_all_is_written(copied_run, command, files_o
     summary = json.loads((copied_run / "summary.json").read_text())
     assert (results["base"], results["stage"], results["num_clips"]) == (0, 2, 12)
     mAP = results["mAP"]
-    assert (mAP["base"], mAP["stage"]) == pytest.approx((summary[0]["mAP"], summary[2]["mAP"]), abs=1e-9)
+    assert (mAP["base"], mAP["stage"]) == pytest.approx(
+        (summary[0]["mAP"], summary[2]["mAP"]), abs=1e-9
+    )
     assert mAP["difference"]["mean"] == pytest.approx(summary[2]["change"], abs=1e-9)
     assert mAP["difference"]["low"] <= mAP["difference"]["mean"] <= mAP["difference"]["high"]
     classes = results["classes"]
@@ -53,7 +56,9 @@ def test_the_stages_are_compared_and_all_is_written(copied_run, command, files_o
     assert results["teacher"]["stages"] == [1] and results["teacher"]["clips"] == 30
 
 
-def test_label_errors_are_listed_with_the_scores_that_the_stage_keeps(copied_run, kept_data, read_clips):
+def test_label_errors_are_listed_with_the_scores_that_the_stage_keeps(
+    copied_run, kept_data, read_clips
+):
     results = analyze_run(str(copied_run), resamples=10, label_errors=7)
     clips = {clip.video_id: clip.labels for clip in read_clips(kept_data, "train")}
     rows = rows_of(copied_run / "analysis" / "label_errors.csv")
@@ -62,7 +67,9 @@ def test_label_errors_are_listed_with_the_scores_that_the_stage_keeps(copied_run
         listed = [row for row in rows if row["kind"] == kind]
         assert [row["rank"] for row in listed] == [str(rank) for rank in range(1, 8)]
         strengths = [float(row["strength"]) for row in listed]
-        assert strengths == sorted(strengths, reverse=True) and {row["wrong"] for row in listed} == {""}
+        assert strengths == sorted(strengths, reverse=True) and {
+            row["wrong"] for row in listed
+        } == {""}
         for row in listed:
             assert (names.index(row["display_name"]) in clips[row["video_id"]]) == labelled
         assert results["label_errors"][kind]["base_rate"] is None
@@ -81,13 +88,17 @@ def test_clean_labels_come_from_events_or_from_a_list(
 
     def with_events(clips):
         return [
-            dataclasses.replace(clip, events=tuple((c, 0.0, 0.2) for c in true_classes(index, clip)))
+            dataclasses.replace(
+                clip, events=tuple((c, 0.0, 0.2) for c in true_classes(index, clip))
+            )
             for index, clip in enumerate(clips)
         ]
 
     write_split(tmp_path / "data", "train", (11, 9, 10), change=with_events)
     write_split(tmp_path / "data", "eval", (7, 5))
-    results = analyze_run(str(copied_run), data_dir=str(tmp_path / "data"), resamples=10, label_errors=100)
+    results = analyze_run(
+        str(copied_run), data_dir=str(tmp_path / "data"), resamples=10, label_errors=100
+    )
     clips = read_clips(kept_data, "train")
     wrong = sum(len(clip.labels) - len(true_classes(i, clip)) for i, clip in enumerate(clips))
     found = results["label_errors"]["not_heard"]
@@ -110,7 +121,10 @@ def test_clean_labels_come_from_events_or_from_a_list(
     path.write_text("\n".join(listed[1:]) + "\n")
     status, _, said = command(analyze, f"--run_dir={copied_run}", f"--clean_labels_csv={path}")
     assert status == 1
-    assert "clean_labels_csv: expected the labels of every training clip, got none of train-clip-000" in said
+    assert (
+        "clean_labels_csv: expected the labels of every training clip, got none of train-clip-000"
+        in said
+    )
 
 
 def test_without_label_errors_the_training_split_is_not_needed(copied_run, tmp_path, write_split):
@@ -127,7 +141,9 @@ def test_without_label_errors_the_training_split_is_not_needed(copied_run, tmp_p
 
 
 def test_two_runs_can_be_compared(copied_run, kept_run):
-    results = analyze_run(str(copied_run), 1, 1, base_run_dir=kept_run, resamples=10, label_errors=0)
+    results = analyze_run(
+        str(copied_run), 1, 1, base_run_dir=kept_run, resamples=10, label_errors=0
+    )
     assert results["base_name"] == f"{kept_run}, stage 1"
     assert results["mAP"]["difference"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
     assert results["classes"] == {"compared": 4, "improved": 0, "worse": 0}
@@ -146,7 +162,10 @@ def test_wrong_use_is_said(copied_run, kept_data, tmp_path, write_split, command
             [f"--run_dir={copied_run}", "--stage=7"],
             "stage-7: this stage is not done; train it with --stage=7",
         ),
-        ([f"--run_dir={copied_run}", "--base=5"], "stage-5: this stage is not done; train it with --stage=5"),
+        (
+            [f"--run_dir={copied_run}", "--base=5"],
+            "stage-5: this stage is not done; train it with --stage=5",
+        ),
         (
             [f"--run_dir={copied_run}", "--stage=0"],
             "expected two stages, got stage 0 of .* twice; train a later",
@@ -182,4 +201,7 @@ def test_help_needs_no_tensorflow():
 
 
 def test_what_is_not_finite_is_null():
-    assert analyze._plain({"a": [float("nan"), 1.0], "b": (np.inf,)}) == {"a": [None, 1.0], "b": [None]}
+    assert analysis._plain({"a": [float("nan"), 1.0], "b": (np.inf,)}) == {
+        "a": [None, 1.0],
+        "b": [None],
+    }

@@ -13,24 +13,28 @@ import numpy as np
 import pytest
 from cascade_runs import assert_same_figures, stopped_at, summary_of
 
-from secost_tf import stage_folder
-from secost_tf.cascade import run_cascade
+from secost_tf.runs import stage_folder, students
+from secost_tf.training.cascade import run_cascade
 
 REPOSITORY = Path(__file__).parents[2]
 
 
 def test_the_best_epoch_s_weights_are_the_student(kept_data, cascade_config, begun, one_device):
-    """Stopped after its last epoch, a stage goes on with the weights that it kept, here marked by hand."""
+    """Stopped after its last epoch, a stage goes on with the weights that it kept, here marked by
+    hand.
+    """
     run_dir = begun(0)
     path = Path(run_dir, "stage-0", "checkpoints", "training-state.npz")
     with np.load(path) as file:
         state = dict(file)
-    marked = {name: np.full_like(value, 0.25) for name, value in state.items() if name.startswith("best_")}
+    marked = {
+        name: np.full_like(value, 0.25) for name, value in state.items() if name.startswith("best_")
+    }
     np.savez(path, **{**state, **marked})
     Path(run_dir, "stage-0", "metrics.json").unlink()
     run_cascade(cascade_config(0), kept_data, run_dir, one_device)
-    assert len(marked) == len(stage_folder.load_student(run_dir, 0).get_weights())
-    assert all((weight == 0.25).all() for weight in stage_folder.load_student(run_dir, 0).get_weights())
+    assert len(marked) == len(students.load_student(run_dir, 0).get_weights())
+    assert all((weight == 0.25).all() for weight in students.load_student(run_dir, 0).get_weights())
 
 
 def test_a_stage_stopped_half_way_is_continued(
@@ -93,7 +97,9 @@ def test_a_stopped_run_is_continued(
     kept_run, kept_data, cascade_config, begun, one_device, signal_sent, minutes, steps_kept, caplog
 ):
     run_dir, config = begun(0), cascade_config(1)
-    settings = [json.dumps(value) for value in (config.alphas, config.network, config.train.to_dict())]
+    settings = [
+        json.dumps(value) for value in (config.alphas, config.network, config.train.to_dict())
+    ]
     child = subprocess.Popen(
         [sys.executable, "-c", _CHILD, str(minutes), kept_data, run_dir, *settings],
         cwd=REPOSITORY,
@@ -110,7 +116,9 @@ def test_a_stopped_run_is_continued(
     else:
         assert child.returncode == -signal.SIGKILL
     folder = Path(run_dir, "stage-1")
-    assert (folder / "checkpoints" / "training-state.npz").exists() and not (folder / "metrics.json").exists()
+    assert (folder / "checkpoints" / "training-state.npz").exists() and not (
+        folder / "metrics.json"
+    ).exists()
     with caplog.at_level("INFO"):
         run_cascade(config, kept_data, run_dir, one_device)
     assert f"stage 1 continues after epoch 1 of 2, step {steps_kept} of" in caplog.text
@@ -119,7 +127,10 @@ def test_a_stopped_run_is_continued(
     for run in (run_dir, kept_run):
         with open(Path(run, "stage-1", "history.csv"), newline="") as stream:
             figures.append(
-                [[float(cell) for cell in row[:-1]] for row in itertools.islice(csv.reader(stream), 1, None)]
+                [
+                    [float(cell) for cell in row[:-1]]
+                    for row in itertools.islice(csv.reader(stream), 1, None)
+                ]
             )
     np.testing.assert_allclose(
         *figures, rtol=1e-4, atol=3e-5
@@ -133,9 +144,7 @@ def test_scores_that_are_gone_are_made_again_as_the_message_says(
     scores = Path(run_dir, "stage-0", "teacher_scores")
     before = files_of(scores)
     shutil.rmtree(scores)
-    message = (
-        rf"scores of clips train-clip-000, .* are missing; .*delete {scores} and the stage's metrics\.json"
-    )
+    message = rf"scores of clips train-clip-000, .* are missing; .*delete {scores} and the stage's metrics\.json"
     with pytest.raises(ValueError, match=message):
         run_cascade(cascade_config(1), kept_data, run_dir, one_device)
     Path(run_dir, "stage-0", "metrics.json").unlink()

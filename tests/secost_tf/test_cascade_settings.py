@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from cascade_runs import fail_to_make_a_strategy
 
-from secost_tf import stage as stages
-from secost_tf.cascade import CascadeConfig, run_cascade
-from secost_tf.config import TrainConfig
-from tfrecord_tools import shards
+from secost_tf.runs.settings import CascadeConfig, TrainConfig
+from secost_tf.training import stage as stages
+from secost_tf.training.cascade import run_cascade
 from tfrecord_tools.datasets.clips import ClassMap
 from tfrecord_tools.log_mel import LogMelConfig
+from tfrecord_tools.shards import info as shards
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,9 @@ def test_one_alpha_is_for_the_stages_trained_now(begun, kept_data, cascade_confi
     assert trained == [(2, 0.9)]
 
 
-def test_a_done_stage_with_other_settings_is_an_error(begun, kept_data, cascade_config, no_training):
+def test_a_done_stage_with_other_settings_is_an_error(
+    begun, kept_data, cascade_config, no_training
+):
     with pytest.raises(ValueError, match=r"stage-0 is done, with other settings .*epochs: 2 != 7"):
         run_cascade(cascade_config(0, epochs=7), kept_data, begun(0), fail_to_make_a_strategy)
 
@@ -69,24 +71,33 @@ def test_without_prerequisites_a_missing_teacher_is_an_error(
     begun, tmp_path, kept_data, cascade_config, no_training
 ):
     config = cascade_config(2, prerequisites=False)
-    message = (
-        r"stage 2 needs stage 0, 1, not done in .*empty: train them first, or leave out --noprerequisites"
-    )
+    message = r"stage 2 needs stage 0, 1, not done in .*empty: train them first, or leave out --noprerequisites"
     with pytest.raises(ValueError, match=message):
         run_cascade(config, kept_data, str(tmp_path / "empty"), fail_to_make_a_strategy)
-    with pytest.raises(ValueError, match=r"stage 2 needs stage 1, not done in .*run: train it first"):
+    with pytest.raises(
+        ValueError, match=r"stage 2 needs stage 1, not done in .*run: train it first"
+    ):
         run_cascade(config, kept_data, begun(0), fail_to_make_a_strategy)
 
 
 def test_a_teacher_that_is_not_done_is_an_error(begun, kept_data, cascade_config, one_device):
     config = cascade_config(2).stage_config(2, shards.read_dataset_info(kept_data, "train"))
-    with pytest.raises(ValueError, match=r"stage 2 learns from stage 1, which is not done in .*--stage=1"):
+    with pytest.raises(
+        ValueError, match=r"stage 2 learns from stage 1, which is not done in .*--stage=1"
+    ):
         stages.train_stage(config, kept_data, begun(0), one_device())
 
 
 def test_teachers_must_come_before_their_student(kept_data, cascade_config, tmp_path):
-    with pytest.raises(ValueError, match=r"teacher_stages: expected stages before stage 1, got \(1,\)"):
-        run_cascade(cascade_config(1, teacher_stages=(1,)), kept_data, str(tmp_path), fail_to_make_a_strategy)
+    with pytest.raises(
+        ValueError, match=r"teacher_stages: expected stages before stage 1, got \(1,\)"
+    ):
+        run_cascade(
+            cascade_config(1, teacher_stages=(1,)),
+            kept_data,
+            str(tmp_path),
+            fail_to_make_a_strategy,
+        )
 
 
 @pytest.mark.parametrize(
@@ -119,22 +130,28 @@ def test_alphas_by_stage(kept_data):
 
 
 def test_an_empty_data_folder_is_an_error(tmp_path, cascade_config):
-    message = (
-        rf"{tmp_path}: no converted split 'train' .*it holds no converted split.* tfrecord_tools\.convert"
-    )
+    message = rf"{tmp_path}: no converted split 'train' .*it holds no converted split.* tfrecord_tools\.convert"
     with pytest.raises(ValueError, match=message):
-        run_cascade(cascade_config(0), str(tmp_path), str(tmp_path / "run"), fail_to_make_a_strategy)
+        run_cascade(
+            cascade_config(0), str(tmp_path), str(tmp_path / "run"), fail_to_make_a_strategy
+        )
     with pytest.raises(ValueError, match="there is no such folder"):
-        run_cascade(cascade_config(0), str(tmp_path / "no"), str(tmp_path / "run"), fail_to_make_a_strategy)
+        run_cascade(
+            cascade_config(0), str(tmp_path / "no"), str(tmp_path / "run"), fail_to_make_a_strategy
+        )
 
 
-def test_a_file_where_the_run_folder_should_be_is_an_error(tmp_path, kept_data, cascade_config, one_device):
+def test_a_file_where_the_run_folder_should_be_is_an_error(
+    tmp_path, kept_data, cascade_config, one_device
+):
     (tmp_path / "run").write_text("")
     with pytest.raises(OSError, match=r"run/stage-0"):
         run_cascade(cascade_config(0), kept_data, str(tmp_path / "run"), one_device)
 
 
-def test_a_truncated_shard_is_an_error_before_anything_is_trained(tiny_data, tmp_path, cascade_config):
+def test_a_truncated_shard_is_an_error_before_anything_is_trained(
+    tiny_data, tmp_path, cascade_config
+):
     path = Path(tiny_data, "train", "train-00001-of-00003.tfrecord")
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ValueError, match=rf"{path}: shard has \d+ bytes, .* says \d+"):

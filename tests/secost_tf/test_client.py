@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from secost_tf import client
-from secost_tf.waveforms import encode_wav
+from secost_tf.serving.waveforms import encode_wav
+from tfrecord_tools.audio import loading
 
 RATE = 16000
 
@@ -30,7 +31,9 @@ def recordings(tmp_path) -> tuple[list[str], list[np.ndarray]]:
     paths = [tmp_path / "one.wav", tmp_path / "two.wav"]
     for path, sound, rate in zip(paths, sounds, (RATE, 8000), strict=True):
         path.write_bytes(encode_wav(sound, rate))
-    return [str(path) for path in paths], [client.load_audio(str(path), RATE).waveform for path in paths]
+    return [str(path) for path in paths], [
+        loading.load_audio(str(path), RATE).waveform for path in paths
+    ]
 
 
 def test_the_best_classes(address, recordings, kept_servable, command):
@@ -77,7 +80,8 @@ def test_the_times_of_peaks(address, recordings, kept_export, kept_servable, com
         status, printed, stderr = command(client, *arguments, *options)
         assert status == 0, stderr
         assert (
-            f"{answer['scores'][0, best]:6.3f}  {shown}, at {0.32 * peak:.2f} s " in printed.splitlines()[1]
+            f"{answer['scores'][0, best]:6.3f}  {shown}, at {0.32 * peak:.2f} s "
+            in printed.splitlines()[1]
         )
 
 

@@ -13,7 +13,7 @@ import grpc
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from secost_tf.client_transport import RetryPolicy, ServerError, connect
+from secost_tf.serving.transport import RetryPolicy, ServerError, connect
 
 ONCE = RetryPolicy(timeout_seconds=20, retries=0)
 WAVEFORM = np.array([[0.5, -0.25]], np.float32)
@@ -24,7 +24,9 @@ WAVEFORM = np.array([[0.5, -0.25]], np.float32)
 
 @pytest.fixture
 def transport(kept_server):
-    return lambda *arguments: connect(f"grpc://127.0.0.1:{kept_server.grpc}", *arguments, policy=ONCE)
+    return lambda *arguments: connect(
+        f"grpc://127.0.0.1:{kept_server.grpc}", *arguments, policy=ONCE
+    )
 
 
 def test_an_answer(transport, kept_servable):
@@ -38,7 +40,9 @@ def test_an_answer(transport, kept_servable):
 def test_a_version(transport):
     silence = {"waveform": np.zeros((1, 400), np.float32)}
     assert "scores" in transport("secost", 1).predict("top_k", silence)
-    with pytest.raises(ServerError, match=r"refuses the request \(NOT_FOUND\): .*Specific\(secost, 2\)"):
+    with pytest.raises(
+        ServerError, match=r"refuses the request \(NOT_FOUND\): .*Specific\(secost, 2\)"
+    ):
         transport("secost", 2).predict("top_k", silence)
 
 
@@ -64,7 +68,9 @@ def test_nobody_there():
         port = listener.getsockname()[1]
     message = r"127.0.0.1:\d+ cannot be reached \(.*Connection refused"
     with pytest.raises(ServerError, match=message) as raised:
-        connect(f"grpc://127.0.0.1:{port}", "secost", policy=ONCE).predict("top_k", {"waveform": WAVEFORM})
+        connect(f"grpc://127.0.0.1:{port}", "secost", policy=ONCE).predict(
+            "top_k", {"waveform": WAVEFORM}
+        )
     assert raised.value.is_transient
 
 

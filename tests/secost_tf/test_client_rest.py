@@ -13,8 +13,8 @@ import pytest
 pytest.importorskip("requests", reason="the extra `serving` is not installed")
 
 from secost_tf.client_rest import error_of, json_request, outputs_of_json
-from secost_tf.client_transport import RetryPolicy, ServerError, connect
-from secost_tf.waveforms import bytes_array
+from secost_tf.serving.transport import RetryPolicy, ServerError, connect
+from secost_tf.serving.waveforms import bytes_array
 
 ONCE = RetryPolicy(timeout_seconds=20, retries=0)
 QUICK = RetryPolicy(timeout_seconds=20, pause_seconds=1e-3)
@@ -47,7 +47,9 @@ def test_bytes_are_base64_under_b64():
 
 
 def test_nan_is_sent_as_tensorflow_serving_reads_it():
-    assert b"[NaN, Infinity]" in json_request("top_k", {"waveform": np.array([np.nan, np.inf], np.float32)})
+    assert b"[NaN, Infinity]" in json_request(
+        "top_k", {"waveform": np.array([np.nan, np.inf], np.float32)}
+    )
 
 
 def test_a_response_in_column_format():
@@ -66,7 +68,10 @@ def test_a_response_in_column_format():
             "Servable not found for request: Latest(half)",
         ),
         ('{\n    "error": "two\\nlines"\n}', "two\nlines"),
-        (r'{ "error": "it\'s not JSON" }', r'{ "error": "it\'s not JSON" }'),  # C escapes of older servers
+        (
+            r'{ "error": "it\'s not JSON" }',
+            r'{ "error": "it\'s not JSON" }',
+        ),  # C escapes of older servers
         ("<html>Bad gateway</html>", "<html>Bad gateway</html>"),
         ("[]", "[]"),
         ("", "without a word"),

@@ -3,7 +3,8 @@ import json
 
 import pytest
 
-from secost_tf.config import StageConfig, TrainConfig, WelsNetConfig
+from secost_tf.models.config import WelsNetConfig
+from secost_tf.runs.settings import StageConfig, TrainConfig
 
 NETWORK = WelsNetConfig(
     num_classes=5, mel_bins=8, block_channels=(4, 6), block_pools=(4, 2), hidden_channels=(7,)
@@ -40,21 +41,33 @@ def test_differences():
 
 
 def test_differences_of_long_lists_name_the_first_item():
-    classes = StageConfig(1, 0.3, (0,), WelsNetConfig(num_classes=9), TRAIN, (0.3, None, *[0.5] * 7))
+    classes = StageConfig(
+        1, 0.3, (0,), WelsNetConfig(num_classes=9), TRAIN, (0.3, None, *[0.5] * 7)
+    )
     other = dataclasses.replace(classes, class_alphas=(0.3, 0.4, *[0.6] * 7))
     assert classes.differences(other) == "class_alphas[1]: None != 0.4"
-    assert classes.differences(dataclasses.replace(other, class_alphas=())) == "class_alphas: 9 values != ()"
+    assert (
+        classes.differences(dataclasses.replace(other, class_alphas=()))
+        == "class_alphas: 9 values != ()"
+    )
 
 
 def test_alphas_of_classes_go_to_json_and_back_and_may_be_missing_there():
-    of_classes = dataclasses.replace(STAGE, class_alphas=(None, 0.1, None, 1.0, 0.0), auto_alphas=(0.5, 0.3))
+    of_classes = dataclasses.replace(
+        STAGE, class_alphas=(None, 0.1, None, 1.0, 0.0), auto_alphas=(0.5, 0.3)
+    )
     assert StageConfig.from_dict(json.loads(json.dumps(of_classes.to_dict()))) == of_classes
     older = {name: value for name, value in STAGE.to_dict().items() if "alphas" not in name}
     assert StageConfig.from_dict(older) == STAGE
 
 
 def test_what_the_loss_takes():
-    assert (STAGE.loss_alpha, STAGE.needs_teacher, STAGE.trainings, STAGE.alpha_note) == (0.3, True, 1, "")
+    assert (STAGE.loss_alpha, STAGE.needs_teacher, STAGE.trainings, STAGE.alpha_note) == (
+        0.3,
+        True,
+        1,
+        "",
+    )
     given = dataclasses.replace(STAGE, class_alphas=(None, 0.1, None, 1.0, 0.0))
     assert given.loss_alpha == (0.3, 0.1, 0.3, 1.0, 0.0)
     assert (given.needs_teacher, given.alpha_note) == (True, "per class")
@@ -64,7 +77,9 @@ def test_what_the_loss_takes():
 
 
 def test_alphas_that_stages_find_out_in_the_same_way_do_not_tell_them_apart():
-    asked = dataclasses.replace(STAGE, alpha=0.5, auto_alphas=(0.5, 0.3), estimate_class_alphas=True)
+    asked = dataclasses.replace(
+        STAGE, alpha=0.5, auto_alphas=(0.5, 0.3), estimate_class_alphas=True
+    )
     done = dataclasses.replace(asked, alpha=0.3, class_alphas=(0.1, 0.2, 0.3, 0.4, 0.5))
     assert done.aligned_to(asked) == asked != done == asked.aligned_to(done)
     for other in (
@@ -74,7 +89,11 @@ def test_alphas_that_stages_find_out_in_the_same_way_do_not_tell_them_apart():
         assert done.aligned_to(other) == done
         given = dataclasses.replace(done, auto_alphas=(), estimate_class_alphas=False)
         assert given.aligned_to(other) == given
-    assert (done.alpha_note, asked.alpha_note, done.trainings) == ("auto, per class", "auto, per class", 2)
+    assert (done.alpha_note, asked.alpha_note, done.trainings) == (
+        "auto, per class",
+        "auto, per class",
+        2,
+    )
     assert dataclasses.replace(asked, alpha=1.0).needs_teacher  # to estimate with
 
 
@@ -93,14 +112,22 @@ def test_unknown_key():
         (NETWORK, {"num_classes": 0}, "num_classes: expected a whole number, at least 1, got 0"),
         (NETWORK, {"width": 0.0}, "width: expected a positive number, got 0.0"),
         (NETWORK, {"width": float("nan")}, "width: expected a positive number, got nan"),
-        (NETWORK, {"block_pools": (4, 2, 2)}, "block_pools: expected one pool for each of 2 blocks"),
+        (
+            NETWORK,
+            {"block_pools": (4, 2, 2)},
+            "block_pools: expected one pool for each of 2 blocks",
+        ),
         (
             NETWORK,
             {"block_channels": (), "block_pools": ()},
             "block_pools: expected one pool for each of 0 blocks",
         ),
         (NETWORK, {"block_pools": (4, 0)}, "block_pools: expected whole numbers, at least 1"),
-        (NETWORK, {"mel_bins": 12}, "mel_bins: expected a multiple of 8, the product of the max-pools"),
+        (
+            NETWORK,
+            {"mel_bins": 12},
+            "mel_bins: expected a multiple of 8, the product of the max-pools",
+        ),
         (NETWORK, {"mel_bins": 0}, "mel_bins: expected a whole number, at least 1, got 0"),
         (NETWORK, {"embedding_frames": 0}, "embedding_frames: expected a whole number, at least 1"),
         (NETWORK, {"pooling": "median"}, "pooling: expected one of average, max, .*, got 'median'"),
@@ -109,7 +136,11 @@ def test_unknown_key():
         (TRAIN, {"batch_size": 0}, "batch_size: expected a whole number, at least 1, got 0"),
         (TRAIN, {"shuffle_clips": 0}, "shuffle_clips: expected a whole number, at least 1, got 0"),
         (TRAIN, {"learning_rate": 0.0}, "learning_rate: expected a positive number, got 0.0"),
-        (TRAIN, {"warmup_share": 1.0}, "warmup_share: expected a number, 0 or more, below 1, got 1.0"),
+        (
+            TRAIN,
+            {"warmup_share": 1.0},
+            "warmup_share: expected a number, 0 or more, below 1, got 1.0",
+        ),
         (
             TRAIN,
             {"validation_share": -0.1},
@@ -148,7 +179,11 @@ def test_unknown_key():
         (STAGE, {"stage": 0, "alpha": 1.0}, "teacher_stages: expected none for stage 0"),
         (STAGE, {"teacher_stages": ()}, "teacher_stages: expected stages before stage 2, got"),
         (STAGE, {"teacher_stages": (1, 2)}, "teacher_stages: expected stages before stage 2, got"),
-        (STAGE, {"teacher_stages": (-1,)}, "teacher_stages: expected whole numbers, 0 or more, got"),
+        (
+            STAGE,
+            {"teacher_stages": (-1,)},
+            "teacher_stages: expected whole numbers, 0 or more, got",
+        ),
     ],
 )
 def test_errors_name_the_setting_what_was_expected_and_what_came(config, changes, message):
@@ -167,6 +202,8 @@ def test_strides_windows_and_channels():
     assert (NETWORK.stride_frames, NETWORK.window_frames) == (8, 24)
 
 
-@pytest.mark.parametrize(("frames", "segments"), [(1, 1), (96, 1), (97, 2), (128, 2), (998, 30), (1024, 30)])
+@pytest.mark.parametrize(
+    ("frames", "segments"), [(1, 1), (96, 1), (97, 2), (128, 2), (998, 30), (1024, 30)]
+)
 def test_num_segments(frames, segments):
     assert WelsNetConfig(num_classes=1).num_segments(frames) == segments

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from secost_tf import evaluate
-from secost_tf import stage as stages
-from secost_tf.evaluate import evaluate_run
-from tfrecord_tools import shards
+from secost_tf.evaluation.run import evaluate_run
+from secost_tf.training import stage as stages
 from tfrecord_tools.datasets.clips import ClassMap
+from tfrecord_tools.shards import info as shards
 
 MEASURES = ("mAP", "mAUC", "d_prime", "lwlrap", "chance", "num_clips", "classes_without_positives")
 
@@ -41,7 +41,9 @@ def test_the_run_s_own_figures_come_out_again(copied_run, kept_data, command):
         assert line[0] == str(number) and line[3] == f"{summary[number]['mAP']:.4f}"
         assert not number or line[7] == f"{summary[number]['change']:+.4f}"
         folder = copied_run / f"stage-{number}"
-        assert (folder / "per_class-eval.csv").read_bytes() == (folder / "per_class.csv").read_bytes()
+        assert (folder / "per_class-eval.csv").read_bytes() == (
+            folder / "per_class.csv"
+        ).read_bytes()
 
 
 def test_a_student_trained_in_bfloat16_is_evaluated_as_it_was(
@@ -56,10 +58,19 @@ def test_a_student_trained_in_bfloat16_is_evaluated_as_it_was(
 def test_one_stage_on_another_split_of_another_folder(copied_run, tmp_path, write_split):
     write_split(tmp_path / "other", "folds", (9,))
     rows = evaluate_run(str(copied_run), stage=1, data_dir=str(tmp_path / "other"), split="folds")
-    assert [row["stage"] for row in rows] == [1] and rows[0]["num_clips"] == 9 and rows[0]["change"] is None
+    assert (
+        [row["stage"] for row in rows] == [1]
+        and rows[0]["num_clips"] == 9
+        and rows[0]["change"] is None
+    )
     assert figures_of(copied_run, 1, "metrics-folds.json")["mAP"] == rows[0]["mAP"]
     with open(copied_run / "stage-1" / "per_class-folds.csv", newline="") as stream:
-        assert [row["display_name"] for row in csv.DictReader(stream)] == ["Bark", "Bell", "Rain", "Siren"]
+        assert [row["display_name"] for row in csv.DictReader(stream)] == [
+            "Bark",
+            "Bell",
+            "Rain",
+            "Siren",
+        ]
     assert not (copied_run / "stage-0" / "metrics-folds.json").exists()
 
 

@@ -1,4 +1,6 @@
-"""The command: its flags, the flagfiles of the slides' experiments, and one experiment from end to end."""
+"""The command: its flags, the flagfiles of the slides' experiments, and one experiment from end to
+end.
+"""
 
 import itertools
 import re
@@ -15,7 +17,13 @@ from secost_tf import experiment, train
 REPOSITORY = Path(__file__).parents[2]
 FOLDER = REPOSITORY / "flags" / "experiments"
 TRAINING = FOLDER / "esc10_training.flags"
-SMALL = (*SMALL_FLAGS, "--epochs=2", "--batch_size=4", "--learning_rate=3e-3", "--validation_share=0.3")
+SMALL = (
+    *SMALL_FLAGS,
+    "--epochs=2",
+    "--batch_size=4",
+    "--learning_rate=3e-3",
+    "--validation_share=0.3",
+)
 # Stage, alphas, alphas of the sweep, epochs with those of TRAINING counted once, controls.
 SLIDES = {
     "alpha_effect": (1, (0.3,), tuple(tenth / 10 for tenth in range(10, -1, -1)), 1, []),
@@ -105,14 +113,19 @@ def test_the_same_compute_is_that_of_all_stages():
             ["--sweep_alphas=0.1,x", "--stage=1"],
             "sweep_alphas: expected numbers separated by commas, got 'x'",
         ),
-        (["--sweep_alphas=0.1"], "stage: expected 1 with --sweep_alphas, the one stage that is swept, got 0"),
+        (
+            ["--sweep_alphas=0.1"],
+            "stage: expected 1 with --sweep_alphas, the one stage that is swept, got 0",
+        ),
         (["--strategy=multi_worker"], "strategy: an experiment runs on one machine"),
         (["--only_seeds=5"], "only_seeds: expected seeds from 0 to 4 (--seeds), got 5"),
         (["--controls=a/b"], "name: expected that of an experiment"),
     ],
 )
 def test_wrong_use(run_experiment, tmp_path, arguments, message):
-    status, printed, stderr = run_experiment("--name=mine", f"--experiments_dir={tmp_path}", *arguments)
+    status, printed, stderr = run_experiment(
+        "--name=mine", f"--experiments_dir={tmp_path}", *arguments
+    )
     assert (status, printed) == (1, "") and message in stderr and "Traceback" not in stderr
     assert not list(tmp_path.iterdir())
 
@@ -126,7 +139,14 @@ def test_seeds_and_cores_are_shared_out(parse, monkeypatch):
     monkeypatch.setattr(experiment, "available_cores", lambda: 5)
     parse("--name=mine", "--processes=2")
     commands = experiment.commands_of_seeds((0, 1, 4), 2, ["--name=mine", "--processes=2"])
-    common = [sys.executable, "-m", "secost_tf.experiment", "--name=mine", "--processes=2", "--processes=1"]
+    common = [
+        sys.executable,
+        "-m",
+        "secost_tf.experiment",
+        "--name=mine",
+        "--processes=2",
+        "--processes=1",
+    ]
     assert commands == {
         "seed 0,4": [*common, "--only_seeds=0,4", "--threads=2"],
         "seed 1": [*common, "--only_seeds=1", "--threads=2"],
@@ -146,7 +166,16 @@ def test_help_is_there_without_tensorflow():
         capture_output=True,
         text=True,
     )
-    for name in ("name", "seeds", "sweep_alphas", "controls", "table_only", "width", "data_dir", "alpha"):
+    for name in (
+        "name",
+        "seeds",
+        "sweep_alphas",
+        "controls",
+        "table_only",
+        "width",
+        "data_dir",
+        "alpha",
+    ):
         assert re.search(rf"^  --(\[no\])?{name}:", shown.stdout, re.MULTILINE), name
     assert not re.search(r"\b(tensorflow|keras|matplotlib)\b", shown.stderr)
 
@@ -161,11 +190,14 @@ def test_the_command_of_another_experiment(parse):
     parse("--name=fixed_alpha")
     argv = ["prog", "--flagfile=flags/experiments/fixed_alpha.flags", "--flagfile", "x/esc10.flags"]
     assert experiment.command_for(
-        "no_teacher", [*argv, "--stage=2", "--seeds=3", "--table_only", "--estimate_alpha_per_class"]
+        "no_teacher",
+        [*argv, "--stage=2", "--seeds=3", "--table_only", "--estimate_alpha_per_class"],
     ) == (
         "python -m secost_tf.experiment --flagfile=flags/experiments/no_teacher.flags --flagfile x/esc10.flags --seeds=3"
     )
-    assert experiment.command_for("fixed_alpha", [*argv, "--table_only=true", "--data_dir=a b"]) == (
+    assert experiment.command_for(
+        "fixed_alpha", [*argv, "--table_only=true", "--data_dir=a b"]
+    ) == (
         "python -m secost_tf.experiment --flagfile=flags/experiments/fixed_alpha.flags --flagfile x/esc10.flags "
         "'--data_dir=a b'"
     )

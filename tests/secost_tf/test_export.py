@@ -13,14 +13,18 @@ import pytest
 import tensorflow as tf
 
 import secost_tf
-from secost_tf import export, export_card, export_folder, export_model, serving_messages
-from secost_tf.config import ServingConfig
-from secost_tf.export import export_run
-from secost_tf.export_card import Check, Exported
-from secost_tf.export_check import answer_in_cpp, compare, compare_top_k, probe_requests
-from secost_tf.keras_compat import KERAS_3
-from secost_tf.stage_folder import StageRecord
-from tfrecord_tools import shards
+from secost_tf import export
+from secost_tf.models.backend import KERAS_3
+from secost_tf.runs.stage_folder import StageRecord
+from secost_tf.serving import exporting, layout, model_card
+from secost_tf.serving import messages as serving_messages
+from secost_tf.serving import saved_model as export_model
+from secost_tf.serving.checks import answer_in_cpp, compare, compare_top_k, probe_requests
+from secost_tf.serving.exporting import export_run
+from secost_tf.serving.layout import ServingConfig
+from secost_tf.serving.model_card import Check, Exported
+from tfrecord_tools.shards import files
+from tfrecord_tools.shards import info as shards
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -31,7 +35,9 @@ def test_the_command(untrained_run, tmp_path, command, files_of):
     arguments = [f"--run_dir={untrained_run}", f"--export_dir={models}/", "--stage=0", "--top_k=2"]
     status, printed, stderr = command(export, *arguments)
     assert status == 0, stderr
-    assert re.search(rf"^{models}/8: .* differ by \d+e-\d+ from the live model's$", printed, re.MULTILINE)
+    assert re.search(
+        rf"^{models}/8: .* differ by \d+e-\d+ from the live model's$", printed, re.MULTILINE
+    )
     served = f"docker run -p 8500:8500 -p 8501:8501 -v {models}:/models/birds:ro -e MODEL_NAME=birds tensorflow/serving:"
     assert f"serve it: {served}" in printed
     assert sorted(os.listdir(models)) == ["7", "8"]
@@ -54,15 +60,15 @@ def test_the_command(untrained_run, tmp_path, command, files_of):
 
 def test_the_image_is_the_same_as_in_the_configuration():
     compose = (REPOSITORY / "serving" / "docker-compose.yml").read_text()
-    image = export.serve_command("models/secost").split()[-1]
+    image = exporting.serve_command("models/secost").split()[-1]
     assert f"image: {image}\n" in compose
-    assert "'/a b/secost:/models/secost:ro'" in export.serve_command("/a b/secost/")
+    assert "'/a b/secost:/models/secost:ro'" in exporting.serve_command("/a b/secost/")
 
 
 def test_a_figure_that_does_not_exist_is_a_dash_in_the_card(kept_export, untrained_run, tmp_path):
     facts = json.loads(Path(kept_export, "export.json").read_text())
     facts["metrics"] |= {"mAP": None, "d_prime": None}
-    export_card.write(facts, StageRecord.read(untrained_run, 2), str(tmp_path))
+    model_card.write(facts, StageRecord.read(untrained_run, 2), str(tmp_path))
     card = (tmp_path / "model_card.md").read_text()
     assert "| mean average precision | - |" in card and "| d' | - |" in card
 
@@ -86,7 +92,7 @@ def test_the_facts(kept_export, untrained_run, kept_data):
     assert 0 <= facts["check"]["largest_difference"] <= facts["check"]["tolerance"] == 1e-5
     assert facts["versions"]["exported_with"]["tensorflow"] == tf.__version__
     assert facts["versions"]["trained_with"]["secost_tf"] == secost_tf.__version__
-    assert facts["digest"]["model"] == export_folder.digest(kept_export)
+    assert facts["digest"]["model"] == layout.digest(kept_export)
     assert re.fullmatch(r"[0-9a-f]{64}", facts["digest"]["student_weights"])
 
 
@@ -113,14 +119,16 @@ def test_the_data_may_be_gone(untrained_run, kept_export, tmp_path):
     record = dataclasses.replace(StageRecord.read(untrained_run, 2), data_dir="/no/such/data")
     check = Check("a runtime", 0.0, 1e-5)
     exported = Exported("secost", 1, "saved_model", ServingConfig(), kept_export, {}, check)
-    facts = export_card.facts(untrained_run, record, exported)
+    facts = model_card.facts(untrained_run, record, exported)
     assert facts["data"] == {"folder": "data", "classes": 4}
-    export_card.write(facts, record, str(tmp_path))
+    model_card.write(facts, record, str(tmp_path))
     assert "not there any more" in (tmp_path / "model_card.md").read_text()
 
 
 def test_the_warm_up_requests_are_answered(kept_export, kept_servable):
-    logs = list(shards.read_records(os.path.join(kept_export, "assets.extra", "tf_serving_warmup_requests")))
+    logs = list(
+        files.read_records(os.path.join(kept_export, "assets.extra", "tf_serving_warmup_requests"))
+    )
     requests = [serving_messages.request_of(log) for log in logs]
     assert {signature for signature, _ in requests} == set(kept_servable.signatures)
     for signature, inputs in requests:
@@ -143,7 +151,10 @@ def test_the_warm_up_requests_are_tensorflow_serving_s(kept_export):
     ("written", "message"),
     [
         (True, r"scores differ by \d\.\de-\d\d from the live model, by 1e-05 at most is expected"),
-        (False, "the exported model can't be served: .*TensorFlow's C\\+\\+ loader refuses this SavedModel"),
+        (
+            False,
+            "the exported model can't be served: .*TensorFlow's C\\+\\+ loader refuses this SavedModel",
+        ),
     ],
 )
 def test_a_model_that_answers_otherwise_or_not_at_all_is_not_published(
@@ -168,7 +179,10 @@ def test_what_cannot_be_exported_is_said(untrained_run, tmp_path, command):
             [f"--run_dir={tmp_path}", models],
             f"error: {tmp_path}: no stage is done there; train one with python -m",
         ),
-        ([run, models, "--stage=5"], "error: .*stage-5: this stage is not done; train it with --stage=5"),
+        (
+            [run, models, "--stage=5"],
+            "error: .*stage-5: this stage is not done; train it with --stage=5",
+        ),
         ([run, f"--export_dir={tmp_path}/file"], "error: .*file: File exists"),
         (
             [run, models, "--max_seconds=0"],
@@ -182,9 +196,14 @@ def test_what_cannot_be_exported_is_said(untrained_run, tmp_path, command):
 
 
 def other_python() -> str | None:
-    """The interpreter of the other stack: named by SECOST_OTHER_PYTHON, or in one of the repository's environments."""
+    """The interpreter of the other stack: named by SECOST_OTHER_PYTHON, or in one of the
+    repository's environments.
+    """
     mine = os.path.realpath(sys.prefix)
-    found = [os.environ.get("SECOST_OTHER_PYTHON"), *map(str, sorted(REPOSITORY.glob(".venv*/bin/python")))]
+    found = [
+        os.environ.get("SECOST_OTHER_PYTHON"),
+        *map(str, sorted(REPOSITORY.glob(".venv*/bin/python"))),
+    ]
     for python in filter(None, found):
         if os.path.realpath(Path(python).parents[1]) != mine:
             script = "import importlib.metadata as m; print(m.version('keras').split('.')[0])"
@@ -195,13 +214,15 @@ def other_python() -> str | None:
 
 
 def test_exports_cross_the_stacks(untrained_run, kept_export, kept_live, tmp_path, monkeypatch):
-    """Each stack's export, in the other's C++ loader (and here in Python), against the live network of this one."""
+    """Each stack's export, in the other's C++ loader (and here in Python), against the live network
+    of this one.
+    """
     python = other_python()
     if not python:
         pytest.skip("the other stack is not installed: SECOST_OTHER_PYTHON names its python")
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     requests = probe_requests(StageRecord.read(untrained_run, 2).log_mel)
-    monkeypatch.setattr("secost_tf.export_check.sys.executable", python)
+    monkeypatch.setattr("secost_tf.serving.checks.sys.executable", python)
     theirs_of_mine = answer_in_cpp(kept_export, requests)
     monkeypatch.undo()
     command = [

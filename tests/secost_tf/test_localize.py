@@ -1,4 +1,6 @@
-"""The command on recordings that people have: several formats, folders, silence, bad files among good ones."""
+"""The command on recordings that people have: several formats, folders, silence, bad files among
+good ones.
+"""
 
 import csv
 import dataclasses
@@ -11,10 +13,11 @@ import pytest
 import soundfile
 
 from secost_tf import localize
-from secost_tf.detector import Detector, from_run
-from secost_tf.events import PostProcessing
-from secost_tf.localize import Recording, find_recordings, localize_all
-from secost_tf.segment_times import segment_spans
+from secost_tf.detection import localization
+from secost_tf.detection.detector import Detector, from_run
+from secost_tf.detection.events import PostProcessing
+from secost_tf.detection.localization import Recording, find_recordings, localize_all
+from secost_tf.models.segments import segment_spans
 from tfrecord_tools.log_mel import LogMelConfig
 
 RATE = 16000
@@ -34,7 +37,9 @@ def read(path, delimiter="\t") -> list[dict[str, str]]:
 
 @pytest.fixture
 def loud(kept_run) -> Detector:
-    """The class Bark scores 1 where a segment's window is loud on the whole, and Bell where it is not."""
+    """The class Bark scores 1 where a segment's window is loud on the whole, and Bell where it is
+    not.
+    """
     found = from_run(kept_run, 0)
 
     def every_frame(frames):
@@ -71,7 +76,9 @@ def test_a_recording_s_files(kept_run, tmp_path, command):
     assert len((out / "one.audacity.txt").read_text().splitlines()) == len(events)
     assert len((out / "one.raven.txt").read_text().splitlines()) == len(events) + 1
     best = max(float(row["Bark"]) for row in scores)
-    assert max(float(e["score"]) for e in events if e["event_label"] == "Bark") == pytest.approx(best)
+    assert max(float(e["score"]) for e in events if e["event_label"] == "Bark") == pytest.approx(
+        best
+    )
 
 
 def test_a_burst_is_found_when_it_sounds_and_moves_with_the_sound(loud, tmp_path):
@@ -81,10 +88,13 @@ def test_a_burst_is_found_when_it_sounds_and_moves_with_the_sound(loud, tmp_path
         first = round((4.0 + shift) * RATE)
         sound[first : first + 2 * RATE] += np.random.default_rng(1).normal(0, 0.1, 2 * RATE)
         soundfile.write(tmp_path / "a.wav", sound, RATE)
-        found = localize.localize(str(tmp_path / "a.wav"), loud, np.full(4, 0.5), PostProcessing(hop_scale=4))
+        found = localization.localize(
+            str(tmp_path / "a.wav"), loud, np.full(4, 0.5), PostProcessing(hop_scale=4)
+        )
         (bark,) = (event for event in found.events if event.class_index == 0)
         onsets.append(bark.onset)
-        # A window of 0.96 s counts as loud when half of it is, or less, the scale being logarithmic.
+        # A window of 0.96 s counts as loud when half of it is, or less, the scale being
+        # logarithmic.
         assert abs((bark.onset + bark.offset) / 2 - (5.0 + shift)) < 0.08
         assert found.seconds == 10.0 and found.spans[-1, 1] == 10.0
     assert abs(onsets[1] - onsets[0] - 0.5) <= 0.08 + 1e-9
@@ -92,13 +102,15 @@ def test_a_burst_is_found_when_it_sounds_and_moves_with_the_sound(loud, tmp_path
 
 @pytest.fixture
 def moved(kept_run, tmp_path):
-    """The events of a sound, of several classes, and those of the same sound some frames later, moved back."""
+    """The events of a sound, of several classes, and those of the same sound some frames later,
+    moved back.
+    """
     detector, rng = from_run(kept_run, 0), np.random.default_rng(0)
     sound = rng.normal(0, 10 ** np.repeat(rng.uniform(-4, -1, 40), RATE // 2))
 
     def localized(waveform, thresholds, config):
         soundfile.write(tmp_path / "a.wav", np.clip(waveform, -1, 1), RATE)
-        return localize.localize(str(tmp_path / "a.wav"), detector, thresholds, config)
+        return localization.localize(str(tmp_path / "a.wav"), detector, thresholds, config)
 
     def found(frames, config):
         thresholds = np.median(localized(sound, np.ones(4), config).scores, axis=0)
@@ -124,7 +136,8 @@ def test_at_a_coarser_hop_events_move_within_a_hop(moved):
     events = moved(0, config)
     assert len(events) > 10
     apart = [
-        np.abs(moved(frames, config)[:, None] - events).max(axis=2).min(axis=0) for frames in (1, 2, 4, 7)
+        np.abs(moved(frames, config)[:, None] - events).max(axis=2).min(axis=0)
+        for frames in (1, 2, 4, 7)
     ]
     # The others barely reach a threshold, and part or join between two scores.
     assert np.mean(np.concatenate(apart) <= 0.08 + 1e-6) > 0.9
@@ -142,7 +155,12 @@ def test_bad_files_among_good_ones_are_listed_at_the_end(kept_run, tmp_path, com
     (folder / "notes.txt").write_text("not looked at")
     out = tmp_path / "out"
     status, printed, stderr = command(
-        localize, f"--run_dir={kept_run}", f"--out={out}", "--nopictures", folder, tmp_path / "gone.wav"
+        localize,
+        f"--run_dir={kept_run}",
+        f"--out={out}",
+        "--nopictures",
+        folder,
+        tmp_path / "gone.wav",
     )
     assert status == 1 and "Traceback" not in stderr
     assert printed.startswith(f"4 recordings localized into {out}")
@@ -178,7 +196,10 @@ def test_thresholds_fixed_listed_and_tuned(kept_run, tmp_path, command):
     path = write(tmp_path / "a.wav")
     out = tmp_path / "out"
     arguments = (f"--run_dir={run}", "--stage=1", f"--out={out}", "--nopictures", path)
-    assert command(localize, *arguments, "--threshold=0", f"--thresholds_csv={tmp_path / 't.csv'}")[0] == 0
+    assert (
+        command(localize, *arguments, "--threshold=0", f"--thresholds_csv={tmp_path / 't.csv'}")[0]
+        == 0
+    )
     assert {row["event_label"] for row in read(out / "events.tsv")} == {"Bell", "Rain", "Siren"}
     assert command(localize, *arguments, "--threshold=tuned")[0] == 0
     assert (run / "stage-1" / "thresholds.csv").exists()
@@ -194,9 +215,15 @@ def test_thresholds_fixed_listed_and_tuned(kept_run, tmp_path, command):
 def test_what_is_asked_for_wrongly_is_said(kept_run, tmp_path, command):
     (tmp_path / "nothing").mkdir()
     for arguments, message in (
-        ([f"--out={tmp_path}"], "expected recordings, or folders of them, after the flags; got none"),
+        (
+            [f"--out={tmp_path}"],
+            "expected recordings, or folders of them, after the flags; got none",
+        ),
         (["a.wav"], "out: expected a folder for the results, such as --out=events"),
-        ([f"--out={tmp_path}", tmp_path / "nothing"], "nothing: no recording in this folder (.wav, "),
+        (
+            [f"--out={tmp_path}", tmp_path / "nothing"],
+            "nothing: no recording in this folder (.wav, ",
+        ),
         (
             [f"--out={tmp_path}", f"--saved_model={tmp_path}", "a.wav"],
             "expected a folder with saved_model.pb",
@@ -240,14 +267,24 @@ def test_a_file_name_that_is_no_text(loud, tmp_path):
     shutil.copy(tmp_path / "in" / "a.wav", os.fsencode(tmp_path / "in") + b"/\xff.wav")
     recordings = find_recordings([str(tmp_path / "in")], "out")
     assert localize_all(recordings, loud, np.full(4, 0.5), str(tmp_path / "out"), top=2) == {}
-    assert {row["filename"] for row in read(tmp_path / "out" / "events.tsv")} == {"a.wav", "\\xff.wav"}
+    assert {row["filename"] for row in read(tmp_path / "out" / "events.tsv")} == {
+        "a.wav",
+        "\\xff.wav",
+    }
 
 
 def test_results_that_cannot_be_written_stop_no_other(loud, tmp_path):
     recordings = find_recordings([write(tmp_path / name) for name in ("a.wav", "b.wav")], "out")
-    (tmp_path / "out" / "a.scores.tsv" / "full").mkdir(parents=True)  # a folder where a file should go
-    failures = localize_all(recordings, loud, np.full(4, 0.5), str(tmp_path / "out"), pictures=False)
-    assert list(failures) == [str(tmp_path / "a.wav")] and "directory" in failures[str(tmp_path / "a.wav")]
+    (tmp_path / "out" / "a.scores.tsv" / "full").mkdir(
+        parents=True
+    )  # a folder where a file should go
+    failures = localize_all(
+        recordings, loud, np.full(4, 0.5), str(tmp_path / "out"), pictures=False
+    )
+    assert (
+        list(failures) == [str(tmp_path / "a.wav")]
+        and "directory" in failures[str(tmp_path / "a.wav")]
+    )
     assert {row["filename"] for row in read(tmp_path / "out" / "events.tsv")} == {"b.wav"}
     assert (tmp_path / "out" / "b.scores.tsv").exists()
 
@@ -260,5 +297,7 @@ def test_a_thousand_files(loud, tmp_path):
         link.parent.mkdir(exist_ok=True)
         link.symlink_to(path)
         recordings.append(Recording(str(link), link.name, link.stem))
-    failures = localize_all(recordings, loud, np.full(4, 0.5), str(tmp_path / "out"), pictures=False)
+    failures = localize_all(
+        recordings, loud, np.full(4, 0.5), str(tmp_path / "out"), pictures=False
+    )
     assert not failures and len(read(tmp_path / "out" / "events.tsv")) == 1000

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from secost_tf import monitor
-from secost_tf.monitor_stream import EventTracker
-from secost_tf.waveforms import encode_wav
+from secost_tf.detection import screen as monitor
+from secost_tf.detection import stream
+from secost_tf.detection.stream import EventTracker
+from secost_tf.serving.waveforms import encode_wav
 
 RATE = 16000
 REPOSITORY = Path(__file__).parents[2]
@@ -47,7 +49,8 @@ def expected(kept_servable, sound):
 
 def arguments(kept_export, expected) -> list[str]:
     threshold, _ = expected
-    # A window as long as the recording, so that each segment has all that is before it for its context.
+    # A window as long as the recording, so that each segment has all that is before it for its
+    # context.
     return [
         f"--saved_model={Path(kept_export).parent}",
         f"--threshold={threshold!r}",
@@ -57,7 +60,9 @@ def arguments(kept_export, expected) -> list[str]:
 
 
 def test_a_recording(kept_export, recording, expected, command):
-    status, printed, stderr = command(monitor, *arguments(kept_export, expected), f"--input={recording}")
+    status, printed, stderr = command(
+        monitor, *arguments(kept_export, expected), f"--input={recording}"
+    )
     assert status == 0, stderr
     lines = printed.splitlines()
     assert lines and all(" begins" in line or " ends after " in line for line in lines)
@@ -78,13 +83,15 @@ def test_a_pipe_is_heard_as_the_recording_is(kept_export, recording, sound, expe
 
 def test_events_are_those_of_the_segment_scores(kept_export, sound):
     """Each segment's score in the stream is that of the model on the window that ends with it."""
-    model = monitor.Model(kept_export)
+    model = stream.Model(kept_export)
     assert model.names == ("Bark", "Bell", "Rain", "Siren") and model.title == "secost, version 1"
     assert (model.grid.stride_samples, model.grid.segment_samples) == (5120, 15360)
-    scorer = monitor.StreamScorer(model.score_segments, model.grid, window_strides=5)
+    scorer = stream.StreamScorer(model.score_segments, model.grid, window_strides=5)
     waveform = sound.astype(np.float32)
     found = [
-        pair for start in range(0, len(waveform), 5120) for pair in scorer.add(waveform[start : start + 5120])
+        pair
+        for start in range(0, len(waveform), 5120)
+        for pair in scorer.add(waveform[start : start + 5120])
     ]
     assert [segment for segment, _ in found] == list(range(16))
     for segment, scores in found[2:]:
@@ -93,25 +100,30 @@ def test_events_are_those_of_the_segment_scores(kept_export, sound):
 
 
 def test_ctrl_c_ends_it_in_order(kept_export, capsys):
-    model = monitor.Model(kept_export)
+    model = stream.Model(kept_export)
 
     def blocks():
         yield np.zeros(RATE, np.float32)
         raise KeyboardInterrupt
 
     tracker = EventTracker(1e-6, 0.0)  # everything is an event
-    scorer = monitor.StreamScorer(model.score_segments, model.grid, 3)
+    scorer = stream.StreamScorer(model.score_segments, model.grid, 3)
     screen = monitor.Screen(sys.stdout, model.names, model.title, 3, is_terminal=False)
     monitor.monitor(blocks(), scorer, tracker, model.grid, screen)
     said = [line.split(" s  ")[1] for line in capsys.readouterr().out.splitlines()]
     assert said[:4] == [f"{name} begins" for name in model.names]
-    assert [line.split(" after ")[0] for line in said[4:]] == [f"{name} ends" for name in model.names]
+    assert [line.split(" after ")[0] for line in said[4:]] == [
+        f"{name} ends" for name in model.names
+    ]
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--input=none.wav"], "input: expected a file, - or microphone; there is no file 'none.wav'"),
+        (
+            ["--input=none.wav"],
+            "input: expected a file, - or microphone; there is no file 'none.wav'",
+        ),
         (
             ["--input=-", "--threshold=0.2", "--hysteresis=1"],
             "flag --hysteresis=1: expected a number, 0 or more, below 1",

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from secost_tf import report
-from secost_tf.report import write_report
-from secost_tf.report_page import signed
+from secost_tf.reporting.build import write_report
+from secost_tf.reporting.page import signed
 from tfrecord_tools import storage
 from tfrecord_tools.datasets.clips import ClassMap
 
@@ -42,10 +42,24 @@ def test_the_figures_are_those_of_the_run(kept_report):
     run_dir, html = kept_report
     for row in json.loads((run_dir / "summary.json").read_text()):
         assert f'<td class="number">{row["mAP"]:.4f}</td>' in html
-    assert titles(html) == ["Stages", "Base against last stage", "Classes", "Learning curves", "Examples"]
-    for name, value in (("batch_size", "4"), ("mel_bins", "32"), ("width", "0.02"), ("data_dir", ".*data")):
+    assert titles(html) == [
+        "Stages",
+        "Base against last stage",
+        "Classes",
+        "Learning curves",
+        "Examples",
+    ]
+    for name, value in (
+        ("batch_size", "4"),
+        ("mel_bins", "32"),
+        ("width", "0.02"),
+        ("data_dir", ".*data"),
+    ):
         assert re.search(f'<th scope="row">{name}</th><td>{value}</td>', html), name
-    assert '<th scope="row">eval</th><td>12 clips of 4 classes, 0.00 h, from manifest, float16</td>' in html
+    assert (
+        '<th scope="row">eval</th><td>12 clips of 4 classes, 0.00 h, from manifest, float16</td>'
+        in html
+    )
     assert "Made by secost_tf" in html and "on 2020-01-02." in html
 
 
@@ -53,11 +67,15 @@ def test_examples_show_clips_of_the_evaluated_split(kept_report):
     html = kept_report[1]
     shown = re.findall(r"Clip <code>(.*?)</code>, labels:\s<strong>(.*?)</strong>", html)
     assert len(shown) == 6 == len({clip for clip, _ in shown})
-    assert all(re.fullmatch(r"eval-clip-0\d\d", clip) and labels != "none" for clip, labels in shown)
+    assert all(
+        re.fullmatch(r"eval-clip-0\d\d", clip) and labels != "none" for clip, labels in shown
+    )
     assert html.count('src="data:image/png;base64,') == 6 and "--audio_dir=FOLDER" in html
 
 
-def test_the_same_run_gives_the_same_page_and_only_the_report_is_written(kept_report, kept_run, files_of):
+def test_the_same_run_gives_the_same_page_and_only_the_report_is_written(
+    kept_report, kept_run, files_of
+):
     run_dir, html = kept_report
     path, _ = write_report(str(run_dir), str(run_dir.parent / "again.html"), date="2020-01-02")
     assert Path(path).read_text() == html
@@ -70,22 +88,31 @@ def test_the_analysis_is_shown(kept_report):
     run_dir, html = kept_report
     results = json.loads((run_dir / "analysis" / "analysis.json").read_text())
     difference = results["mAP"]["difference"]
-    interval = f"95% bootstrap interval of {signed(difference['low'])} to {signed(difference['high'])}"
+    interval = (
+        f"95% bootstrap interval of {signed(difference['low'])} to {signed(difference['high'])}"
+    )
     assert interval in " ".join(html.split())
     assert f'<td class="number">{results["calibration"]["stage"]["error"]:.4f}</td>' in html
     assert "Mean gain of the classes in each range of base AP." in html
-    assert html.count("labelled, but not heard</td>") == html.count("heard, but not labelled</td>") == 10
+    assert (
+        html.count("labelled, but not heard</td>")
+        == html.count("heard, but not labelled</td>")
+        == 10
+    )
     assert "analysis/label_errors.csv" in html
 
 
-def test_an_analysis_that_lies_in_the_run_is_taken_while_it_is_of_these_stages(kept_report, tmp_path):
+def test_an_analysis_that_lies_in_the_run_is_taken_while_it_is_of_these_stages(
+    kept_report, tmp_path
+):
     run_dir = Path(shutil.copytree(kept_report[0], tmp_path / "run"))
     path = run_dir / "analysis" / "analysis.json"
     results = json.loads(path.read_text())
     moved = storage.absolute(str(run_dir))
     edit_json(
         path,
-        calibration=results["calibration"] | {"stage": results["calibration"]["stage"] | {"error": 0.4321}},
+        calibration=results["calibration"]
+        | {"stage": results["calibration"]["stage"] | {"error": 0.4321}},
     )
     edit_json(path, run_dir=moved, base_run_dir=moved)
     assert ">0.4321<" in Path(write_report(str(run_dir), num_examples=0)[0]).read_text()
@@ -137,7 +164,12 @@ def experiment(
         "name": name,
         "sweep_alphas": alphas,
         "rows": [
-            {"stage": stage, "alpha": alpha, "mAP": {"mean": sum(mAP) / len(mAP)}, "mAP_per_seed": mAP}
+            {
+                "stage": stage,
+                "alpha": alpha,
+                "mAP": {"mean": sum(mAP) / len(mAP)},
+                "mAP_per_seed": mAP,
+            }
             for stage, alpha, mAP in rows
         ],
     }
@@ -147,7 +179,9 @@ def experiment(
     ("results", "alt"),
     [
         (
-            experiment([0.3, 1.0], (0, 1.0, [0.2, 0.4]), (1, 0.3, [0.5, 0.7]), (1, 1.0, [0.3, 0.4])),
+            experiment(
+                [0.3, 1.0], (0, 1.0, [0.2, 0.4]), (1, 0.3, [0.5, 0.7]), (1, 1.0, [0.3, 0.4])
+            ),
             "Mean mAP of one stage against 1 − α: 0.6000 at 0.7, 0.3500 at 0; stage 0, 0.3000.",
         ),
         (
@@ -161,7 +195,10 @@ def test_an_experiment_is_shown_beside_the_run(copied_run, tmp_path, results, al
     options = {"num_examples": 0, "experiment_dirs": [str(tmp_path)]}
     html = Path(write_report(str(copied_run), **options)[0]).read_text()
     seeds = len(results["rows"][0]["mAP_per_seed"])
-    assert f'alt="{alt}"' in html and f"{seeds} seed{'s' * (seeds > 1)} of experiment sweep_of_alpha" in html
+    assert (
+        f'alt="{alt}"' in html
+        and f"{seeds} seed{'s' * (seeds > 1)} of experiment sweep_of_alpha" in html
+    )
 
 
 def test_cascades_and_controls_of_one_stage_share_a_figure(copied_run, tmp_path):
@@ -175,13 +212,19 @@ def test_cascades_and_controls_of_one_stage_share_a_figure(copied_run, tmp_path)
         (tmp_path / name).mkdir()
         (tmp_path / name / "results.json").write_text(json.dumps(results))
         folders.append(str(tmp_path / name))
-    html = Path(write_report(str(copied_run), num_examples=0, experiment_dirs=folders[:3])[0]).read_text()
+    html = Path(
+        write_report(str(copied_run), num_examples=0, experiment_dirs=folders[:3])[0]
+    ).read_text()
     assert "cascade, 0.3000 at stage 0, 0.6000 at stage 1; long_base, 0.2000 at stage 0." in html
     assert "2 seeds of experiment cascade, 2 seeds of experiment long_base" in html
     assert "0.5000 at 0.7; stage 0, 0.2000." in html
-    html = Path(write_report(str(copied_run), num_examples=0, experiment_dirs=folders[1:2])[0]).read_text()
+    html = Path(
+        write_report(str(copied_run), num_examples=0, experiment_dirs=folders[1:2])[0]
+    ).read_text()
     assert "Mean mAP against stage: long_base, 0.2000 at stage 0." in html
-    with pytest.raises(ValueError, match="one sweep of alpha at most, got sweep and sweep_2; name one"):
+    with pytest.raises(
+        ValueError, match="one sweep of alpha at most, got sweep and sweep_2; name one"
+    ):
         write_report(str(copied_run), num_examples=0, experiment_dirs=folders)
 
 
@@ -200,7 +243,8 @@ def test_names_of_classes_are_text_and_nothing_else(copied_run):
         folder = copied_run / f"stage-{stage}"
         mids = json.loads((folder / "config.json").read_text())["class_map"]["mids"]
         edit_json(
-            folder / "config.json", class_map={"mids": mids, "display_names": [EVIL, "$", "_^\\", "Siren"]}
+            folder / "config.json",
+            class_map={"mids": mids, "display_names": [EVIL, "$", "_^\\", "Siren"]},
         )
         table = (folder / "per_class.csv").read_text()
         (folder / "per_class.csv").write_text(table.replace("Bark", f'"{EVIL}"'))
@@ -211,7 +255,9 @@ def test_names_of_classes_are_text_and_nothing_else(copied_run):
 
 def test_the_command_says_where_the_report_is(copied_run, tmp_path, command):
     out = tmp_path / "page.html"
-    status, printed, stderr = command(report, f"--run_dir={copied_run}", f"--out={out}", "--examples=1")
+    status, printed, stderr = command(
+        report, f"--run_dir={copied_run}", f"--out={out}", "--examples=1"
+    )
     assert status == 0, stderr
     assert re.fullmatch(rf"{out}: \d+ kB, opens in any browser\n", printed)
     assert out.stat().st_size < 1_000_000 and not (copied_run / "report.html").exists()
@@ -220,7 +266,10 @@ def test_the_command_says_where_the_report_is(copied_run, tmp_path, command):
 def test_what_cannot_be_reported_is_said(kept_run, tmp_path, write_split, command):
     write_split(tmp_path / "other", "eval", (4,), class_map=OTHER_CLASSES)
     for arguments, message in (
-        ([f"--run_dir={tmp_path}"], f"error: {tmp_path}: no stage is done there; train one with python -m"),
+        (
+            [f"--run_dir={tmp_path}"],
+            f"error: {tmp_path}: no stage is done there; train one with python -m",
+        ),
         (
             [f"--run_dir={kept_run}", f"--data_dir={tmp_path / 'none'}"],
             f"error: {tmp_path / 'none'}: no converted split",

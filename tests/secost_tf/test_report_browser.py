@@ -1,4 +1,6 @@
-"""The report in a browser: headless Chromium, driven by Selenium; skipped where one of the two is missing."""
+"""The report in a browser: headless Chromium, driven by Selenium; skipped where one of the two is
+missing.
+"""
 
 import shutil
 from pathlib import Path
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from secost_tf.report import write_report
+from secost_tf.reporting.build import write_report
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 OPTIONS = (
@@ -25,7 +27,9 @@ OPTIONS = (
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium (pip install selenium)")
+    webdriver = pytest.importorskip(
+        "selenium.webdriver", reason="needs selenium (pip install selenium)"
+    )
     binary = next(filter(None, map(shutil.which, BROWSERS)), None)
     driver = shutil.which("chromedriver")
     if not binary or not driver:
@@ -165,7 +169,9 @@ def test_pictures_and_sounds_load_without_the_network(page):
         "}))).then(done)"
     )
     assert len(durations) == 6 and all(0.3 < seconds < 1.2 for seconds in durations), durations
-    names = page.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
+    names = page.execute_script(
+        "return performance.getEntriesByType('resource').map((entry) => entry.name)"
+    )
     assert [name for name in names if not name.startswith("data:")] == []
 
 
@@ -185,7 +191,8 @@ def test_the_page_is_as_wide_as_the_screen_and_tables_scroll_in_their_boxes(page
 def test_text_can_be_read_in_light_and_dark(page):
     for scheme in ("light", "dark"):
         page.execute_cdp_cmd(
-            "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+            "Emulation.setEmulatedMedia",
+            {"features": [{"name": "prefers-color-scheme", "value": scheme}]},
         )
         background = luminance(style(page, "body", "backgroundColor"))
         assert (background < 0.1) == (scheme == "dark")
@@ -197,7 +204,9 @@ def test_text_can_be_read_in_light_and_dark(page):
 
 def style(page, selector: str, name: str) -> str:
     return page.execute_script(
-        "return getComputedStyle(document.querySelector(arguments[0]))[arguments[1]]", selector, name
+        "return getComputedStyle(document.querySelector(arguments[0]))[arguments[1]]",
+        selector,
+        name,
     )
 
 

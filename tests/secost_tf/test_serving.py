@@ -1,7 +1,7 @@
 """The served model under load and under bad requests, and the configuration in serving/.
 
-The server is a stand-in for TensorFlow Serving that runs the model in the same C++ loader; first it has to answer the
-documentation's own examples.
+The server is a stand-in for TensorFlow Serving that runs the model in the same C++ loader; first it
+has to answer the documentation's own examples.
 """
 
 import base64
@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from secost_tf.waveforms import bytes_array, encode_wav
+from secost_tf.serving.waveforms import bytes_array, encode_wav
 
 RATE = 16000
 SERVING = Path(__file__).parents[2] / "serving"
@@ -61,7 +61,9 @@ def half_plus_three(tmp_path_factory, run_server):
             return {"y": 0.5 * x + 3.0}
 
     folder, model = tmp_path_factory.mktemp("models") / "half_plus_three", HalfPlusThree()
-    tf.saved_model.save(model, str(folder / "123"), {"serving_default": model.y.get_concrete_function()})
+    tf.saved_model.save(
+        model, str(folder / "123"), {"serving_default": model.y.get_concrete_function()}
+    )
     with run_server(folder, grpc=False) as server:
         yield server
 
@@ -70,7 +72,9 @@ def test_the_documentation_s_examples(half_plus_three):
     port = half_plus_three.rest
     answer = post(port, "/v1/models/half_plus_three:predict", b'{"instances": [1.0,2.0,5.0]}')
     assert answer == (200, {"predictions": [3.5, 4.0, 5.5]})
-    answer = post(port, "/v1/models/half_plus_three/versions/123:predict", b'{"inputs": [1.0,2.0,5.0]}')
+    answer = post(
+        port, "/v1/models/half_plus_three/versions/123:predict", b'{"inputs": [1.0,2.0,5.0]}'
+    )
     assert answer == (200, {"outputs": [3.5, 4.0, 5.5]})
     answer = post(port, "/v1/models/half:predict", b'{"instances": [1.0,5.0]}')
     assert answer == (404, {"error": "Servable not found for request: Latest(half)"})
@@ -135,8 +139,14 @@ BAD = {
     "wrong rank": ({"instances": [0.0] * RATE}, "not compatible with expected shape"),
     "NaN": ({"inputs": [[float("nan")] * 400]}, "expected finite numbers, got NaN"),
     "an empty batch": ({"instances": []}, "No values in 'instances' array"),
-    "an empty batch in columns": ({"inputs": []}, "not compatible with expected shape|one clip or more"),
-    "clips of different lengths": ({"instances": [[0.0] * 400, [0.0] * 401]}, "list at unexpected size: 401"),
+    "an empty batch in columns": (
+        {"inputs": []},
+        "not compatible with expected shape|one clip or more",
+    ),
+    "clips of different lengths": (
+        {"instances": [[0.0] * 400, [0.0] * 401]},
+        "list at unexpected size: 401",
+    ),
     "text for numbers": ({"instances": [["loud", "louder"]]}, "not of expected type: float"),
     "text for a wav": (
         {"signature_name": "wav_bytes", "instances": ["a text"]},
@@ -157,7 +167,10 @@ BAD = {
         {"signature_name": "wav_bytes", "instances": [wav_b64(SECOND, 44100)]},
         "expected a sample rate of 16000 Hz",
     ),
-    "another signature": ({"signature_name": "tags", "instances": [1]}, '"tags" not found in signature def'),
+    "another signature": (
+        {"signature_name": "tags", "instances": [1]},
+        '"tags" not found in signature def',
+    ),
     "another input": ({"inputs": {"sound": [[0.0] * 400]}}, "Missing named input: waveform"),
     "nothing": ({}, "Missing 'inputs' or 'instances' key"),
 }
@@ -172,7 +185,9 @@ def assert_next_is_answered(server) -> None:
 def test_a_bad_request_is_an_error_and_the_next_is_answered(kept_server, kind):
     request, message = BAD[kind]
     status, answer = predict(kept_server, **request)
-    assert status == 400 and list(answer) == ["error"] and re.search(message, answer["error"]), answer
+    assert status == 400 and list(answer) == ["error"] and re.search(message, answer["error"]), (
+        answer
+    )
     assert_next_is_answered(kept_server)
 
 
@@ -185,9 +200,13 @@ def test_bad_bytes(kept_server):
         status, answer = post(kept_server.rest, "/v1/models/secost:predict", body)
         assert status == 400 and message in answer["error"]
     eight_bit = bytearray(encode_wav(SECOND, RATE))
-    eight_bit[32:36] = (1).to_bytes(2, "little") + (8).to_bytes(2, "little")  # bytes a frame, bits a sample
+    eight_bit[32:36] = (1).to_bytes(2, "little") + (8).to_bytes(
+        2, "little"
+    )  # bytes a frame, bits a sample
     status, answer = predict(
-        kept_server, signature_name="wav_bytes", instances=[{"b64": base64.b64encode(eight_bit).decode()}]
+        kept_server,
+        signature_name="wav_bytes",
+        instances=[{"b64": base64.b64encode(eight_bit).decode()}],
     )
     assert status == 400 and re.search("16-bit|bits", answer["error"]), answer
     assert_next_is_answered(kept_server)
@@ -216,13 +235,20 @@ def resident_bytes(pid: int) -> int:
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # twenty seconds on a machine that does nothing else
 def test_two_thousand_requests_of_sixteen_clients(kept_server, kept_servable):
-    """Half of them over gRPC: no error, each answer that of its own input, and no memory that is kept."""
+    """Half of them over gRPC: no error, each answer that of its own input, and no memory that is
+    kept.
+    """
     pytest.importorskip("requests", reason="the extra `serving` is not installed")
-    from secost_tf.client_transport import RetryPolicy, connect
+    from secost_tf.serving.transport import RetryPolicy, connect
 
     generator = np.random.default_rng(0)
     cases = []
-    for samples in (400, 800, 1600, 3200):  # of another loudness each, so that no two answers are alike
+    for samples in (
+        400,
+        800,
+        1600,
+        3200,
+    ):  # of another loudness each, so that no two answers are alike
         for level in (0.5, 0.05, 0.005):
             sound = np.clip(level * generator.standard_normal(samples), -1, 1).astype(np.float32)
             wav = bytes_array([encode_wav(sound, RATE)])
@@ -260,13 +286,20 @@ def test_two_thousand_requests_of_sixteen_clients(kept_server, kept_servable):
 
 def test_the_model_s_configuration():
     config_pb2 = pytest.importorskip(
-        "tensorflow_serving.config.model_server_config_pb2", reason="the extra `serving` is not installed"
+        "tensorflow_serving.config.model_server_config_pb2",
+        reason="the extra `serving` is not installed",
     )
     from google.protobuf import text_format
 
-    config = text_format.Parse((SERVING / "models.config").read_text(), config_pb2.ModelServerConfig())
+    config = text_format.Parse(
+        (SERVING / "models.config").read_text(), config_pb2.ModelServerConfig()
+    )
     (model,) = config.model_config_list.config
-    assert (model.name, model.base_path, model.model_platform) == ("secost", "/models/secost", "tensorflow")
+    assert (model.name, model.base_path, model.model_platform) == (
+        "secost",
+        "/models/secost",
+        "tensorflow",
+    )
     assert model.model_version_policy.latest.num_versions == 1
 
 
@@ -279,4 +312,7 @@ def test_the_server_is_pinned_and_reads_what_is_there():
 
 
 def test_clips_are_not_padded_by_the_server():
-    assert "pad_variable_length_inputs: false" in (SERVING / "batching.config").read_text().splitlines()
+    assert (
+        "pad_variable_length_inputs: false"
+        in (SERVING / "batching.config").read_text().splitlines()
+    )

@@ -8,17 +8,18 @@ import pytest
 from absl import flags
 from networks import SMALL_FLAGS
 
-from secost_tf import stage as stages
 from secost_tf import train
-from secost_tf.cascade import CascadeConfig
-from secost_tf.config import TrainConfig, WelsNetConfig
+from secost_tf.models.config import WelsNetConfig
+from secost_tf.runs.settings import CascadeConfig, TrainConfig
+from secost_tf.training import flags
+from secost_tf.training import stage as stages
 
 REPOSITORY = Path(__file__).parents[2]
 DEFINE = (
-    train.define_cascade_flags,
-    train.define_network_flags,
-    train.define_training_flags,
-    train.define_device_flags,
+    flags.define_cascade_flags,
+    flags.define_network_flags,
+    flags.define_training_flags,
+    flags.define_device_flags,
 )
 SMALL = (  # the settings of `kept_run`
     *SMALL_FLAGS,
@@ -51,7 +52,9 @@ def copied_run(kept_run, tmp_path) -> Path:
 
 
 def python(*arguments) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, *arguments], cwd=REPOSITORY, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=REPOSITORY, capture_output=True, text=True
+    )
 
 
 # --- flags ---
@@ -80,7 +83,7 @@ def test_flags_become_the_settings(parse):
         "--seed=7",
         "--teacher=online",
     )
-    assert train.cascade_config() == CascadeConfig(
+    assert flags.cascade_config() == CascadeConfig(
         stage=2,
         alphas=(0.3, 0.25),
         network={
@@ -104,19 +107,25 @@ def test_without_flags_the_settings_are_the_defaults(parse):
     lists = ("block_channels", "block_pools", "hidden_channels")
     names = ("width", "pooling", "pooling_k", "block_convolutions", *lists)
     network = {name: getattr(defaults, name) for name in names}
-    assert train.cascade_config() == CascadeConfig(0, (0.3,), network, TrainConfig())
+    assert flags.cascade_config() == CascadeConfig(0, (0.3,), network, TrainConfig())
 
 
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
         ("--alpha=0.3,x", "alpha: expected numbers separated by commas, got 'x'"),
-        ("--teacher_stages=1.5", r"teacher_stages: expected numbers separated by commas, got '1\.5'"),
+        (
+            "--teacher_stages=1.5",
+            r"teacher_stages: expected numbers separated by commas, got '1\.5'",
+        ),
         (
             "--alpha=0.3,0.4",
             r"alpha: expected one number, or one for each of stages 1 to 3 \(3 numbers\), got 2",
         ),
-        ("--alpha=1.01", r"alpha: expected numbers in \[0, 1\], the weight of the labels, got 1\.01"),
+        (
+            "--alpha=1.01",
+            r"alpha: expected numbers in \[0, 1\], the weight of the labels, got 1\.01",
+        ),
         (
             "--alpha=auto,0.5",
             r"alpha: expected either numbers or auto, for all stages, got 0\.5 and auto among 0\.7",
@@ -127,18 +136,18 @@ def test_without_flags_the_settings_are_the_defaults(parse):
 def test_flags_that_make_no_settings(parse, argument, message):
     parse("--stage=3", argument)
     with pytest.raises(ValueError, match=message):
-        train.cascade_config()
+        flags.cascade_config()
 
 
 def test_flags_of_alphas_that_are_found_out(parse):
     parse("--stage=2", "--alpha=auto", "--estimate_alpha_per_class")
-    config = train.cascade_config()
+    config = flags.cascade_config()
     assert (config.alphas, config.auto_alphas) == ((), (0.7, 0.5, 0.3, 0.1))
     assert config.estimate_class_alphas
     flags.FLAGS.auto_alphas = ["0.4", "0.2"]
-    assert train.cascade_config().auto_alphas == (0.4, 0.2)
+    assert flags.cascade_config().auto_alphas == (0.4, 0.2)
     flags.FLAGS.alpha = ["0.5"]
-    assert (train.cascade_config().alphas, train.cascade_config().auto_alphas) == ((0.5,), ())
+    assert (flags.cascade_config().alphas, flags.cascade_config().auto_alphas) == ((0.5,), ())
 
 
 def test_every_flag_says_what_it_does(parse):
@@ -167,9 +176,17 @@ def test_help_is_there_without_tensorflow():
 # --- the command ---
 
 
-def test_the_next_stage_is_trained_and_the_table_printed(command, copied_run, kept_data, files_of, caplog):
+def test_the_next_stage_is_trained_and_the_table_printed(
+    command, copied_run, kept_data, files_of, caplog
+):
     before = {number: files_of(copied_run / f"stage-{number}") for number in range(3)}
-    arguments = ("--stage=3", "--alpha=0.5", f"--data_dir={kept_data}", f"--run_dir={copied_run}", *SMALL)
+    arguments = (
+        "--stage=3",
+        "--alpha=0.5",
+        f"--data_dir={kept_data}",
+        f"--run_dir={copied_run}",
+        *SMALL,
+    )
     status, printed, stderr = command(train, *arguments, "--precision=float32")
     assert status == 0, stderr
     lines = printed.splitlines()
@@ -181,8 +198,12 @@ def test_the_next_stage_is_trained_and_the_table_printed(command, copied_run, ke
         ["3", "0.5", "2"],
     ]
     assert lines[-1] == f"figures of the eval split; curves: tensorboard --logdir {copied_run}"
-    assert "stage 0: kept, done in" in caplog.text and "stage 3: alpha 0.5, teacher 2" in caplog.text
-    assert "stage 3 epoch 2/2: loss" in caplog.text and "precision float32 (as asked)" in caplog.text
+    assert (
+        "stage 0: kept, done in" in caplog.text and "stage 3: alpha 0.5, teacher 2" in caplog.text
+    )
+    assert (
+        "stage 3 epoch 2/2: loss" in caplog.text and "precision float32 (as asked)" in caplog.text
+    )
     assert before == {number: files_of(copied_run / f"stage-{number}") for number in range(3)}
     figures = json.loads((copied_run / "stage-3" / "metrics.json").read_text())
     assert f"{figures['mAP']:.4f}" == lines[5].split()[3]
@@ -205,7 +226,9 @@ def test_the_flags_are_kept_as_a_flagfile(command, kept_data, kept_run, tmp_path
     flagfile.write_text(kept[0][-1].flags)
     assert flagfile.read_text().startswith("# python -m secost_tf.train --flagfile=flags.txt\n")
     command(train, f"--flagfile={flagfile}")
-    assert kept[1][0] == kept[0][0] and kept[1][0].train.ema == 0.99 and not kept[1][0].prerequisites
+    assert (
+        kept[1][0] == kept[0][0] and kept[1][0].train.ema == 0.99 and not kept[1][0].prerequisites
+    )
     assert kept[1][-1].flags == kept[0][-1].flags
 
 
@@ -223,7 +246,9 @@ def test_alphas_of_classes_come_from_a_csv(command, kept_data, kept_run, tmp_pat
     assert kept[0][0].class_alphas == (None, 0.9, None, 0.0)
     (tmp_path / "alphas.csv").write_text("mid,alpha\n/m/x,0.9\n")
     status, _, stderr = command(train, *arguments)
-    assert status == 1 and f"error: {tmp_path / 'alphas.csv'}, line 2: unknown class '/m/x'" in stderr
+    assert (
+        status == 1 and f"error: {tmp_path / 'alphas.csv'}, line 2: unknown class '/m/x'" in stderr
+    )
 
 
 def test_what_the_process_is_set_to(command, kept_data, kept_run, monkeypatch):
@@ -231,8 +256,17 @@ def test_what_the_process_is_set_to(command, kept_data, kept_run, monkeypatch):
     rows = json.loads(Path(kept_run, "summary.json").read_text())
     monkeypatch.setattr(train, "run_cascade", lambda *args: called.append(args[-1]) or rows)
     monkeypatch.setattr(train.runtime, "make_deterministic", lambda: called.append("deterministic"))
-    monkeypatch.setattr(train.runtime, "set_threads", lambda threads: called.append(threads) or (threads, ""))
-    command(train, f"--data_dir={kept_data}", "--deterministic", "--threads=3", "--cache_in_memory", *SMALL)
+    monkeypatch.setattr(
+        train.runtime, "set_threads", lambda threads: called.append(threads) or (threads, "")
+    )
+    command(
+        train,
+        f"--data_dir={kept_data}",
+        "--deterministic",
+        "--threads=3",
+        "--cache_in_memory",
+        *SMALL,
+    )
     assert called[:2] == [3, "deterministic"]
     assert called[2].cache_in_memory and called[2].checkpoint_minutes == 10
     command(train, f"--data_dir={kept_data}", *SMALL)
@@ -240,17 +274,27 @@ def test_what_the_process_is_set_to(command, kept_data, kept_run, monkeypatch):
 
 
 def test_a_dry_run_trains_nothing(command, kept_data, tmp_path):
-    arguments = ("--stage=1", f"--data_dir={kept_data}", f"--run_dir={tmp_path / 'run'}", "--dry_run", *SMALL)
+    arguments = (
+        "--stage=1",
+        f"--data_dir={kept_data}",
+        f"--run_dir={tmp_path / 'run'}",
+        "--dry_run",
+        *SMALL,
+    )
     status, printed, stderr = command(train, *arguments)
     assert status == 0, stderr
     assert printed.startswith("stages to train  0, 1\n") and "time in all" in printed
     assert not (tmp_path / "run").exists()
 
 
-def test_without_data_the_built_in_corpus_is_used(command, copied_run, kept_data, monkeypatch, caplog):
+def test_without_data_the_built_in_corpus_is_used(
+    command, copied_run, kept_data, monkeypatch, caplog
+):
     monkeypatch.setattr(train, "make_builtin_data", lambda: kept_data)
     monkeypatch.setattr(stages, "train_stage", lambda *args: pytest.fail("trained a stage"))
-    monkeypatch.setattr(train.runtime, "choose_precision", lambda name, channels: ("float32", "as always"))
+    monkeypatch.setattr(
+        train.runtime, "choose_precision", lambda name, channels: ("float32", "as always")
+    )
     status, printed, stderr = command(train, "--stage=2", f"--run_dir={copied_run}", *SMALL)
     assert status == 0, stderr
     assert "stage 2: kept" in caplog.text
@@ -265,7 +309,12 @@ def test_a_user_s_errors_are_one_paragraph(command, tmp_path, tiny_data, kept_da
         (tiny_data, tmp_path / "run", f"error: {shard}: record 10 "),
         (kept_data, tmp_path / "file", f"error: {tmp_path / 'file' / 'stage-0'}: "),
     ):
-        arguments = (f"--data_dir={data_dir}", f"--run_dir={run_dir}", "--precision=float32", *SMALL)
+        arguments = (
+            f"--data_dir={data_dir}",
+            f"--run_dir={run_dir}",
+            "--precision=float32",
+            *SMALL,
+        )
         status, printed, stderr = command(train, *arguments)
         assert (status, printed) == (1, "")
         assert stderr.splitlines()[-1].startswith(message) and "Traceback" not in stderr
@@ -294,4 +343,6 @@ def test_a_cascade_runs_on_two_replicas(kept_data, tmp_path):
         "-m", "secost_tf.train", *flags_, f"--data_dir={kept_data}", f"--run_dir={tmp_path / 'run'}"
     )
     assert done.returncode == 0, done.stderr
-    assert [row["stage"] for row in json.loads((tmp_path / "run" / "summary.json").read_text())] == [0, 1]
+    assert [
+        row["stage"] for row in json.loads((tmp_path / "run" / "summary.json").read_text())
+    ] == [0, 1]

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from tfrecord_tools import shards
 from tfrecord_tools.datasets import manifest
 from tfrecord_tools.datasets.clips import ClassMap
+from tfrecord_tools.shards import files
 
 
 def _write_noise(
@@ -57,14 +57,20 @@ def _encode(path, samples: np.ndarray, rate_hz: int) -> str:
     """Writes float32 [channels, samples] with FFmpeg's encoder for the extension."""
     import av
 
-    options = {"movflags": "faststart"} if path.suffix in (".m4a", ".mp4") else {}  # the index in front
+    options = (
+        {"movflags": "faststart"} if path.suffix in (".m4a", ".mp4") else {}
+    )  # the index in front
     layout = {1: "mono", 2: "stereo", 6: "5.1"}[len(samples)]
     with av.open(str(path), "w", options=options) as container:
         stream = container.add_stream(_ENCODERS[path.suffix], rate=rate_hz, layout=layout)
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples, np.float32), "fltp", layout)
+        frame = av.AudioFrame.from_ndarray(
+            np.ascontiguousarray(samples, np.float32), "fltp", layout
+        )
         frame.sample_rate, frame.pts, frame.time_base = rate_hz, 0, Fraction(1, rate_hz)
         fifo = av.AudioFifo()
-        for part in av.AudioResampler(stream.format.name, stream.layout.name, rate_hz).resample(frame):
+        for part in av.AudioResampler(stream.format.name, stream.layout.name, rate_hz).resample(
+            frame
+        ):
             fifo.write(part)
         while part := fifo.read(stream.codec_context.frame_size or 1024, partial=True):
             container.mux(stream.encode(part))
@@ -73,7 +79,9 @@ def _encode(path, samples: np.ndarray, rate_hz: int) -> str:
 
 
 def _sweep(seconds: float, rate_hz: int) -> np.ndarray:
-    """A tone that rises from 200 to 5,000 Hz, so that no two places are alike; float32 [1, samples]."""
+    """A tone that rises from 200 to 5,000 Hz, so that no two places are alike; float32 [1,
+    samples].
+    """
     time = np.arange(round(seconds * rate_hz)) / rate_hz
     phase = 2 * np.pi * (200 * time + 2400 / seconds * np.square(time))
     return 0.3 * np.sin(phase, dtype=np.float32)[None]
@@ -91,7 +99,9 @@ def sweep():
 
 @pytest.fixture(scope="session")
 def collection(tmp_path_factory) -> Path:
-    """A manifest of twenty clips of noise, 0.2 to 0.4 s, of three classes; every fifth is in the split `eval`."""
+    """A manifest of twenty clips of noise, 0.2 to 0.4 s, of three classes; every fifth is in the
+    split `eval`.
+    """
     folder = tmp_path_factory.mktemp("collection")
     rows = []
     for index in range(20):
@@ -106,7 +116,7 @@ def collection(tmp_path_factory) -> Path:
 @pytest.fixture
 def read_collection(collection):
     def read(split: str = "train"):
-        return manifest.read(manifest=str(collection / "labels.csv"), split=split)
+        return manifest.read_manifest(manifest=str(collection / "labels.csv"), split=split)
 
     return read
 
@@ -116,7 +126,11 @@ def files_of():
     """The bytes of every file below a folder, by its relative path."""
 
     def read(folder: Path) -> dict[str, bytes]:
-        return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+        return {
+            str(p.relative_to(folder)): p.read_bytes()
+            for p in sorted(folder.rglob("*"))
+            if p.is_file()
+        }
 
     return read
 
@@ -156,6 +170,6 @@ def rewrite_shard():
     """Replaces a shard's records by what a function makes of them."""
 
     def rewrite(path: str, change) -> None:
-        shards.write_records(path, change(list(shards.read_records(path))))
+        files.write_records(path, change(list(files.read_records(path))))
 
     return rewrite

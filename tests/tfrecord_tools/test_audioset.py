@@ -16,7 +16,9 @@ def read(tmp_path, class_labels_csv):
         path.write_bytes(text.encode())
         (tmp_path / "audio").mkdir(exist_ok=True)
         options.setdefault("audio_dir", str(tmp_path / "audio"))
-        return audioset.read(segments_csv=str(path), class_labels_csv=class_labels_csv, **options)
+        return audioset.read_audioset(
+            segments_csv=str(path), class_labels_csv=class_labels_csv, **options
+        )
 
     return read_text
 
@@ -56,7 +58,10 @@ def test_several_segments_of_a_recording_have_their_start_in_the_id(read, add):
     whole, part = add(f"{YTID}.wav"), add(f"{YTID}_30000.wav")
     clips, _ = read(f'{YTID},30,40,"/m/1"\n{YTID},5.5,15.5,"/m/2"\nbbbbbbbbbbb,0,10,"/m/1"\n')
     assert [clip.id for clip in clips] == [f"{YTID}_30000", f"{YTID}_5500", "bbbbbbbbbbb"]
-    assert [(clip.path, clip.file_start_seconds) for clip in clips[:2]] == [(part, 30.0), (whole, None)]
+    assert [(clip.path, clip.file_start_seconds) for clip in clips[:2]] == [
+        (part, 30.0),
+        (whole, None),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -86,7 +91,9 @@ def test_bad_lines(read, line, message):
 def test_no_segments_and_no_folder(read, tmp_path):
     with pytest.raises(ValueError, match="no segment in it"):
         read("# comment\n")
-    with pytest.raises(ValueError, match="--audio_dir: expected a folder of audio files, got 'nowhere'"):
+    with pytest.raises(
+        ValueError, match="--audio_dir: expected a folder of audio files, got 'nowhere'"
+    ):
         read('aaaaaaaaaaa,0,1,""\n', audio_dir="nowhere")
 
 

@@ -96,7 +96,11 @@ run_command(lambda argv: flags.FLAGS.number, lambda: flags.DEFINE_integer("numbe
             1,
             "error: flag --number=x: invalid literal for int() with base 10: 'x' (see --help)\n",
         ),
-        ("--nummer=7", 1, "error: Unknown command line flag 'nummer'. Did you mean: number ? (see --help)\n"),
+        (
+            "--nummer=7",
+            1,
+            "error: Unknown command line flag 'nummer'. Did you mean: number ? (see --help)\n",
+        ),
     ):
         command = [sys.executable, "-c", code, argument]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

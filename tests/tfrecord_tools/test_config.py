@@ -137,7 +137,10 @@ def test_differences():
     assert SOUND.differences(SOUND) == ""
     assert SOUND.differences(other) == "level: 0.5 != 0.25; shape: 'sine' != 'square'; taps: 3 != 5"
     long = dataclasses.replace(SOUND, gains=(1.0,) * 9)
-    assert long.differences(dataclasses.replace(long, gains=(1.0,) * 8 + (2.0,))) == "gains[8]: 1.0 != 2.0"
+    assert (
+        long.differences(dataclasses.replace(long, gains=(1.0,) * 8 + (2.0,)))
+        == "gains[8]: 1.0 != 2.0"
+    )
     assert long.differences(SOUND) == "gains: 9 values != (1.0, 2.0)"
 
 
@@ -194,7 +197,9 @@ def test_the_documentation_of_a_subclass_begins_with_what_it_inherits():
         "Attributes:",
         "    name (str): Its name, as `title` shows it.",
     ]
-    assert lines[4] == "    level (float): Level of each tone. Default: 0.25; a number, at most 0.5."
+    assert (
+        lines[4] == "    level (float): Level of each tone. Default: 0.25; a number, at most 0.5."
+    )
     assert lines[-1] == "    tones (int): Tones of it. Default: 3; a whole number, at least 2."
 
 

@@ -65,7 +65,14 @@ def test_flags_not_given_are_the_defaults(parse):
 
 def test_each_kind_of_flag(parse):
     values = parse(
-        *("--name=a", "--path=x.wav", "--level=0.25", "--fade_share=0", "--rate=8000", "--count=-2"),
+        *(
+            "--name=a",
+            "--path=x.wav",
+            "--level=0.25",
+            "--fade_share=0",
+            "--rate=8000",
+            "--count=-2",
+        ),
         *("--shape=square", "--loud", "--nosoft", "--channel=0", "--gains=1,0.5,1e-3"),
         *('--words=a,"b,c"', "--room=attic"),
     )
@@ -129,9 +136,16 @@ def test_settings_that_do_not_go_together(parse):
 
 
 def test_a_flag_goes_to_a_flagfile_and_back(parse, tmp_path):
-    given = parse("--name=a", "--gains=1,0.5", '--words=a,"b,c"', "--level=0.25", "--noloud", "--form=square")
-    text = "".join(f"{given[name].serialize()}\n" for name in flag_names(Tone) if given[name].present)
-    assert text == '--name=a\n--level=0.25\n--shape=square\n--noloud\n--gains=1.0,0.5\n--words=a,"b,c"\n'
+    given = parse(
+        "--name=a", "--gains=1,0.5", '--words=a,"b,c"', "--level=0.25", "--noloud", "--form=square"
+    )
+    text = "".join(
+        f"{given[name].serialize()}\n" for name in flag_names(Tone) if given[name].present
+    )
+    assert (
+        text
+        == '--name=a\n--level=0.25\n--shape=square\n--noloud\n--gains=1.0,0.5\n--words=a,"b,c"\n'
+    )
     flagfile = tmp_path / "flags.txt"
     flagfile.write_text(text)
     again = read_flags(Tone, flag_values=parse(f"--flagfile={flagfile}"))
@@ -172,7 +186,9 @@ def test_help_shows_name_text_default_and_what_is_allowed(parse):
 
 
 def test_help_of_an_installed_command_shows_its_flags(tmp_path):
-    """absl shows the flags of the module that was started, which for a console script is the script."""
+    """absl shows the flags of the module that was started, which for a console script is the
+    script.
+    """
     (tmp_path / "some_command.py").write_text(
         "'''Does something.'''\n"
         "import dataclasses\n"
@@ -192,4 +208,6 @@ def test_help_of_an_installed_command_shows_its_flags(tmp_path):
         [sys.executable, str(script), "--help"], capture_output=True, text=True, check=False
     )
     assert done.stdout.startswith("Does something.")
-    assert "  --number: A number.\n    (default: '1')\n    (a whole number, 0 or more)" in done.stdout
+    assert (
+        "  --number: A number.\n    (default: '1')\n    (a whole number, 0 or more)" in done.stdout
+    )

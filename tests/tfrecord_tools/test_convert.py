@@ -15,18 +15,22 @@ import numpy as np
 import pytest
 
 from tfrecord_tools import convert as convert_module
-from tfrecord_tools import local_runner, schema, shards, split_writer, storage
-from tfrecord_tools.clip_conversion import ConvertConfig, convert_clip
+from tfrecord_tools import storage
 from tfrecord_tools.commands import describe_error
-from tfrecord_tools.convert import convert
-from tfrecord_tools.datasets import audioset
+from tfrecord_tools.conversion import local_runner, split
+from tfrecord_tools.conversion.clip import ConvertConfig, convert_clip
+from tfrecord_tools.conversion.convert import convert_dataset
+from tfrecord_tools.conversion.local_runner import convert_shards_locally
+from tfrecord_tools.datasets import audioset, readers
 from tfrecord_tools.datasets.clips import ClassMap, Clip
-from tfrecord_tools.local_runner import convert_shards
 from tfrecord_tools.log_mel import LogMelConfig
+from tfrecord_tools.shards import files
+from tfrecord_tools.shards import info as shards
+from tfrecord_tools.shards import records as schema
 
 CONFIG = ConvertConfig("train", "manifest", clips_per_shard=5)
 TABLES = ("classes.csv", "clips.csv", "failures.csv", "warnings.csv")
-HERE = functools.partial(convert_shards, workers=1)  # in this process
+HERE = functools.partial(convert_shards_locally, workers=1)  # in this process
 
 
 @pytest.fixture
@@ -34,7 +38,9 @@ def convert_collection(read_collection):
     """Converts the train split of the collection: sixteen clips in four shards."""
 
     def run(out_dir, config: ConvertConfig = CONFIG, **options) -> shards.DatasetInfo:
-        return convert(*read_collection(config.split), config, str(out_dir), **{"runner": HERE, **options})
+        return convert_dataset(
+            *read_collection(config.split), config, str(out_dir), **{"runner": HERE, **options}
+        )
 
     return run
 
@@ -42,15 +48,18 @@ def convert_collection(read_collection):
 @pytest.fixture(scope="module")
 def converted(tmp_path_factory, collection):
     folder = tmp_path_factory.mktemp("converted")
-    clips, class_map = convert_module.read_dataset(
+    clips, class_map = readers.read_dataset(
         "manifest", "train", {"manifest": str(collection / "labels.csv")}
     )
-    return folder, clips, convert(clips, class_map, CONFIG, str(folder), runner=HERE)
+    return folder, clips, convert_dataset(clips, class_map, CONFIG, str(folder), runner=HERE)
 
 
 def records_of(out_dir, info: shards.DatasetInfo) -> list[list[schema.ClipRecord]]:
     return [
-        [schema.decode(data, info.feature_dtype, info.log_mel.mel_bins) for data in shards.read_records(path)]
+        [
+            schema.decode(data, info.feature_dtype, info.log_mel.mel_bins)
+            for data in files.read_records(path)
+        ]
         for path in info.shard_paths(str(out_dir))
     ]
 
@@ -60,9 +69,15 @@ def test_every_clip_is_in_one_place(converted):
     by_shard = records_of(folder, info)
     ids = [record.video_id for records in by_shard for record in records]
     assert sorted(ids) == sorted(clip.id for clip in clips) and ids != sorted(ids)
-    assert [len(records) for records in by_shard] == [shard.clips for shard in info.shards] == [4, 4, 4, 4]
+    assert (
+        [len(records) for records in by_shard]
+        == [shard.clips for shard in info.shards]
+        == [4, 4, 4, 4]
+    )
     labels = {clip.id: clip.labels for clip in clips}
-    assert all(record.labels == labels[record.video_id] for records in by_shard for record in records)
+    assert all(
+        record.labels == labels[record.video_id] for records in by_shard for record in records
+    )
 
 
 def test_dataset_json_says_what_the_records_hold(converted):
@@ -97,14 +112,16 @@ def test_tables(converted, table_of):
     }
 
 
-def test_bytes_do_not_depend_on_the_number_of_workers(converted, convert_collection, tmp_path, files_of):
-    convert_collection(tmp_path, runner=functools.partial(convert_shards, workers=2))
+def test_bytes_do_not_depend_on_the_number_of_workers(
+    converted, convert_collection, tmp_path, files_of
+):
+    convert_collection(tmp_path, runner=functools.partial(convert_shards_locally, workers=2))
     assert files_of(tmp_path) == files_of(converted[0])
 
 
 def test_bytes_do_not_depend_on_the_order_of_the_clips(converted, tmp_path, files_of):
     folder, clips, info = converted
-    convert(clips[::-1], info.class_map, CONFIG, str(tmp_path), runner=HERE)
+    convert_dataset(clips[::-1], info.class_map, CONFIG, str(tmp_path), runner=HERE)
     assert files_of(tmp_path) == files_of(folder)
 
 
@@ -122,7 +139,9 @@ def break_at(monkeypatch, clip_id: str) -> list[str]:
     return tried
 
 
-def test_stopped_conversion_continues(converted, convert_collection, tmp_path, files_of, monkeypatch):
+def test_stopped_conversion_continues(
+    converted, convert_collection, tmp_path, files_of, monkeypatch
+):
     order = [record.video_id for records in records_of(*converted[::2]) for record in records]
     break_at(monkeypatch, order[9])  # in the third shard
     with pytest.raises(KeyboardInterrupt):
@@ -136,7 +155,9 @@ def test_stopped_conversion_continues(converted, convert_collection, tmp_path, f
     assert files_of(tmp_path) == files_of(converted[0])
 
 
-@pytest.mark.parametrize("damage", ["shard gone", "shard cut", "report damaged", "report of another kind"])
+@pytest.mark.parametrize(
+    "damage", ["shard gone", "shard cut", "report damaged", "report of another kind"]
+)
 def test_damaged_finished_shard_is_made_again(
     converted, convert_collection, tmp_path, files_of, monkeypatch, damage
 ):
@@ -169,7 +190,10 @@ def test_complete_split_is_kept(converted, convert_collection, monkeypatch, file
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"feature_dtype": "float32"}, "feature_dtype: float16 there, float32 asked for. Give another --out"),
+        (
+            {"feature_dtype": "float32"},
+            "feature_dtype: float16 there, float32 asked for. Give another --out",
+        ),
         ({"clips_per_shard": 6}, "clips_per_shard: 5 there, 6 asked for"),
         ({"log_mel": LogMelConfig(mel_bins=32)}, "mel_bins: 64 there, 32 asked for"),
         ({"dataset": "esc50"}, "dataset: manifest there, esc50 asked for"),
@@ -197,19 +221,25 @@ def test_other_clips_are_refused(converted):
         ValueError,
         match=rf"clips: 16, 16 with audio there, 15, 15 with .* 1 clips only there: {clips[0].id}\.",
     ):
-        convert(clips[1:], info.class_map, CONFIG, str(folder))
+        convert_dataset(clips[1:], info.class_map, CONFIG, str(folder))
     other = dataclasses.replace(clips[0], labels=(2,))
-    with pytest.raises(ValueError, match=r"clips: labels of the clips: \w+ there, \w+ asked for\. Give"):
-        convert([other, *clips[1:]], info.class_map, CONFIG, str(folder))
+    with pytest.raises(
+        ValueError, match=r"clips: labels of the clips: \w+ there, \w+ asked for\. Give"
+    ):
+        convert_dataset([other, *clips[1:]], info.class_map, CONFIG, str(folder))
 
 
 def test_overwrite_replaces_the_split_alone(convert_collection, tmp_path, files_of):
     convert_collection(tmp_path)
     convert_collection(tmp_path, ConvertConfig("eval", "manifest"))
     (tmp_path / "train" / "notes.txt").write_text("mine")
-    kept = {name: data for name, data in files_of(tmp_path).items() if "eval" in name or "notes" in name}
+    kept = {
+        name: data for name, data in files_of(tmp_path).items() if "eval" in name or "notes" in name
+    }
     info = convert_collection(
-        tmp_path, dataclasses.replace(CONFIG, feature_dtype="float32", clips_per_shard=8), overwrite=True
+        tmp_path,
+        dataclasses.replace(CONFIG, feature_dtype="float32", clips_per_shard=8),
+        overwrite=True,
     )
     assert info.feature_dtype == "float32" and len(info.shards) == 2
     names = {*TABLES, "dataset.json", *(s.file for s in info.shards), "notes.txt"}
@@ -217,11 +247,19 @@ def test_overwrite_replaces_the_split_alone(convert_collection, tmp_path, files_
     assert kept.items() <= files_of(tmp_path).items()
 
 
-def test_overwrite_keeps_the_split_if_there_is_nothing_to_replace_it(convert_collection, tmp_path, files_of):
+def test_overwrite_keeps_the_split_if_there_is_nothing_to_replace_it(
+    convert_collection, tmp_path, files_of
+):
     info = convert_collection(tmp_path)
     before = files_of(tmp_path)
     with pytest.raises(ValueError, match="not one of 1 clips has audio; the first: a: no file"):
-        convert([Clip("a", None, missing="no file")], info.class_map, CONFIG, str(tmp_path), overwrite=True)
+        convert_dataset(
+            [Clip("a", None, missing="no file")],
+            info.class_map,
+            CONFIG,
+            str(tmp_path),
+            overwrite=True,
+        )
     assert files_of(tmp_path) == before
 
 
@@ -233,9 +271,11 @@ def test_splits_share_classes_and_log_mel(converted, convert_collection, read_co
         ValueError,
         match=r"holds the split train, whose classes are others: .*only here: horn; only in train: siren",
     ):
-        convert(clips, other_classes, ConvertConfig("eval", "manifest"), str(folder))
+        convert_dataset(clips, other_classes, ConvertConfig("eval", "manifest"), str(folder))
     config = ConvertConfig("eval", "manifest", LogMelConfig(mel_bins=32))
-    with pytest.raises(ValueError, match=r"other log-mel settings \(here != there\): mel_bins: 32 != 64"):
+    with pytest.raises(
+        ValueError, match=r"other log-mel settings \(here != there\): mel_bins: 32 != 64"
+    ):
         convert_collection(folder, config)
     assert not (folder / "eval").exists()
 
@@ -253,9 +293,17 @@ def test_bad_clips_are_listed_and_the_others_converted(tmp_path, write_noise, ta
         Clip("gone", None, missing="no file x"),
     ]
     lines = []
-    info = convert(clips, class_map, CONFIG, str(tmp_path / "out"), runner=HERE, report=lines.append)
+    info = convert_dataset(
+        clips, class_map, CONFIG, str(tmp_path / "out"), runner=HERE, report=lines.append
+    )
     assert info.num_clips == 2 and info.positives == (1, 0, 0)
-    assert info.failures == {"empty": 1, "missing": 1, "outside": 1, "too_short": 1, "unreadable": 1}
+    assert info.failures == {
+        "empty": 1,
+        "missing": 1,
+        "outside": 1,
+        "too_short": 1,
+        "unreadable": 1,
+    }
     rows = table_of(tmp_path / "out" / "train" / "failures.csv")
     assert [(row["id"], row["kind"]) for row in rows] == [
         ("empty", "empty"),
@@ -266,7 +314,12 @@ def test_bad_clips_are_listed_and_the_others_converted(tmp_path, write_noise, ta
     ]
     assert rows[1] == {"id": "gone", "path": "", "kind": "missing", "detail": "no file x"}
     assert table_of(tmp_path / "out" / "train" / "warnings.csv") == [
-        {"id": "long", "path": clips[3].path, "kind": "short", "detail": "expected 9.000 s, got 0.300 s"}
+        {
+            "id": "long",
+            "path": clips[3].path,
+            "kind": "short",
+            "detail": "expected 9.000 s, got 0.300 s",
+        }
     ]
     assert "2 of 7 clips converted" in lines[1]
     assert "failed: empty 1, missing 1, outside 1, too_short 1, unreadable 1; see" in lines[2]
@@ -276,13 +329,15 @@ def test_bad_clips_are_listed_and_the_others_converted(tmp_path, write_noise, ta
 def test_no_clip_at_all_is_an_error_with_the_reasons(tmp_path, class_map, table_of):
     for name in "ab":
         (tmp_path / name).touch()
-    clips = [Clip(name, str(tmp_path / name)) for name in "ab"] + [Clip("c", None, missing="no file c")]
+    clips = [Clip(name, str(tmp_path / name)) for name in "ab"] + [
+        Clip("c", None, missing="no file c")
+    ]
     for _ in range(2):  # a second attempt says the same, and does not continue the first
         with pytest.raises(
             ValueError,
             match=r"not one of 3 clips could be converted: empty 2, missing 1\. The first: a: the file has no bytes",
         ):
-            convert(clips, class_map, CONFIG, str(tmp_path / "out"), runner=HERE)
+            convert_dataset(clips, class_map, CONFIG, str(tmp_path / "out"), runner=HERE)
     assert len(table_of(tmp_path / "out" / "train" / "failures.csv")) == 3
     assert not shards.has_split(str(tmp_path / "out"), "train")
 
@@ -293,10 +348,12 @@ def test_bad_lists_of_clips(tmp_path, class_map):
         (): "clips: expected at least one clip",
         (clip, clip): "clips: 1 ids occur more than once: a",
         (dataclasses.replace(clip, labels=(3,)),): "clip a: labels: expected indices below 3",
-        (Clip("a", None, missing="no file b"),): "not one of 1 clips has audio; the first: a: no file b",
+        (
+            Clip("a", None, missing="no file b"),
+        ): "not one of 1 clips has audio; the first: a: no file b",
     }.items():
         with pytest.raises(ValueError, match=message):
-            convert(clips, class_map, CONFIG, str(tmp_path))
+            convert_dataset(clips, class_map, CONFIG, str(tmp_path))
     assert os.listdir(tmp_path) == []
 
 
@@ -353,7 +410,9 @@ def test_full_disk(converted, convert_collection, tmp_path, files_of, monkeypatc
         patch.setattr(
             storage,
             "open_file",
-            lambda path, mode="r": open_on_small_disk(path, mode) if mode == "wb" else open_file(path, mode),
+            lambda path, mode="r": (
+                open_on_small_disk(path, mode) if mode == "wb" else open_file(path, mode)
+            ),
         )
         with pytest.raises(OSError) as caught:
             convert_collection(tmp_path)
@@ -371,7 +430,9 @@ def test_full_disk(converted, convert_collection, tmp_path, files_of, monkeypatc
 
 @pytest.mark.parametrize("killed_after", [1, 7, 15])
 def test_killed_conversion_continues(converted, collection, tmp_path, files_of, killed_after):
-    """The process, its workers with it, is killed by the system at some clip; the same command ends as if it had not."""
+    """The process, its workers with it, is killed by the system at some clip; the same command ends
+    as if it had not.
+    """
     arguments = [
         "--dataset=manifest",
         f"--manifest={collection / 'labels.csv'}",
@@ -414,23 +475,33 @@ def test_audioset_under_its_usual_names(
     (tmp_path / "list.csv").write_text(
         "# a list\n" + "".join(f'{ytid}, 30.000, 31.000, "/m/1"\n' for ytid in ids)
     )
-    clips, classes = audioset.read(
+    clips, classes = audioset.read_audioset(
         segments_csv=str(tmp_path / "list.csv"),
         class_labels_csv=class_labels_csv,
         audio_dir=str(tmp_path / "audio"),
     )
-    info = convert(clips, classes, ConvertConfig("eval", "audioset"), str(tmp_path / "out"), runner=HERE)
+    info = convert_dataset(
+        clips, classes, ConvertConfig("eval", "audioset"), str(tmp_path / "out"), runner=HERE
+    )
     assert info.num_clips == 12 and info.failures == {"missing": 8}
     assert info.seconds == pytest.approx(12.0, abs=0.1)
     rows = table_of(tmp_path / "out" / "eval" / "failures.csv")
     assert [row["id"] for row in rows] == ids[12:]
-    assert "only other segments" in rows[0]["detail"] and "no file of that name" in rows[1]["detail"]
+    assert (
+        "only other segments" in rows[0]["detail"] and "no file of that name" in rows[1]["detail"]
+    )
     for record in records_of(tmp_path / "out", info)[0]:
-        assert (record.start_time_seconds, record.end_time_seconds) == pytest.approx((30.0, 31.0), abs=0.02)
+        assert (record.start_time_seconds, record.end_time_seconds) == pytest.approx(
+            (30.0, 31.0), abs=0.02
+        )
 
 
 def test_command(command, collection, tmp_path, files_of, converted):
-    arguments = ["--dataset=manifest", f"--manifest={collection / 'labels.csv'}", f"--out={tmp_path}"]
+    arguments = [
+        "--dataset=manifest",
+        f"--manifest={collection / 'labels.csv'}",
+        f"--out={tmp_path}",
+    ]
     status, stdout, _ = command(convert_module, *arguments, "--clips_per_shard=5", "--workers=1")
     assert status == 0 and "16 of 16 clips converted" in stdout
     assert files_of(tmp_path) == files_of(converted[0])
@@ -444,7 +515,10 @@ def test_command(command, collection, tmp_path, files_of, converted):
     status, _, stderr = command(convert_module, *arguments, "--folds=one")
     assert status == 1 and "--folds=one: expected a comma separated list of whole numbers" in stderr
     status, _, stderr = command(convert_module, *arguments, "--shard_range=a-b")
-    assert status == 1 and "--shard_range: expected the first and the last shard, such as 0-99" in stderr
+    assert (
+        status == 1
+        and "--shard_range: expected the first and the last shard, such as 0-99" in stderr
+    )
     status, _, stderr = command(convert_module, *arguments, "--", "--streaming")
     assert status == 1 and "unexpected argument '--streaming'" in stderr
     status, _, stderr = command(convert_module, *arguments, "--segments_csv=x")
@@ -477,4 +551,4 @@ assert "tensorflow" not in sys.modules
 def test_settings_are_plain(converted):
     settings = json.loads((converted[0] / "train" / "dataset.json").read_text())["settings"]
     assert settings["mel_bins"] == 64 and settings["classes"].startswith("3 (")
-    assert split_writer.count_text({"b": 1, "a": 2}) == "a 2, b 1"
+    assert split.count_text({"b": 1, "a": 2}) == "a 2, b 1"

@@ -2,7 +2,9 @@ import pytest
 
 from tfrecord_tools.datasets import dcase, read_dataset
 
-WEAK = "filename\tevent_labels\nYa_30.000_40.000.wav\tSpeech,Dog\nY-b_0.000_10.000.wav\t\nc.wav\tCat\n"
+WEAK = (
+    "filename\tevent_labels\nYa_30.000_40.000.wav\tSpeech,Dog\nY-b_0.000_10.000.wav\t\nc.wav\tCat\n"
+)
 STRONG = (
     "filename\tonset\toffset\tevent_label\n"
     "c.wav\t5.000\t6.25\tCat\n"
@@ -25,7 +27,7 @@ def read(tmp_path):
                 path = tmp_path / f"{name[:-4]}.tsv"
                 path.write_bytes(text.encode())
                 options[name] = str(path)
-        return dcase.read(audio_dir=str(tmp_path / "audio"), **options)
+        return dcase.read_dcase(audio_dir=str(tmp_path / "audio"), **options)
 
     return read_texts
 
@@ -51,7 +53,9 @@ def test_strong_list(read):
 
 
 def test_weak_list_with_the_events_of_a_strong_one(read, tmp_path):
-    weak = WEAK.replace("\tCat", "\tCat,Frying") + "d.wav\tBlender\n"  # labels whose events nobody marked
+    weak = (
+        WEAK.replace("\tCat", "\tCat,Frying") + "d.wav\tBlender\n"
+    )  # labels whose events nobody marked
     clips, class_map = read(weak, STRONG)
     assert [clip.id for clip in clips] == [*IDS, "d"]
     assert [clip.labels for clip in clips] == [(4, 8), (), (2, 6), (1,)]
@@ -70,7 +74,9 @@ def test_header_names_byte_order_mark_and_line_ends(read):
 
 
 def test_other_classes(read, class_labels_csv, class_map):
-    clips, classes = read("filename\tevent_labels\nx.wav\tSiren,/m/1\n", class_labels_csv=class_labels_csv)
+    clips, classes = read(
+        "filename\tevent_labels\nx.wav\tSiren,/m/1\n", class_labels_csv=class_labels_csv
+    )
     assert classes == class_map and clips[0].labels == (0, 2)
     with pytest.raises(
         ValueError,
@@ -91,7 +97,10 @@ def test_other_classes(read, class_labels_csv, class_map):
         ("c.wav\tCat", "clip id 'c' was there before, at .*, line 4"),
         ("../x.wav\tDog", "path: expected a file's path relative to, .* got '../x.wav'"),
         ("\tDog", "path: expected a file's path relative to, .* got ''"),
-        ("x.wav\tDog\tCat", r"expected 2 cells, as in the header \(filename, event_labels\), got 3"),
+        (
+            "x.wav\tDog\tCat",
+            r"expected 2 cells, as in the header \(filename, event_labels\), got 3",
+        ),
     ],
 )
 def test_bad_weak_rows(read, row, message):
@@ -102,7 +111,10 @@ def test_bad_weak_rows(read, row, message):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("c.wav\t0\t1\tDogs", "event_label: unknown class 'Dogs'; did you mean 'Dog'.*--class_labels_csv"),
+        (
+            "c.wav\t0\t1\tDogs",
+            "event_label: unknown class 'Dogs'; did you mean 'Dog'.*--class_labels_csv",
+        ),
         ("c.wav\t0\t1\t", "event_label: unknown class ''"),
         ("c.wav\t\t1\tCat", "onset: expected a time in seconds, 0 or more, got ''"),
         ("c.wav\t0\tone\tCat", "offset: expected a time in seconds, 0 or more, got 'one'"),
@@ -144,8 +156,11 @@ def test_no_list_or_an_empty_one(read):
     with pytest.raises(ValueError, match=r"weak\.tsv: no clip in it"):
         read("filename\tevent_labels\n")
     with pytest.raises(
-        ValueError, match=r"weak\.tsv, line 1: expected a column 'event_labels' \(or 'event_label'\)"
+        ValueError,
+        match=r"weak\.tsv, line 1: expected a column 'event_labels' \(or 'event_label'\)",
     ):
         read("filename\tlabels\nx.wav\tDog\n")
-    with pytest.raises(ValueError, match=r"strong\.tsv, line 1: expected a column 'onset'; found filename"):
+    with pytest.raises(
+        ValueError, match=r"strong\.tsv, line 1: expected a column 'onset'; found filename"
+    ):
         read(strong=WEAK)

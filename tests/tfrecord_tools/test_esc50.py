@@ -16,7 +16,7 @@ ROWS = [
 def read(tmp_path, write_table):
     def read_rows(rows=ROWS, **options):
         write_table(tmp_path / "meta" / "esc50.csv", HEADER, rows)
-        return esc50.read(audio_dir=str(tmp_path), **options)
+        return esc50.read_esc50(audio_dir=str(tmp_path), **options)
 
     return read_rows
 
@@ -33,12 +33,18 @@ def test_published_tree(read, tmp_path):
 
 def test_folds_have_the_classes_of_all(read):
     clips, class_map = read(folds=(2, 3))
-    assert [clip.id for clip in clips] == ["2-3-A-0", "3-4-A-36", "3-5-A-38"] and len(class_map) == 4
+    assert [clip.id for clip in clips] == ["2-3-A-0", "3-4-A-36", "3-5-A-38"] and len(
+        class_map
+    ) == 4
 
 
 def test_esc10_only(read):
     clips, class_map = read(esc10_only=True)
-    assert class_map.mids == ("dog", "clock_tick") and [clip.labels for clip in clips] == [(0,), (0,), (1,)]
+    assert class_map.mids == ("dog", "clock_tick") and [clip.labels for clip in clips] == [
+        (0,),
+        (0,),
+        (1,),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -64,4 +70,4 @@ def test_nothing_selected_or_there(read, tmp_path):
     with pytest.raises(ValueError, match=r"no row is selected; asked for folds \(7,\), it has"):
         read(folds=(7,))
     with pytest.raises(ValueError, match=r"esc50\.csv: expected a csv file there, found nothing"):
-        esc50.read(audio_dir=str(tmp_path / "nowhere"))
+        esc50.read_esc50(audio_dir=str(tmp_path / "nowhere"))

@@ -19,7 +19,7 @@ def read(tmp_path):
         folder.mkdir(exist_ok=True)
         for name, text in (("dev", dev), ("eval", evaluation), ("vocabulary", vocabulary)):
             (folder / f"{name}.csv").write_bytes(text.encode())
-        return fsd50k.read(audio_dir=str(tmp_path), split=split)
+        return fsd50k.read_fsd50k(audio_dir=str(tmp_path), split=split)
 
     return read_texts
 
@@ -45,10 +45,16 @@ def test_splits(read, tmp_path, write_noise):
     evaluation = write_noise(tmp_path / "FSD50K.eval_audio" / "37199.wav")
     train, validation, held_out = (read(split) for split in ("train", "validation", "eval"))
     assert train[1] == validation[1] == held_out[1]
-    assert [(clip.id, clip.path, clip.labels) for clip in validation[0]] == [("16399", str(dev), (2, 3))]
-    assert [(clip.id, clip.path, clip.labels) for clip in held_out[0]] == [("37199", str(evaluation), (1, 3))]
+    assert [(clip.id, clip.path, clip.labels) for clip in validation[0]] == [
+        ("16399", str(dev), (2, 3))
+    ]
+    assert [(clip.id, clip.path, clip.labels) for clip in held_out[0]] == [
+        ("37199", str(evaluation), (1, 3))
+    ]
     assert read_dataset("fsd50k", "eval", {"audio_dir": str(tmp_path)}) == held_out
-    with pytest.raises(ValueError, match=r"--split: .* expected one of train, validation, eval, got 'test'"):
+    with pytest.raises(
+        ValueError, match=r"--split: .* expected one of train, validation, eval, got 'test'"
+    ):
         read("test")
 
 
@@ -70,7 +76,10 @@ def test_a_clip_without_labels(read):
         ("1,Dog,/m/9,train", "mids: unknown class '/m/9'; did you mean"),
         ('1,"Dog,Bark",/m/0bt9lr,train', "expected as many labels as mids, got 2 and 1"),
         ("1,Dog,/m/0bt9lr,test", "split: expected train or val, got 'test'"),
-        ("1,Dog,/m/0bt9lr", r"expected 4 cells, as in the header \(fname, labels, mids, split\), got 3"),
+        (
+            "1,Dog,/m/0bt9lr",
+            r"expected 4 cells, as in the header \(fname, labels, mids, split\), got 3",
+        ),
         ("../1,Dog,/m/0bt9lr,train", "fname: expected a whole number, got '../1'"),
         (",Dog,/m/0bt9lr,train", "fname: expected a whole number, got ''"),
         ("64760,Dog,/m/0bt9lr,train", "clip id '64760' was there before, at .*, line 2"),
@@ -99,7 +108,11 @@ def test_bad_vocabularies(read, text, message):
 def test_nothing_selected_or_there(read, tmp_path):
     with pytest.raises(ValueError, match=r"dev\.csv: no row of the split validation"):
         read("validation", dev="fname,labels,mids,split\n1,Dog,/m/0bt9lr,train\n")
-    with pytest.raises(ValueError, match=r"dev\.csv, line 1: expected a column 'split'; found fname"):
+    with pytest.raises(
+        ValueError, match=r"dev\.csv, line 1: expected a column 'split'; found fname"
+    ):
         read(dev=EVAL)
-    with pytest.raises(ValueError, match=r"vocabulary\.csv: expected a csv file there, found nothing"):
-        fsd50k.read(audio_dir=str(tmp_path / "nowhere"), split="train")
+    with pytest.raises(
+        ValueError, match=r"vocabulary\.csv: expected a csv file there, found nothing"
+    ):
+        fsd50k.read_fsd50k(audio_dir=str(tmp_path / "nowhere"), split="train")

@@ -1,4 +1,6 @@
-"""Damaged files of every format: each is converted or reported; none crashes, hangs, or takes memory without bound."""
+"""Damaged files of every format: each is converted or reported; none crashes, hangs, or takes
+memory without bound.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +12,27 @@ import numpy as np
 import pytest
 import soundfile
 
-from tfrecord_tools import schema, shards
-from tfrecord_tools.clip_conversion import ConvertConfig, ConvertedClip, convert_clip, failed_clip
+from tfrecord_tools.conversion.clip import ConvertConfig, ConvertedClip, convert_clip, failed_clip
 from tfrecord_tools.datasets.clips import Clip
 from tfrecord_tools.parallel import ordered_map
+from tfrecord_tools.shards import files as shards
+from tfrecord_tools.shards import records
 
 FILES_PER_FORMAT = int(os.environ.get("SECOST_FUZZ_FILES_PER_FORMAT", "12"))
-FORMATS = (".wav", ".flac", ".aiff", ".ogg", ".opus", ".mp3", ".m4a", ".mp4", ".webm", ".aac", ".mkv", ".mov")
+FORMATS = (
+    ".wav",
+    ".flac",
+    ".aiff",
+    ".ogg",
+    ".opus",
+    ".mp3",
+    ".m4a",
+    ".mp4",
+    ".webm",
+    ".aac",
+    ".mkv",
+    ".mov",
+)
 MOST_BYTES = 1 << 30  # of memory, a worker
 CONFIG = ConvertConfig("train", "fuzz")
 
@@ -29,7 +45,9 @@ def undamaged(folder: Path, encode, sweep) -> dict[str, bytes]:
     for extension in FORMATS:
         path = folder / f"whole{extension}"
         if extension in (".wav", ".flac", ".aiff", ".ogg", ".opus", ".mp3"):
-            soundfile.write(path, samples.T, rate_hz, format="OGG" if extension == ".opus" else None)
+            soundfile.write(
+                path, samples.T, rate_hz, format="OGG" if extension == ".opus" else None
+            )
         else:
             encode(path, samples, rate_hz)
     return {extension: (folder / f"whole{extension}").read_bytes() for extension in FORMATS}
@@ -96,7 +114,9 @@ def most_memory() -> int:
     """The most memory that this process has had, in bytes; 0 where the system does not tell."""
     if not os.path.exists("/proc/self/status"):
         return 0
-    with open("/proc/self/status") as stream:  # getrusage would tell that of the process it was forked from
+    with open(
+        "/proc/self/status"
+    ) as stream:  # getrusage would tell that of the process it was forked from
         return next(1024 * int(line.split()[1]) for line in stream if line.startswith("VmHWM"))
 
 
@@ -122,7 +142,7 @@ def test_damaged_files(tmp_path, encode, sweep, start):
         else:
             shards.write_frames(str(tmp_path / "one"), [converted.record])
             (data,) = shards.read_records(str(tmp_path / "one"))
-            log_mel = schema.decode(data, "float16", 64).log_mel
+            log_mel = records.decode(data, "float16", 64).log_mel
             assert np.isfinite(log_mel).all() and len(log_mel) == converted.num_frames > 0
     failures = [converted.failure for converted, _ in results if converted.failure]
     assert 0.1 * len(clips) < len(failures) < 0.9 * len(clips)

@@ -7,21 +7,32 @@ import shutil
 import numpy as np
 import pytest
 
-from tfrecord_tools import inspect, schema, shards
-from tfrecord_tools.clip_conversion import ConvertConfig
-from tfrecord_tools.convert import convert
+from tfrecord_tools import inspect
+from tfrecord_tools.conversion.clip import ConvertConfig
+from tfrecord_tools.conversion.convert import convert_dataset
+from tfrecord_tools.conversion.local_runner import convert_shards_locally
 from tfrecord_tools.datasets import manifest
 from tfrecord_tools.datasets.clips import ClassMap
-from tfrecord_tools.local_runner import convert_shards
+from tfrecord_tools.shards import files
+from tfrecord_tools.shards import info as shards
+from tfrecord_tools.shards import records as schema
 
 
 @pytest.fixture(scope="module")
 def converted(tmp_path_factory, collection):
     folder = tmp_path_factory.mktemp("inspected")
     for split in ("train", "eval"):
-        clips, class_map = manifest.read(manifest=str(collection / "labels.csv"), split=split)
+        clips, class_map = manifest.read_manifest(
+            manifest=str(collection / "labels.csv"), split=split
+        )
         config = ConvertConfig(split, "manifest", clips_per_shard=8)
-        convert(clips, class_map, config, str(folder), runner=functools.partial(convert_shards, workers=1))
+        convert_dataset(
+            clips,
+            class_map,
+            config,
+            str(folder),
+            runner=functools.partial(convert_shards_locally, workers=1),
+        )
     return folder
 
 
@@ -49,8 +60,11 @@ def test_describe(converted):
 @pytest.mark.parametrize("feature_dtype", ["float32", "uint8"])
 def test_every_stored_type_is_verified_and_drawn(read_collection, tmp_path, feature_dtype):
     config = ConvertConfig("train", "manifest", feature_dtype=feature_dtype, compression="GZIP")
-    info = convert(
-        *read_collection(), config, str(tmp_path), runner=functools.partial(convert_shards, workers=1)
+    info = convert_dataset(
+        *read_collection(),
+        config,
+        str(tmp_path),
+        runner=functools.partial(convert_shards_locally, workers=1),
     )
     assert verify(str(tmp_path)) == []
     assert f"log-mel {feature_dtype} (GZIP): 64 bins" in inspect.describe(str(tmp_path), info)
@@ -72,7 +86,9 @@ def test_describe_shows_twenty_classes_or_all(converted):
     )
     text = inspect.describe(str(converted), info)
     assert "29  class29" in text and "class9\n" not in text
-    assert "10 more classes of 9 to 0 clips (--all shows them)" in text and "failed: missing 2" in text
+    assert (
+        "10 more classes of 9 to 0 clips (--all shows them)" in text and "failed: missing 2" in text
+    )
     assert "0  class0\n" in inspect.describe(str(converted), info, all_classes=True)
 
 
@@ -82,7 +98,7 @@ def test_sound_split(data_dir):
 
 def test_corrupt_record_is_named(data_dir):
     path = f"{data_dir}/train/train-00001-of-00002.tfrecord"
-    first, second = list(shards.read_records(path))[:2]
+    first, second = list(files.read_records(path))[:2]
     with open(path, "r+b") as stream:
         stream.seek(16 + len(first) + 12 + len(second) // 2)
         stream.write(b"????")
@@ -91,12 +107,16 @@ def test_corrupt_record_is_named(data_dir):
 
 
 def test_missing_and_cut_shards(data_dir, tmp_path):
-    paths = [tmp_path / "data" / "train" / f"train-0000{index}-of-00002.tfrecord" for index in range(2)]
+    paths = [
+        tmp_path / "data" / "train" / f"train-0000{index}-of-00002.tfrecord" for index in range(2)
+    ]
     paths[0].unlink()
     paths[1].write_bytes(paths[1].read_bytes()[:-7])
     problems = verify(data_dir)
     assert len(problems) == 3
-    assert f"{paths[0]}: shard is missing" in problems[0] and f"{paths[1]}: shard has " in problems[1]
+    assert (
+        f"{paths[0]}: shard is missing" in problems[0] and f"{paths[1]}: shard has " in problems[1]
+    )
     assert f"{paths[1]}: record 7" in problems[2] and "cut short" in problems[2]
 
 
@@ -142,9 +162,9 @@ def test_values_that_are_not_finite_and_no_frames():
     info = type("Info", (), {"class_map": ("a",)})()
     record = schema.ClipRecord("x", np.array([[np.inf]]), (0,))
     assert list(inspect._record_problems(record, info)) == ["log-mel values that are not finite"]
-    assert list(inspect._record_problems(dataclasses.replace(record, log_mel=np.zeros((0, 1))), info)) == [
-        "no frames"
-    ]
+    assert list(
+        inspect._record_problems(dataclasses.replace(record, log_mel=np.zeros((0, 1))), info)
+    ) == ["no frames"]
 
 
 def test_tables_that_disagree(data_dir, tmp_path):
@@ -178,16 +198,21 @@ def test_examples_have_the_fewest_labels(data_dir):
     records = [
         schema.decode(r, "float16", 64)
         for path in info.shard_paths(data_dir)
-        for r in shards.read_records(path)
+        for r in files.read_records(path)
     ]
-    assert examples[0].video_id == next(record.video_id for record in records if record.labels == (0,))
+    assert examples[0].video_id == next(
+        record.video_id for record in records if record.labels == (0,)
+    )
 
 
 def test_command(command, data_dir, tmp_path):
     picture = tmp_path / "a.png"
     status, stdout, _ = command(inspect, data_dir, "--verify", f"--plot={picture}")
     assert status == 0
-    assert "verified: all 16 records are sound" in stdout and "verified: all 4 records are sound" in stdout
+    assert (
+        "verified: all 16 records are sound" in stdout
+        and "verified: all 4 records are sound" in stdout
+    )
     assert picture.read_bytes().startswith(b"\x89PNG") and picture.stat().st_size > 10000
     status, stdout, _ = command(inspect, data_dir, "--split=eval")
     assert status == 0 and "data/eval: 4 clips" in stdout and "train" not in stdout

@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from tfrecord_tools.log_mel import LogMelConfig, hann_window, hertz_to_mel, log_mel, mel_matrix, mel_to_hertz
+from tfrecord_tools.log_mel import (
+    LogMelConfig,
+    hann_window,
+    hertz_to_mel,
+    log_mel,
+    mel_matrix,
+    mel_to_hertz,
+)
 
 CONFIG = LogMelConfig()
 
@@ -13,7 +20,9 @@ def reference(waveform: np.ndarray, config: LogMelConfig) -> np.ndarray:
     bins = np.arange(config.fft_length // 2 + 1)
     transform = np.exp(-2j * np.pi * np.outer(np.arange(window_samples), bins) / config.fft_length)
     edges_hz = mel_to_hertz(
-        np.linspace(hertz_to_mel(config.mel_min_hz), hertz_to_mel(config.mel_max_hz), config.mel_bins + 2)
+        np.linspace(
+            hertz_to_mel(config.mel_min_hz), hertz_to_mel(config.mel_max_hz), config.mel_bins + 2
+        )
     )
     rows = []
     for start in range(0, len(waveform) - window_samples + 1, hop_samples):
@@ -32,7 +41,9 @@ def reference(waveform: np.ndarray, config: LogMelConfig) -> np.ndarray:
     "config",
     [
         CONFIG,
-        LogMelConfig(sample_rate_hz=32000, fft_length=1024, mel_bins=40, mel_min_hz=0.0, mel_max_hz=14000.0),
+        LogMelConfig(
+            sample_rate_hz=32000, fft_length=1024, mel_bins=40, mel_min_hz=0.0, mel_max_hz=14000.0
+        ),
         LogMelConfig(mel_bins=128, hop_seconds=0.0125),  # its lowest bands hold no FFT bin
     ],
 )
@@ -99,7 +110,10 @@ def test_bad_waveform(waveform):
     ("settings", "message"),
     [
         ({"sample_rate_hz": 0}, "sample_rate_hz: expected a whole number, at least 1, got 0"),
-        ({"sample_rate_hz": "16k"}, "sample_rate_hz: expected a whole number, at least 1, got '16k'"),
+        (
+            {"sample_rate_hz": "16k"},
+            "sample_rate_hz: expected a whole number, at least 1, got '16k'",
+        ),
         ({"mel_bins": True}, "mel_bins: expected a whole number, at least 1, got True"),
         ({"window_seconds": 0.00005}, "window_seconds: expected at least two samples"),
         ({"hop_seconds": 0.0}, "hop_seconds: expected a positive number, got 0.0"),

@@ -1,6 +1,6 @@
 import pytest
 
-from tfrecord_tools.datasets import READERS, manifest, read_dataset
+from tfrecord_tools.datasets.readers import READERS, manifest, read_dataset
 
 
 @pytest.fixture
@@ -25,7 +25,12 @@ def test_all_columns(read, tmp_path):
     first, second = clips
     assert (first.id, first.path) == ("one", str(tmp_path / "a" / "x.wav"))
     assert (first.start_seconds, first.end_seconds, first.labels) == (1.5, 2.5, (0, 1))
-    assert (second.id, second.path, second.start_seconds, second.end_seconds) == ("a/y", None, 0.0, None)
+    assert (second.id, second.path, second.start_seconds, second.end_seconds) == (
+        "a/y",
+        None,
+        0.0,
+        None,
+    )
     assert second.labels == () and second.missing == f"no file {tmp_path / 'a' / 'y.flac'}"
 
 
@@ -49,8 +54,12 @@ def test_audio_dir_and_class_list(read, tmp_path, class_labels_csv):
         audio_dir="sounds",
         class_labels_csv=class_labels_csv,
     )
-    assert len(class_map) == 3 and clips[0].labels == (0, 1) and "no file sounds" in clips[0].missing
-    with pytest.raises(ValueError, match="line 2: labels: unknown class 'Sirene'; did you mean 'Siren'"):
+    assert (
+        len(class_map) == 3 and clips[0].labels == (0, 1) and "no file sounds" in clips[0].missing
+    )
+    with pytest.raises(
+        ValueError, match="line 2: labels: unknown class 'Sirene'; did you mean 'Siren'"
+    ):
         read("path,labels\nx.wav,Sirene\n", class_labels_csv=class_labels_csv)
 
 
@@ -60,7 +69,10 @@ def test_audio_dir_and_class_list(read, tmp_path, class_labels_csv):
         ("path,labels\n", ": no rows below the header"),
         ("path,labels\nx.wav,\n", ": no row has a label"),
         ("file,labels\nx.wav,dog\n", r", line 1: expected a column 'path' \(or 'filename'\)"),
-        ("path,labels\nx.wav,dog\nx.flac,dog\n", ", line 3: clip id 'x' was there before, at .*, line 2"),
+        (
+            "path,labels\nx.wav,dog\nx.flac,dog\n",
+            ", line 3: clip id 'x' was there before, at .*, line 2",
+        ),
         ("path,labels\n,dog\n", ", line 2: path: expected a file's path relative to"),
         ("path,labels\n/etc/x.wav,dog\n", ", line 2: path: expected .* got '/etc/x.wav'"),
         ("path,labels\n../x.wav,dog\n", ", line 2: path: expected .* got '../x.wav'"),
@@ -68,7 +80,10 @@ def test_audio_dir_and_class_list(read, tmp_path, class_labels_csv):
         ("path,labels\n.,dog\n", ", line 2: path: expected"),
         ("path,labels,start,end\nx.wav,dog,2,1\n", ", line 2: expected an end after the start"),
         ("path,labels,start\nx.wav,dog,two\n", ", line 2: start: expected a time in seconds"),
-        ("path,labels,split\nx.wav,dog,eval\n", r"asked for split train, the manifest has 'eval' \(1 rows\)"),
+        (
+            "path,labels,split\nx.wav,dog,eval\n",
+            r"asked for split train, the manifest has 'eval' \(1 rows\)",
+        ),
     ],
 )
 def test_bad_manifests(read, text, message):
@@ -78,7 +93,9 @@ def test_bad_manifests(read, text, message):
 
 def test_options_of_readers(collection):
     labels = str(collection / "labels.csv")
-    clips, _ = read_dataset("manifest", "eval", {"manifest": labels, "audio_dir": None, "folds": ()})
+    clips, _ = read_dataset(
+        "manifest", "eval", {"manifest": labels, "audio_dir": None, "folds": ()}
+    )
     assert len(clips) == 4
     with pytest.raises(
         ValueError,
@@ -96,6 +113,8 @@ def test_options_of_readers(collection):
 
 def test_esc10_labels(shared_data):
     clips, class_map = read_dataset(
-        "manifest", "train", {"manifest": str(shared_data / "esc10" / "labels.csv"), "folds": (1, 2, 3, 4)}
+        "manifest",
+        "train",
+        {"manifest": str(shared_data / "esc10" / "labels.csv"), "folds": (1, 2, 3, 4)},
     )
     assert len(clips) == 320 and len(class_map) == 10 and all(clip.path for clip in clips)

@@ -1,4 +1,6 @@
-"""Commands on s3:// paths, against an S3 server on this machine; TensorFlow I/O brings the file system."""
+"""Commands on s3:// paths, against an S3 server on this machine; TensorFlow I/O brings the file
+system.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ import pytest
 from tfrecord_tools import storage
 
 if importlib.util.find_spec("tensorflow_io") is None:
-    pytest.skip("needs TensorFlow I/O: Python 3.10 and 3.11 on Linux x86_64", allow_module_level=True)
+    pytest.skip(
+        "needs TensorFlow I/O: Python 3.10 and 3.11 on Linux x86_64", allow_module_level=True
+    )
 boto3 = pytest.importorskip("boto3")
 moto_server = pytest.importorskip("moto.server")
 
@@ -42,7 +46,11 @@ def environment() -> dict[str, str]:
     url = "http://{}:{}".format(*server.get_host_and_port()).replace("0.0.0.0", "127.0.0.1")
     names = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "us-east-1"}
     client = boto3.client(
-        "s3", endpoint_url=url, aws_access_key_id="a", aws_secret_access_key="b", region_name="us-east-1"
+        "s3",
+        endpoint_url=url,
+        aws_access_key_id="a",
+        aws_secret_access_key="b",
+        region_name="us-east-1",
     )
     client.create_bucket(Bucket="bucket")
     yield {**os.environ, **names, "S3_ENDPOINT": url, "S3_USE_HTTPS": "0", "S3_VERIFY_SSL": "0"}
@@ -80,7 +88,7 @@ def test_the_whole_path_on_object_storage(run, tmp_path, write_noise, write_tabl
 
     killed = script(
         tmp_path,
-        module="tfrecord_tools.shard_job",
+        module="tfrecord_tools.conversion.shard",
         owner="ShardJob",
         method="write",
         call=3,
@@ -91,9 +99,16 @@ def test_the_whole_path_on_object_storage(run, tmp_path, write_noise, write_tabl
     assert "continuing: 2 of 4 shards were finished before" in printed
     run("-m", "tfrecord_tools.convert", *data, "--split=eval", "--out=s3://bucket/data")
     printed = run(
-        "-m", "tfrecord_tools.inspect", "s3://bucket/data", "--verify", "--plot=s3://bucket/plot.png"
+        "-m",
+        "tfrecord_tools.inspect",
+        "s3://bucket/data",
+        "--verify",
+        "--plot=s3://bucket/plot.png",
     )
-    assert "verified: all 16 records are sound" in printed and "verified: all 8 records are sound" in printed
+    assert (
+        "verified: all 16 records are sound" in printed
+        and "verified: all 8 records are sound" in printed
+    )
 
     local = str(tmp_path / "local")
     run("-m", "tfrecord_tools.convert", *data, f"--out={local}")
@@ -114,7 +129,7 @@ import os; os._exit(0)
     train += ("--batch_size=8", "--epochs=2", "--validation_share=0")
     killed = script(
         tmp_path,
-        module="secost_tf.callbacks",
+        module="secost_tf.training.callbacks",
         owner="Progress",
         method="on_train_batch_end",
         call=3,  # in the second epoch of stage 0
@@ -122,7 +137,9 @@ import os; os._exit(0)
     )
     run(killed, *train, status=-signal.SIGKILL)
     run("-m", "secost_tf.train", *train)
-    printed = run("-m", "secost_tf.evaluate", "--run_dir=s3://bucket/run", "--data_dir=s3://bucket/data")
+    printed = run(
+        "-m", "secost_tf.evaluate", "--run_dir=s3://bucket/run", "--data_dir=s3://bucket/data"
+    )
     assert len(printed.splitlines()) >= 4
 
 
@@ -148,4 +165,7 @@ import os; os._exit(0)
 
 
 def test_names_of_object_storage():
-    assert storage.is_remote("s3://bucket/a") and storage.join("s3://bucket/a/", "b") == "s3://bucket/a/b"
+    assert (
+        storage.is_remote("s3://bucket/a")
+        and storage.join("s3://bucket/a/", "b") == "s3://bucket/a/b"
+    )

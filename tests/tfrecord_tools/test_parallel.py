@@ -93,7 +93,9 @@ class NotForWorkers:
 
 
 def test_workers_that_can_t_start_are_an_error():
-    with pytest.raises(ValueError, match=r"worker processes end before they begin to work \(exit code 5\)"):
+    with pytest.raises(
+        ValueError, match=r"worker processes end before they begin to work \(exit code 5\)"
+    ):
         run(NotForWorkers(), range(10))
 
 
@@ -101,7 +103,9 @@ def test_available_cores():
     assert 1 <= parallel.available_cores() <= os.cpu_count()
 
 
-@pytest.mark.parametrize(("limit", "cores"), [("max 100000", 8), ("150000 100000", 2), ("50000 100000", 1)])
+@pytest.mark.parametrize(
+    ("limit", "cores"), [("max 100000", 8), ("150000 100000", 2), ("50000 100000", 1)]
+)
 def test_a_container_s_limit_counts(monkeypatch, tmp_path, limit, cores):
     monkeypatch.setattr(parallel, "_CPU_MAX", tmp_path / "cpu.max")
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))

@@ -10,20 +10,26 @@ import numpy as np
 import pytest
 import soundfile
 
-from tfrecord_tools import shards
-from tfrecord_tools.clip_conversion import ConvertConfig
-from tfrecord_tools.convert import convert
+from tfrecord_tools.conversion.clip import ConvertConfig
+from tfrecord_tools.conversion.convert import convert_dataset
+from tfrecord_tools.corpora.corpus import make_corpus
+from tfrecord_tools.corpora.mixing import SoundscapeConfig
+from tfrecord_tools.corpora.recorded_events import RecordedEvents
+from tfrecord_tools.corpora.recordings import read_sources
 from tfrecord_tools.datasets import audioset
-from tfrecord_tools.mixing import SoundscapeConfig
-from tfrecord_tools.recorded_events import RecordedEvents
-from tfrecord_tools.recorded_sources import read_sources
-from tfrecord_tools.soundscapes import make_corpus
+from tfrecord_tools.shards import info as shards
 
 RATE = 16_000
 NAMES = ("bell", "horn", "Whistle, high")
 # Clips are short and events loud, so that what is in a clip can be told from its sound.
 CONFIG = SoundscapeConfig(
-    num_train=24, num_eval=12, min_seconds=1, max_seconds=1.2, min_snr_db=40, max_snr_db=40, missing_rate=0.5
+    num_train=24,
+    num_eval=12,
+    min_seconds=1,
+    max_seconds=1.2,
+    min_snr_db=40,
+    max_snr_db=40,
+    missing_rate=0.5,
 )
 RATES = (0.3, 0.0, 0.1)
 
@@ -61,7 +67,7 @@ def corpus_dir(tmp_path_factory, events):
 
 
 def read_split(corpus_dir, split, segments=None):
-    return audioset.read(
+    return audioset.read_audioset(
         segments_csv=str(corpus_dir / (segments or f"{split}_segments.csv")),
         class_labels_csv=str(corpus_dir / "class_labels_indices.csv"),
         audio_dir=str(corpus_dir / split),
@@ -111,7 +117,9 @@ def test_onsets_and_offsets_are_where_the_sound_is(events, tmp_path):
             sound = soundfile.read(clip.path)[0]
             [(_, onset, offset)] = clip.events
             heard = np.flatnonzero(np.abs(sound) > 0.02 * np.abs(sound).max()) / RATE
-            assert 0 <= heard[0] - onset <= 0.008, clip.id  # 5 ms to fade, and what is left of a millisecond
+            assert 0 <= heard[0] - onset <= 0.008, (
+                clip.id
+            )  # 5 ms to fade, and what is left of a millisecond
             assert 0 <= offset - heard[-1] <= 0.008, clip.id
             lengths.add(round(offset - onset, 1))
     assert {0.1, 0.3} < lengths and max(lengths) <= 0.8  # and parts of the two seconds
@@ -119,7 +127,9 @@ def test_onsets_and_offsets_are_where_the_sound_is(events, tmp_path):
 
 def test_eval_is_clean_and_train_is_noisy(corpus_dir):
     clips, _ = read_split(corpus_dir, "eval")
-    assert all(clip.labels == tuple(sorted({label for label, _, _ in clip.events})) for clip in clips)
+    assert all(
+        clip.labels == tuple(sorted({label for label, _, _ in clip.events})) for clip in clips
+    )
     clean, noisy = (
         [clip.labels for clip in read_split(corpus_dir, "train", name)[0]]
         for name in ("train_clean_segments.csv", "train_segments.csv")
@@ -143,7 +153,9 @@ def test_eval_is_clean_and_train_is_noisy(corpus_dir):
 def test_the_converter_keeps_every_clip_also_those_without_labels(corpus_dir, tmp_path):
     for split, count in (("train", 24), ("eval", 12)):
         clips, class_map = read_split(corpus_dir, split)
-        info = convert(clips, class_map, ConvertConfig(split=split, dataset="audioset"), str(tmp_path))
+        info = convert_dataset(
+            clips, class_map, ConvertConfig(split=split, dataset="audioset"), str(tmp_path)
+        )
         assert (info.num_clips, info.failures) == (count, {})
         assert sum(info.positives) == sum(len(clip.labels) for clip in clips)
     assert shards.list_splits(str(tmp_path)) == ["eval", "train"]
@@ -179,11 +191,16 @@ def test_label_noise_and_the_size_leave_a_clip_as_it_is(corpus_dir, tmp_path, ev
 
 
 def test_a_corpus_of_other_recordings_or_cuts_is_refused(corpus_dir, collection, events):
-    assert not make_corpus(CONFIG, corpus_dir, workers=1, events=events, wrong_label_rates=RATES)  # kept
+    assert not make_corpus(
+        CONFIG, corpus_dir, workers=1, events=events, wrong_label_rates=RATES
+    )  # kept
     other_folds = RecordedEvents(read_sources(str(collection / "labels.csv"), eval_folds=[2]), 0.8)
     for other, message in (
         (other_folds, r"eval_folds is \[3\] there, \[2\] asked for, source_digest is \w+ there"),
-        (dataclasses.replace(events, max_event_seconds=0.5), "max_event_seconds is 0.8 there, 0.5 asked for"),
+        (
+            dataclasses.replace(events, max_event_seconds=0.5),
+            "max_event_seconds is 0.8 there, 0.5 asked for",
+        ),
         (None, "max_event_seconds is 0.8 there, None asked for"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -241,13 +258,17 @@ def run_command(*arguments: str) -> subprocess.CompletedProcess:
 
 def test_command_mixes_recordings(collection, tmp_path):
     (tmp_path / "precision.csv").write_text("label_id,num_rated,num_true\nbell,10,8\nhorn,10,10\n")
-    flags = [f"--out={tmp_path / 'corpus'}", f"--source={collection / 'labels.csv'}", "--eval_folds=3"]
+    flags = [
+        f"--out={tmp_path / 'corpus'}",
+        f"--source={collection / 'labels.csv'}",
+        "--eval_folds=3",
+    ]
     flags += ["--num_train=2", "--num_eval=1", "--workers=1", "--missing_labels=0.3"]
     flags += [f"--label_precision_csv={tmp_path / 'precision.csv'}", "--max_event_seconds=0.5"]
     made = run_command(*flags)
-    assert made.stdout == f"wrote 2 train and 1 eval clips of 3 classes to {tmp_path / 'corpus'}\n", (
-        made.stderr
-    )
+    assert (
+        made.stdout == f"wrote 2 train and 1 eval clips of 3 classes to {tmp_path / 'corpus'}\n"
+    ), made.stderr
     assert (
         "mixed 3 of 3 clips" in made.stderr
         and "Whistle, high take their mean precision, 0.900" in made.stderr
@@ -273,8 +294,14 @@ def test_command_mixes_recordings(collection, tmp_path):
             ["--source={source}", "--eval_folds=one"],
             "flag --eval_folds=one: expected a comma separated list of whole numbers (see --help)",
         ),
-        (["--wrong_labels=0.1", "--label_precision_csv=x"], "two ways to add wrong labels; give one of them"),
-        (["--wrong_labels=0.1", "--label_noise=0.1"], "wrong_label_rates: does not go with wrong_rate"),
+        (
+            ["--wrong_labels=0.1", "--label_precision_csv=x"],
+            "two ways to add wrong labels; give one of them",
+        ),
+        (
+            ["--wrong_labels=0.1", "--label_noise=0.1"],
+            "wrong_label_rates: does not go with wrong_rate",
+        ),
         (["--source=nowhere"], "nowhere: expected a csv file there, found nothing"),
     ],
 )
@@ -291,7 +318,12 @@ def test_esc_10(shared_data, tmp_path):
     assert [len(sources.clips[split]) for split in ("train", "eval")] == [240, 160]
     config = SoundscapeConfig(num_train=10, num_eval=10)
     make_corpus(config, tmp_path / "corpus", workers=1, events=RecordedEvents(sources))
-    assert json.loads((tmp_path / "corpus" / "soundscapes.json").read_text())["recordings_skipped"] == []
+    assert (
+        json.loads((tmp_path / "corpus" / "soundscapes.json").read_text())["recordings_skipped"]
+        == []
+    )
     for split in ("train", "eval"):
         clips, class_map = read_split(tmp_path / "corpus", split)
-        assert {label for clip in clips for label, _, _ in clip.events} == set(range(len(class_map)))
+        assert {label for clip in clips for label, _, _ in clip.events} == set(
+            range(len(class_map))
+        )

@@ -5,7 +5,14 @@ from tfrecord_tools.datasets.segment_files import SegmentFile, choose_file, inde
 
 @pytest.fixture
 def audio_dir(tmp_path):
-    for name in ("a.wav", "a.flac", "nested/Ya_30.000_40.000.mp3", "a_b.wav", "a.txt", "c_1000.wav"):
+    for name in (
+        "a.wav",
+        "a.flac",
+        "nested/Ya_30.000_40.000.mp3",
+        "a_b.wav",
+        "a.txt",
+        "c_1000.wav",
+    ):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.touch()

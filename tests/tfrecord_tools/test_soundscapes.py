@@ -12,14 +12,11 @@ import pytest
 import soundfile
 
 from tfrecord_tools import soundscapes
-from tfrecord_tools.soundscapes import (
-    CLASSES,
-    SoundscapeConfig,
-    clip_id,
-    make_clip,
-    make_corpus,
-    noisy_labels,
-)
+from tfrecord_tools.corpora import corpus
+from tfrecord_tools.corpora.corpus import clip_id, make_clip, make_corpus
+from tfrecord_tools.corpora.label_noise import noisy_labels
+from tfrecord_tools.corpora.mixing import SoundscapeConfig
+from tfrecord_tools.corpora.synthesised_events import CLASSES
 
 TINY = SoundscapeConfig(num_train=14, num_eval=5, min_seconds=1.0, max_seconds=1.5)
 NOISY = dataclasses.replace(TINY, missing_rate=0.4, wrong_rate=0.4)
@@ -34,18 +31,25 @@ def corpus_dir(tmp_path_factory):
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {
+        str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
+    }
 
 
 def read_weak(path: Path) -> dict[str, tuple[float, float, list[str]]]:
     with path.open(newline="") as file:
-        comments, rows = [next(file) for _ in range(3)], list(csv.reader(file, skipinitialspace=True))
+        comments, rows = (
+            [next(file) for _ in range(3)],
+            list(csv.reader(file, skipinitialspace=True)),
+        )
     assert all(line.startswith("# ") for line in comments)
     counts = dict(re.findall(r"(\w+)=(\d+)", comments[1]))
     labels = {row[0]: row[3].split(",") if row[3] else [] for row in rows}
     assert int(counts["num_ytids"]) == int(counts["num_segs"]) == len(rows)
     assert int(counts["num_positive_labels"]) == sum(map(len, labels.values()))
-    assert int(counts["num_unique_labels"]) == len({mid for mids in labels.values() for mid in mids})
+    assert int(counts["num_unique_labels"]) == len(
+        {mid for mids in labels.values() for mid in mids}
+    )
     return {row[0]: (float(row[1]), float(row[2]), labels[row[0]]) for row in rows}
 
 
@@ -119,12 +123,16 @@ def test_event_energy_lies_within_its_span():
 
 def test_snr_is_the_loudest_eighth_of_a_second_over_the_background():
     low, high = (
-        make_clip(dataclasses.replace(TINY, max_events=1, min_snr_db=snr, max_snr_db=snr), "train", 4)[0]
+        make_clip(
+            dataclasses.replace(TINY, max_events=1, min_snr_db=snr, max_snr_db=snr), "train", 4
+        )[0]
         for snr in (-30, 0)
     )
     event = (high - low).astype(float) / (1 - 10 ** (-30 / 20))  # the background cancels
     background = high - event
-    loudest = max(np.mean(event[i : i + 2_000] ** 2) for i in range(0, len(event) - 1_999, 20)) ** 0.5
+    loudest = (
+        max(np.mean(event[i : i + 2_000] ** 2) for i in range(0, len(event) - 1_999, 20)) ** 0.5
+    )
     snr_db = 20 * np.log10(loudest / np.sqrt(np.mean(background**2)))
     assert snr_db == pytest.approx(0, abs=0.1)
 
@@ -137,7 +145,10 @@ def test_snr_is_the_loudest_eighth_of_a_second_over_the_background():
         ({"seed": -1}, "seed: expected a whole number from 0 to 4294967295, got -1"),
         ({"min_seconds": 0.5}, "min_seconds: expected a number from 1 to 3600, got 0.5"),
         ({"min_seconds": float("nan")}, "min_seconds: expected a number from 1 to 3600, got nan"),
-        ({"min_seconds": 3, "max_seconds": 2}, "min_seconds: expected at most max_seconds, 2, got 3"),
+        (
+            {"min_seconds": 3, "max_seconds": 2},
+            "min_seconds: expected at most max_seconds, 2, got 3",
+        ),
         ({"min_snr_db": 30}, "min_snr_db: expected at most max_snr_db, 20.0, got 30"),
         ({"max_events": 13}, "max_events: expected a whole number from 1 to 12, got 13"),
         ({"missing_rate": 1.1}, "missing_rate: expected a number from 0 to 1, got 1.1"),
@@ -226,11 +237,15 @@ def test_weak_and_strong_labels_agree(corpus_dir):
             assert sorted(label for *_, label in events) == sorted(labels)
             assert all(0 <= onset < offset <= end for _, onset, offset, _ in events)
             index = int(name[3:], 16)
-            assert [(label, on, off) for _, on, off, label in events] == make_clip(NOISY, split, index)[1]
+            assert [(label, on, off) for _, on, off, label in events] == make_clip(
+                NOISY, split, index
+            )[1]
 
 
 def test_label_noise_is_in_train_segments_alone(corpus_dir, tmp_path):
-    assert read_weak(corpus_dir / "train_segments.csv") != read_weak(corpus_dir / "train_clean_segments.csv")
+    assert read_weak(corpus_dir / "train_segments.csv") != read_weak(
+        corpus_dir / "train_clean_segments.csv"
+    )
     make_corpus(TINY, tmp_path / "clean", workers=1)
     noisy, clean = files_of(corpus_dir), files_of(tmp_path / "clean")
     assert clean["train_segments.csv"] == noisy.pop("train_clean_segments.csv")
@@ -251,7 +266,9 @@ def test_settings_file_counts_classes(corpus_dir):
         assert train["labelled_clips_per_class"][c.display_name] == sum(
             c.mid in row[2] for row in labels.values()
         )
-        assert train["true_clips_per_class"][c.display_name] == sum(c.mid in row[2] for row in clean.values())
+        assert train["true_clips_per_class"][c.display_name] == sum(
+            c.mid in row[2] for row in clean.values()
+        )
         assert train["true_clips_per_class"][c.display_name] > 0
 
 
@@ -289,7 +306,9 @@ def test_each_absent_class_may_be_added_to_synthesised_clips_too(corpus_dir, tmp
     assert all(made[name] == other[name] for name in made if name.endswith((".wav", ".tsv")))
     description = json.loads(made["soundscapes.json"])
     assert description["settings"]["wrong_label_rates"] == dict.fromkeys(MIDS, 0.2)
-    noisy, clean = (read_weak(tmp_path / "corpus" / f"train{end}_segments.csv") for end in ("", "_clean"))
+    noisy, clean = (
+        read_weak(tmp_path / "corpus" / f"train{end}_segments.csv") for end in ("", "_clean")
+    )
     added = [mid for name in noisy for mid in noisy[name][2] if mid not in clean[name][2]]
     assert all(set(clean[name][2]) <= set(noisy[name][2]) for name in noisy) and len(added) > 10
     counts = description["splits"]["train"]["labels_added_per_class"]
@@ -317,7 +336,9 @@ def test_other_settings_are_refused_by_name_or_overwritten(tmp_path):
     make_corpus(FOUR, out_dir, workers=1)
     before = files_of(out_dir)
     other = dataclasses.replace(FOUR, seed=7, num_eval=1)
-    with pytest.raises(ValueError, match=r"num_eval is 2 there, 1 asked for, seed is 0 there, 7 asked for"):
+    with pytest.raises(
+        ValueError, match=r"num_eval is 2 there, 1 asked for, seed is 0 there, 7 asked for"
+    ):
         make_corpus(other, out_dir, workers=1)
     assert files_of(out_dir) == before
     assert make_corpus(other, out_dir, workers=1, overwrite=True)
@@ -329,7 +350,10 @@ def test_other_settings_are_refused_by_name_or_overwritten(tmp_path):
     ("damage", "message"),
     [
         (lambda d: (d / "eval_strong.tsv").unlink(), "eval_strong.tsv is missing"),
-        (lambda d: (d / "train" / "sct00000001.wav").unlink(), "train/ holds 1 wav files instead of 2"),
+        (
+            lambda d: (d / "train" / "sct00000001.wav").unlink(),
+            "train/ holds 1 wav files instead of 2",
+        ),
         (lambda d: (d / "soundscapes.json").write_text("{"), "soundscapes.json is damaged"),
         (lambda d: (d / "soundscapes.json").write_text("[]"), "soundscapes.json is damaged"),
     ],
@@ -377,12 +401,14 @@ def test_failed_overwrite_leaves_the_old_corpus(tmp_path, monkeypatch):
 
     monkeypatch.setattr(soundscapes, "_write_strong", fail)
     with pytest.raises(OSError, match="disk full"):
-        make_corpus(dataclasses.replace(FOUR, seed=1), tmp_path / "corpus", workers=1, overwrite=True)
+        make_corpus(
+            dataclasses.replace(FOUR, seed=1), tmp_path / "corpus", workers=1, overwrite=True
+        )
     assert files_of(tmp_path) == before
 
 
 def test_corpus_that_another_process_made_meanwhile_is_kept(tmp_path, monkeypatch):
-    write_corpus = soundscapes._write_corpus
+    write_corpus = corpus._write_corpus
 
     def write_two(config, partial_dir, workers):
         write_corpus(config, partial_dir, workers)
@@ -414,7 +440,9 @@ def test_command_makes_keeps_and_refuses(tmp_path):
     made = run_command(*flags)
     assert (made.returncode, made.stdout.split()[0]) == (0, "wrote"), made.stderr
     assert "synthesised 3 of 3 clips" in made.stderr
-    settings = json.loads((tmp_path / "new" / "corpus" / "soundscapes.json").read_text())["settings"]
+    settings = json.loads((tmp_path / "new" / "corpus" / "soundscapes.json").read_text())[
+        "settings"
+    ]
     assert (settings["missing_rate"], settings["wrong_rate"]) == (0.5, 0.25)
 
     kept = run_command(*flags)

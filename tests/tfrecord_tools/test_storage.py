@@ -74,7 +74,11 @@ def test_remote_paths_go_through_tensorflow(monkeypatch):
     path = storage.join(folder, "file.json")
     storage.write_json(path, {"a": 1})
     assert storage.read_json(path) == {"a": 1}
-    assert storage.exists(path) and storage.is_dir(folder) and storage.list_dir(folder) == ["file.json"]
+    assert (
+        storage.exists(path)
+        and storage.is_dir(folder)
+        and storage.list_dir(folder) == ["file.json"]
+    )
     assert storage.size(path) == len('{\n  "a": 1\n}\n')
     with storage.local_copy(path) as local, open(local) as stream:
         assert json.load(stream) == {"a": 1}

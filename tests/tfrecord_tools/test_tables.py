@@ -5,7 +5,9 @@ from tfrecord_tools.datasets import tables
 
 def test_rows_with_comments_blank_lines_byte_order_mark_and_any_line_ends(tmp_path):
     path = tmp_path / "a.csv"
-    path.write_bytes(b'\xef\xbb\xbf# comment\r\nx, y\r\n\r\n1, "a, b"\r\n"two\nlines",\xce\xb1 \r\n3,c')
+    path.write_bytes(
+        b'\xef\xbb\xbf# comment\r\nx, y\r\n\r\n1, "a, b"\r\n"two\nlines",\xce\xb1 \r\n3,c'
+    )
     assert list(tables.read_cells(str(path))) == [
         (f"{path}, line 2", ["x", "y"]),
         (f"{path}, line 4", ["1", "a, b"]),
@@ -17,7 +19,9 @@ def test_rows_with_comments_blank_lines_byte_order_mark_and_any_line_ends(tmp_pa
 def test_named_columns(tmp_path):
     path = tmp_path / "a.tsv"
     path.write_text('other\tfile\tid\n"1\tb\tc\n')
-    rows = tables.read_table(str(path), ("path",), ("id", "absent"), {"file": "path"}, delimiter="\t")
+    rows = tables.read_table(
+        str(path), ("path",), ("id", "absent"), {"file": "path"}, delimiter="\t"
+    )
     assert list(rows) == [(f"{path}, line 2", {"path": "b", "id": "c"})]
 
 
@@ -51,7 +55,9 @@ def test_bad_files(tmp_path):
 
 @pytest.mark.parametrize("text", ["", "ten", "-1", "nan", "inf"])
 def test_bad_seconds(text):
-    with pytest.raises(ValueError, match=f"here: start: expected a time in seconds, 0 or more, got '{text}'"):
+    with pytest.raises(
+        ValueError, match=f"here: start: expected a time in seconds, 0 or more, got '{text}'"
+    ):
         tables.parse_seconds(text, "start", "here")
 
 
@@ -61,7 +67,9 @@ def test_numbers_spans_and_ids():
     with pytest.raises(ValueError, match=r"here: fold: expected a whole number, got '3\.0'"):
         tables.parse_int("3.0", "fold", "here")
     tables.check_span(1.0, None, "here")
-    with pytest.raises(ValueError, match="here: expected an end after the start, got 2 to 1 seconds"):
+    with pytest.raises(
+        ValueError, match="here: expected an end after the start, got 2 to 1 seconds"
+    ):
         tables.check_span(2.0, 1.0, "here")
     ids = tables.UniqueIds()
     ids.add("a", "line 1")

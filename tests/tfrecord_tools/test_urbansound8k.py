@@ -1,7 +1,7 @@
 import pytest
 
 from tfrecord_tools import storage
-from tfrecord_tools.datasets import read_dataset, urbansound8k
+from tfrecord_tools.datasets.readers import read_dataset, urbansound8k
 
 HEADER = ["slice_file_name", "fsID", "start", "end", "salience", "fold", "classID", "class"]
 ROWS = [
@@ -26,7 +26,11 @@ def test_published_tree(read, tmp_path, write_noise):
     write_noise(tmp_path / "audio" / "fold5" / "300-3-1-0.wav")  # it belongs to another fold
     (tmp_path / "audio" / "fold1" / "400-9-0-0.wav").mkdir(parents=True)
     clips, class_map = read()
-    assert class_map.mids == class_map.display_names == ("children_playing", "dog_bark", "street_music")
+    assert (
+        class_map.mids
+        == class_map.display_names
+        == ("children_playing", "dog_bark", "street_music")
+    )
     assert [(clip.id, clip.labels) for clip in clips] == [
         ("100-3-0-0", (1,)),
         ("200-2-0-117", (0,)),
@@ -59,7 +63,10 @@ def test_folds_have_the_classes_of_all(read, tmp_path):
         ({6: "x"}, "line 6: classID: expected a whole number, got 'x'"),
         ({7: "siren"}, "line 6: classID 3 is 'dog_bark' above, here 'siren'"),
         ({6: 8}, "line 6: 'dog_bark' has classID 3 above, here 8"),
-        ({0: "../x.wav"}, "line 6: path: expected a file's path relative to, .*fold1, got '../x.wav'"),
+        (
+            {0: "../x.wav"},
+            "line 6: path: expected a file's path relative to, .*fold1, got '../x.wav'",
+        ),
         ({0: "100-3-0-0.wav"}, "line 6: clip id '100-3-0-0' was there before, at .*, line 2"),
     ],
 )
@@ -72,11 +79,15 @@ def test_bad_rows(read, change, message):
 
 
 def test_nothing_selected_or_there(read, tmp_path):
-    with pytest.raises(ValueError, match=r"no row is selected; asked for folds \(7,\), it has \[1, 5, 10\]"):
+    with pytest.raises(
+        ValueError, match=r"no row is selected; asked for folds \(7,\), it has \[1, 5, 10\]"
+    ):
         read(folds=(7,))
     with pytest.raises(ValueError, match=r"no row is selected; asked for folds all, it has \[\]"):
         read([])
-    with pytest.raises(ValueError, match=r"UrbanSound8K\.csv: expected a csv file there, found nothing"):
+    with pytest.raises(
+        ValueError, match=r"UrbanSound8K\.csv: expected a csv file there, found nothing"
+    ):
         urbansound8k.read(audio_dir=str(tmp_path / "nowhere"))
 
 

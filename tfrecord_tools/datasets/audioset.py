@@ -14,6 +14,7 @@ from tfrecord_tools.datasets.clips import ClassMap, Clip, read_class_map
 from tfrecord_tools.datasets.tables import check_span, parse_seconds, read_cells, read_table
 
 COLUMNS = ("YTID", "start_seconds", "end_seconds", "positive_labels")
+
 STRONG_COLUMNS = ("segment_id", "start_time_seconds", "end_time_seconds", "label")
 
 
@@ -25,28 +26,31 @@ class _Segment(NamedTuple):
     where: str
 
 
-def read(
+def read_audioset(
     *, segments_csv: str, class_labels_csv: str, audio_dir: str, strong_tsv: str | None = None
 ) -> tuple[list[Clip], ClassMap]:
     """Reads a segment list and looks its audio up in a folder, nested folders and links included.
 
     Args:
-        segments_csv: Google's csv: `#` comments, then rows `YTID, start, end, "mid,mid"`. A clip's id is its YTID, or
-            `YTID_<start in ms>` where the list has several segments of that recording.
+        segments_csv: Google's csv: `#` comments, then rows `YTID, start, end, "mid,mid"`. A clip's
+            id is its YTID, or `YTID_<start in ms>` where the list has several segments of that
+            recording.
         class_labels_csv: Google's `class_labels_indices.csv`.
-        audio_dir: where the audio lies. `YTID.wav` may hold the recording or the segment: its length tells.
-            `YTID_30000.wav`, `YTID_30.wav` and `YTID_30.000_40.000.wav` hold the segment that starts (and ends) then, in
-            milliseconds or seconds. Each may begin with a `Y`, and end in any extension that can be read. A name with
-            times goes before one without, then the order of `decoders.EXTENSIONS` decides, then the path.
-        strong_tsv: optional events: segment_id (`YTID_<start in ms>`), start_time_seconds, end_time_seconds (from the
-            segment's start), label (mid). Other segments are skipped, and so are classes that are not in the list.
+        audio_dir: where the audio lies. `YTID.wav` may hold the recording or the segment: its
+            length tells. `YTID_30000.wav`, `YTID_30.wav` and `YTID_30.000_40.000.wav` hold the
+            segment that starts (and ends) then, in milliseconds or seconds. Each may begin with a
+            `Y`, and end in any extension that can be read. A name with times goes before one
+            without, then the order of `decoders.EXTENSIONS` decides, then the path.
+        strong_tsv: optional events: segment_id (`YTID_<start in ms>`), start_time_seconds,
+            end_time_seconds (from the segment's start), label (mid). Other segments are skipped,
+            and so are classes that are not in the list.
 
     Returns:
         The clips in the list's order, those without audio with `path=None`, and the classes.
 
     Raises:
-        ValueError: if a file is missing, or a row has a wrong number of cells, an id that could be a path, a bad time,
-            an unknown mid, or was there before; names file and line.
+        ValueError: if a file is missing, or a row has a wrong number of cells, an id that could be
+            a path, a bad time, an unknown mid, or was there before; names file and line.
     """
     class_map = read_class_map(class_labels_csv)
     segments = _read_segments(segments_csv, class_map)
@@ -69,7 +73,10 @@ def read(
                 end_seconds=segment.end_ms / 1000,
                 labels=segment.labels,
                 events=tuple(
-                    sorted(events.get(_segment_id(segment), ()), key=lambda event: (*event[1:], event[0]))
+                    sorted(
+                        events.get(_segment_id(segment), ()),
+                        key=lambda event: (*event[1:], event[0]),
+                    )
                 ),
                 file_start_seconds=start_seconds if chosen and chosen.start else None,
                 missing=missing,
@@ -79,9 +86,14 @@ def read(
 
 
 def read_labels(segments_csv: str, class_map: ClassMap) -> dict[str, tuple[int, ...]]:
-    """The labels alone of a segment list, class indices by the clip ids that `read` gives. Errors as for `read`."""
+    """The labels alone of a segment list, class indices by the clip ids that `read` gives. Errors
+    as for `read`.
+    """
     segments = _read_segments(segments_csv, class_map)
-    return {clip_id: segment.labels for clip_id, segment in zip(_clip_ids(segments), segments, strict=True)}
+    return {
+        clip_id: segment.labels
+        for clip_id, segment in zip(_clip_ids(segments), segments, strict=True)
+    }
 
 
 def _segment_id(segment: _Segment) -> str:
@@ -91,13 +103,18 @@ def _segment_id(segment: _Segment) -> str:
 def _clip_ids(segments: list[_Segment]) -> list[str]:
     """The YTID; with the start, where the list has several segments of a recording."""
     times_listed = Counter(segment.ytid for segment in segments)
-    return [segment.ytid if times_listed[segment.ytid] == 1 else _segment_id(segment) for segment in segments]
+    return [
+        segment.ytid if times_listed[segment.ytid] == 1 else _segment_id(segment)
+        for segment in segments
+    ]
 
 
 def _read_segments(path: str, class_map: ClassMap) -> list[_Segment]:
     segments: dict[tuple[str, int], _Segment] = {}
     for where, cells in read_cells(path):
-        if cells[0] == COLUMNS[0]:  # a header row, which some copies have in place of the third comment
+        if (
+            cells[0] == COLUMNS[0]
+        ):  # a header row, which some copies have in place of the third comment
             continue
         if len(cells) != len(COLUMNS):
             raise ValueError(
@@ -105,7 +122,9 @@ def _read_segments(path: str, class_map: ClassMap) -> list[_Segment]:
             )
         ytid, start, end, labels = cells
         if not re.fullmatch(r"[A-Za-z0-9_-]+", ytid):
-            raise ValueError(f"{where}: YTID: expected letters, digits, '_' and '-' only, got {ytid!r}")
+            raise ValueError(
+                f"{where}: YTID: expected letters, digits, '_' and '-' only, got {ytid!r}"
+            )
         start_seconds = parse_seconds(start, "start_seconds", where)
         end_seconds = parse_seconds(end, "end_seconds", where)
         check_span(start_seconds, end_seconds, where)
@@ -114,10 +133,14 @@ def _read_segments(path: str, class_map: ClassMap) -> list[_Segment]:
             indices = tuple(sorted({class_map.index(mid) for mid in mids}))
         except ValueError as error:
             raise ValueError(f"{where}: positive_labels: {error}") from error
-        segment = _Segment(ytid, round(start_seconds * 1000), round(end_seconds * 1000), indices, where)
+        segment = _Segment(
+            ytid, round(start_seconds * 1000), round(end_seconds * 1000), indices, where
+        )
         first = segments.setdefault((ytid, segment.start_ms), segment)
         if first is not segment:
-            raise ValueError(f"{where}: {ytid} from {start_seconds:g} s was there before, at {first.where}")
+            raise ValueError(
+                f"{where}: {ytid} from {start_seconds:g} s was there before, at {first.where}"
+            )
     if not segments:
         raise ValueError(f"{path}: no segment in it")
     return list(segments.values())
@@ -140,7 +163,9 @@ def _read_events(
         elif segment_id in wanted:
             skipped[mid] += 1
     if not events:
-        raise ValueError(f"{path}: no event of any segment in the list; expected ids such as {min(wanted)}")
+        raise ValueError(
+            f"{path}: no event of any segment in the list; expected ids such as {min(wanted)}"
+        )
     if skipped:
         logging.warning(
             "%s: skipped %d events of %d classes that are not in the class list (%s ...)",

@@ -20,11 +20,12 @@ class Clip:
     Attributes:
         id: unique in its split.
         path: the audio file, or None where it was looked for and not found.
-        start_seconds, end_seconds: the span of the recording to cut out; end None means to the recording's end.
+        start_seconds, end_seconds: the span of the recording to cut out; end None means to the
+            recording's end.
         labels: class indices that are present; may be empty (a clip with no positive).
         events: (class index, onset, offset) in seconds from the clip's start, where known.
-        file_start_seconds: where in the recording the file begins: 0 if it holds the whole recording, `start_seconds`
-            if it holds the span alone, None if only its length can tell.
+        file_start_seconds: where in the recording the file begins: 0 if it holds the whole
+            recording, `start_seconds` if it holds the span alone, None if only its length can tell.
         missing: why there is no path.
     """
 
@@ -64,11 +65,17 @@ class ClassMap:
         return names | {mid: index for index, mid in enumerate(self.mids)}
 
     def index(self, label: str) -> int:
-        """The class whose mid, or else whose display name, is `label`; a `ValueError` names the nearest ones."""
+        """The class whose mid, or else whose display name, is `label`; a `ValueError` names the
+        nearest ones.
+        """
         if label in self._indices:
             return self._indices[label]
         near = difflib.get_close_matches(label, self._indices, n=3)
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {len(self)} classes"
+        hint = (
+            f"did you mean {' or '.join(map(repr, near))}?"
+            if near
+            else f"there are {len(self)} classes"
+        )
         raise ValueError(f"unknown class {label!r}; {hint}")
 
     def to_csv(self) -> str:
@@ -92,7 +99,9 @@ class ClassMap:
         only_theirs = [mid for mid in other.mids if mid not in set(self.mids)]
         parts = [f"{len(self)} classes {mine}, {len(other)} {theirs}"]
         parts += (
-            [f"only {mine}: {', '.join(only_mine[:5])}{' ...' * (len(only_mine) > 5)}"] if only_mine else []
+            [f"only {mine}: {', '.join(only_mine[:5])}{' ...' * (len(only_mine) > 5)}"]
+            if only_mine
+            else []
         )
         parts += (
             [f"only {theirs}: {', '.join(only_theirs[:5])}{' ...' * (len(only_theirs) > 5)}"]
@@ -104,7 +113,8 @@ class ClassMap:
 
 
 def read_class_map(path: str) -> ClassMap:
-    """Reads AudioSet's `class_labels_indices.csv` format: columns index, mid, display_name; the index counts from 0.
+    """Reads AudioSet's `class_labels_indices.csv` format: columns index, mid, display_name; the
+    index counts from 0.
 
     Raises:
         ValueError: if a column is missing, the index does not count, or a mid is there twice.
@@ -112,7 +122,9 @@ def read_class_map(path: str) -> ClassMap:
     rows = []
     for where, row in read_table(path, ("index", "mid", "display_name")):
         if parse_int(row["index"], "index", where) != len(rows):
-            raise ValueError(f"{where}: index: expected {len(rows)}, the next class, got {row['index']}")
+            raise ValueError(
+                f"{where}: index: expected {len(rows)}, the next class, got {row['index']}"
+            )
         rows.append((row["mid"], row["display_name"]))
     try:
         return ClassMap(tuple(mid for mid, _ in rows), tuple(name for _, name in rows))

@@ -1,4 +1,6 @@
-"""DCASE task 4 and DESED: tab-separated lists of clips (weak) and of events (strong), and a folder of audio."""
+"""DCASE task 4 and DESED: tab-separated lists of clips (weak) and of events (strong), and a folder
+of audio.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ DESED_CLASSES = (
     "Speech",
     "Vacuum_cleaner",
 )
+
 WEAK_COLUMNS = ("filename", "event_labels")
+
 STRONG_COLUMNS = ("filename", "onset", "offset", "event_label")
 
 
@@ -33,38 +37,43 @@ class _File(NamedTuple):
     events: list[tuple[int, float, float]]
 
 
-def read(
+def read_dcase(
     *,
     audio_dir: str,
     weak_tsv: str | None = None,
     strong_tsv: str | None = None,
     class_labels_csv: str | None = None,
 ) -> tuple[list[Clip], ClassMap]:
-    """Reads the clips of a weak list, of a strong list, or of a weak list with the events of a strong one.
+    """Reads the clips of a weak list, of a strong list, or of a weak list with the events of a
+    strong one.
 
     Args:
         audio_dir: the folder that file names are relative to.
-        weak_tsv: columns filename, event_labels (joined by commas; may be empty: a clip with no positive).
-        strong_tsv: columns filename, onset, offset (seconds from the clip's start), event_label; a row an event. A row
-            with a file name alone is a clip without an event. With `weak_tsv`, that lists the clips and their labels;
-            without, a clip's labels are those of its events. In both lists `event_label` and `event_labels` mean the
-            same.
+        weak_tsv: columns filename, event_labels (joined by commas; may be empty: a clip with no
+            positive).
+        strong_tsv: columns filename, onset, offset (seconds from the clip's start), event_label; a
+            row an event. A row with a file name alone is a clip without an event. With `weak_tsv`,
+            that lists the clips and their labels; without, a clip's labels are those of its events.
+            In both lists `event_label` and `event_labels` mean the same.
         class_labels_csv: the classes (index, mid, display_name); by default DESED's ten.
 
     Returns:
-        The clips, whole files, in the list's order, and the classes. A clip's id is its file name without extension.
+        The clips, whole files, in the list's order, and the classes. A clip's id is its file name
+        without extension.
 
     Raises:
-        ValueError: if no list is given, one is missing or empty, or a row has a wrong number of cells, a bad file name
-            or time, an unknown label, a clip that was there before, or a file or label of a strong list that the weak
-            one does not have; names file and line.
+        ValueError: if no list is given, one is missing or empty, or a row has a wrong number of
+            cells, a bad file name or time, an unknown label, a clip that was there before, or a
+            file or label of a strong list that the weak one does not have; names file and line.
     """
     if not (weak_tsv or strong_tsv):
         raise ValueError("--weak_tsv, --strong_tsv: expected one of them or both, got neither")
     names = f"those of {class_labels_csv}" if class_labels_csv else "DESED's ten"
     hint = f"the classes are {names}; --class_labels_csv gives others"
     class_map = (
-        read_class_map(class_labels_csv) if class_labels_csv else ClassMap(DESED_CLASSES, DESED_CLASSES)
+        read_class_map(class_labels_csv)
+        if class_labels_csv
+        else ClassMap(DESED_CLASSES, DESED_CLASSES)
     )
     files: dict[str, _File] = {}
     ids = UniqueIds()
@@ -89,13 +98,17 @@ def read(
     return clips, class_map
 
 
-def _add_weak(files: dict[str, _File], ids: UniqueIds, path: str, class_map: ClassMap, hint: str) -> None:
+def _add_weak(
+    files: dict[str, _File], ids: UniqueIds, path: str, class_map: ClassMap, hint: str
+) -> None:
     name_column, labels_column = WEAK_COLUMNS
     aliases = {STRONG_COLUMNS[-1]: labels_column}
     for where, row in read_table(path, WEAK_COLUMNS, aliases=aliases, delimiter="\t"):
         ids.add(os.path.splitext(row[name_column])[0], where)
         labels = {label.strip() for label in row[labels_column].split(",")} - {""}
-        indices = {_index(label, class_map, f"{where}: {labels_column}", hint) for label in sorted(labels)}
+        indices = {
+            _index(label, class_map, f"{where}: {labels_column}", hint) for label in sorted(labels)
+        }
         files[row[name_column]] = _File(where, indices, [])
 
 
@@ -123,7 +136,9 @@ def _add_strong(
         index = _index(label, class_map, f"{where}: {STRONG_COLUMNS[-1]}", hint)
         file = files[name]
         if weak_tsv and index not in file.labels:
-            known = ", ".join(class_map.display_names[known] for known in sorted(file.labels)) or "none"
+            known = (
+                ", ".join(class_map.display_names[known] for known in sorted(file.labels)) or "none"
+            )
             raise ValueError(
                 f"{where}: {STRONG_COLUMNS[-1]}: expected a label that the clip has at {file.where} ({known}), "
                 f"got {label!r}"

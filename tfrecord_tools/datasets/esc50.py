@@ -10,7 +10,7 @@ from tfrecord_tools.datasets.manifest import find_file
 from tfrecord_tools.datasets.tables import UniqueIds, parse_int, read_table
 
 
-def read(
+def read_esc50(
     *, audio_dir: str, folds: tuple[int, ...] = (), esc10_only: bool = False
 ) -> tuple[list[Clip], ClassMap]:
     """Reads the clips of some folds.
@@ -24,7 +24,8 @@ def read(
         The clips, whole files with one label each, and the classes in the order of their `target`.
 
     Raises:
-        ValueError: if the table is missing or a cell is wrong (names file and line), or no row is selected.
+        ValueError: if the table is missing or a cell is wrong (names file and line), or no row is
+            selected.
     """
     table = storage.join(audio_dir, "meta", "esc50.csv")
     rows = []
@@ -33,7 +34,9 @@ def read(
             raise ValueError(f"{where}: esc10: expected True or False, got {row['esc10']!r}")
         if not esc10_only or row["esc10"] == "True":
             rows.append((where, row, parse_int(row["target"], "target", where)))
-    categories = numbered_classes(((where, target, row["category"]) for where, row, target in rows), "target")
+    categories = numbered_classes(
+        ((where, target, row["category"]) for where, row, target in rows), "target"
+    )
     targets = list(categories)
     clips, ids = [], UniqueIds()
     for where, row, target in rows:
@@ -45,6 +48,8 @@ def read(
         clips.append(Clip(id=clip_id, path=path, labels=(targets.index(target),), missing=missing))
     if not clips:
         present = sorted({row["fold"] for _, row, _ in rows})
-        raise ValueError(f"{table}: no row is selected; asked for folds {folds or 'all'}, it has {present}")
+        raise ValueError(
+            f"{table}: no row is selected; asked for folds {folds or 'all'}, it has {present}"
+        )
     names = tuple(categories.values())
     return clips, ClassMap(names, names)

@@ -7,13 +7,20 @@ from collections import Counter
 
 from tfrecord_tools import storage
 from tfrecord_tools.datasets.clips import ClassMap, Clip, read_class_map
-from tfrecord_tools.datasets.tables import UniqueIds, check_span, parse_int, parse_seconds, read_table
+from tfrecord_tools.datasets.tables import (
+    UniqueIds,
+    check_span,
+    parse_int,
+    parse_seconds,
+    read_table,
+)
 
 ALIASES = {"filename": "path", "label": "labels"}
+
 LABEL_SEPARATOR = ";"
 
 
-def read(
+def read_manifest(
     *,
     manifest: str,
     split: str,
@@ -24,31 +31,41 @@ def read(
     """Reads the rows of one split.
 
     Args:
-        manifest: the csv. `labels` holds display names or mids joined by `;`, and may be empty; `start` and `end` are
-            seconds; `id` is by default the path without its extension. `filename` and `label` are read as `path` and
-            `labels`.
+        manifest: the csv. `labels` holds display names or mids joined by `;`, and may be empty;
+            `start` and `end` are seconds; `id` is by default the path without its extension.
+            `filename` and `label` are read as `path` and `labels`.
         split: taken are the rows whose `split` cell is this; without such a column, all.
         audio_dir: the folder that paths are relative to; by default the manifest's own.
-        class_labels_csv: the classes; by default the sorted distinct labels of the whole manifest, all splits.
+        class_labels_csv: the classes; by default the sorted distinct labels of the whole manifest,
+            all splits.
         folds: taken are the rows whose `fold` cell is one of these; by default all.
 
-    A path must be relative and must not climb out of the folder. A symbolic link in the folder is followed wherever it
-    leads: who made the folder made the link.
+    A path must be relative and must not climb out of the folder. A symbolic link in the folder is
+    followed wherever it leads: who made the folder made the link.
 
     Raises:
-        ValueError: if a column is missing, or a row's path, labels, times or id are wrong; names file and line.
+        ValueError: if a column is missing, or a row's path, labels, times or id are wrong; names
+            file and line.
     """
-    rows = list(read_table(manifest, ("path", "labels"), ("id", "start", "end", "split", "fold"), ALIASES))
+    rows = list(
+        read_table(manifest, ("path", "labels"), ("id", "start", "end", "split", "fold"), ALIASES)
+    )
     if not rows:
         raise ValueError(f"{manifest}: no rows below the header")
     if folds and "fold" not in rows[0][1]:
         raise ValueError(f"{manifest}, line 1: --folds needs a column 'fold'")
     names = {where: _label_names(row["labels"]) for where, row in rows}
-    class_map = read_class_map(class_labels_csv) if class_labels_csv else _distinct(manifest, names.values())
+    class_map = (
+        read_class_map(class_labels_csv)
+        if class_labels_csv
+        else _distinct(manifest, names.values())
+    )
     folder = audio_dir or os.path.dirname(manifest)
     clips, ids = [], UniqueIds()
     for where, row in rows:
-        if row.get("split", split) != split or (folds and parse_int(row["fold"], "fold", where) not in folds):
+        if row.get("split", split) != split or (
+            folds and parse_int(row["fold"], "fold", where) not in folds
+        ):
             continue
         clip_id = row.get("id") or os.path.splitext(row["path"])[0]
         ids.add(clip_id, where)
@@ -111,6 +128,8 @@ def _choice(rows: list[tuple[str, dict[str, str]]], split: str, folds: tuple[int
     for name, asked in (("split", split), ("fold", ", ".join(map(str, folds)))):
         if name in rows[0][1] and asked:
             found = Counter(row[name] for _, row in rows)
-            counts = ", ".join(f"{value!r} ({count} rows)" for value, count in sorted(found.items())[:20])
+            counts = ", ".join(
+                f"{value!r} ({count} rows)" for value, count in sorted(found.items())[:20]
+            )
             parts.append(f"asked for {name} {asked}, the manifest has {counts}")
     return "; ".join(parts)

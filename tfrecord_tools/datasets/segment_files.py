@@ -1,4 +1,6 @@
-"""Which file of a folder holds a segment of a recording, by its name, as the usual download scripts give them."""
+"""Which file of a folder holds a segment of a recording, by its name, as the usual download scripts
+give them.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
-from tfrecord_tools.decoders import EXTENSIONS
+from tfrecord_tools.audio import EXTENSIONS
 
 _NAME_WITH_TIMES = re.compile(r"(.+?)_(\d+(?:\.\d+)?)(?:_(\d+(?:\.\d+)?))?")
 
@@ -24,8 +26,8 @@ class SegmentFile(NamedTuple):
 def index_files(audio_dir: str, ytids: Collection[str]) -> dict[str, list[SegmentFile]]:
     """The readable files of each recording that `ytids` names, in the order of preference.
 
-    Nested folders and links are searched too. Names with times come first, then the order of `decoders.EXTENSIONS`
-    decides, then the path.
+    Nested folders and links are searched too. Names with times come first, then the order of
+    `decoders.EXTENSIONS` decides, then the path.
     """
     files: dict[str, list[SegmentFile]] = defaultdict(list)
     rank = {extension: place for place, extension in enumerate(EXTENSIONS)}
@@ -62,12 +64,14 @@ def choose_file(
 
     Args:
         files: those of the recording, in the order of preference (`index_files`).
-        start_ms, end_ms: the segment's times in the recording, in milliseconds; names give them in these or in seconds.
+        start_ms, end_ms: the segment's times in the recording, in milliseconds; names give them in
+            these or in seconds.
         audio_dir: the folder, for the message.
     """
     for file in files:
         if file.start is None or any(
-            _is_time(file.start, start_ms, unit) and (file.end is None or _is_time(file.end, end_ms, unit))
+            _is_time(file.start, start_ms, unit)
+            and (file.end is None or _is_time(file.end, end_ms, unit))
             for unit in (1, 1000)
         ):
             return file, ""
@@ -80,7 +84,8 @@ def choose_file(
 def _interpretations(stem: str) -> Iterator[tuple[str, str | None, str | None]]:
     """Each (YTID, start, end) that a file name may mean, the plainest first.
 
-    For YTIDs, which have 11 characters, at most one of them has the right length, whatever `Y`, `-` or `_` they hold.
+    For YTIDs, which have 11 characters, at most one of them has the right length, whatever `Y`, `-`
+    or `_` they hold.
     """
     parts: list[tuple[str, str | None, str | None]] = [(stem, None, None)]
     head, _, last = stem.rpartition("_")

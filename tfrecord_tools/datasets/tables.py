@@ -11,7 +11,8 @@ from tfrecord_tools import storage
 
 
 def read_cells(path: str, delimiter: str = ",") -> Iterator[tuple[str, list[str]]]:
-    """Yields `FILE, line N` and the stripped cells of each row that is neither blank nor a `#` comment.
+    """Yields `FILE, line N` and the stripped cells of each row that is neither blank nor a `#`
+    comment.
 
     A byte-order mark, any line ends and spaces after the delimiter are accepted.
 
@@ -55,17 +56,19 @@ def read_table(
     aliases: Mapping[str, str] | None = None,
     delimiter: str = ",",
 ) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yields `FILE, line N` and the named cells of each row of a table whose first row names its columns.
+    """Yields `FILE, line N` and the named cells of each row of a table whose first row names its
+    columns.
 
     Args:
         path: the file.
-        required, optional: the columns to give; others are ignored, and an absent optional one is left out.
+        required, optional: the columns to give; others are ignored, and an absent optional one is
+            left out.
         aliases: other names of columns, as {alias: name}.
         delimiter: between cells.
 
     Raises:
-        ValueError: if the file is bad, a required column is missing, one is named twice, or a row has more or fewer
-            cells than the header.
+        ValueError: if the file is bad, a required column is missing, one is named twice, or a row
+            has more or fewer cells than the header.
     """
     rows = read_cells(path, delimiter)
     where, header = next(rows, (f"{path}, line 1", []))
@@ -73,7 +76,9 @@ def read_table(
     for name in required:
         if name not in names:
             found = f"found {', '.join(header)}" if header else "the file is empty"
-            other = "".join(f" (or {alias!r})" for alias, meant in (aliases or {}).items() if meant == name)
+            other = "".join(
+                f" (or {alias!r})" for alias, meant in (aliases or {}).items() if meant == name
+            )
             raise ValueError(f"{where}: expected a column {name!r}{other}; {found}")
     wanted = [name for name in (*required, *optional) if name in names]
     for name in wanted:

@@ -12,25 +12,32 @@ from tfrecord_tools.datasets.tables import UniqueIds, parse_int, read_table
 COLUMNS = ("slice_file_name", "fold", "classID", "class")
 
 
-def read(*, audio_dir: str, folds: tuple[int, ...] = ()) -> tuple[list[Clip], ClassMap]:
+def read_urbansound8k(
+    *, audio_dir: str, folds: tuple[int, ...] = ()
+) -> tuple[list[Clip], ClassMap]:
     """Reads the slices of some folds.
 
     Args:
-        audio_dir: the folder that holds `metadata/` and `audio/`. The table's `start` and `end` are seconds of the
-            Freesound recording that a slice was cut from; its file holds the slice alone, so they are not read.
+        audio_dir: the folder that holds `metadata/` and `audio/`. The table's `start` and `end` are
+            seconds of the Freesound recording that a slice was cut from; its file holds the slice
+            alone, so they are not read.
         folds: the folds to take, of 1 to 10; by default all.
 
     Returns:
         The clips, whole files with one label each, and the classes in the order of their `classID`.
 
     Raises:
-        ValueError: if the table is missing or a cell is wrong (names file and line), or no row is selected.
+        ValueError: if the table is missing or a cell is wrong (names file and line), or no row is
+            selected.
     """
     table = storage.join(audio_dir, "metadata", "UrbanSound8K.csv")
     rows = [
-        (where, row, parse_int(row["classID"], "classID", where)) for where, row in read_table(table, COLUMNS)
+        (where, row, parse_int(row["classID"], "classID", where))
+        for where, row in read_table(table, COLUMNS)
     ]
-    names = numbered_classes(((where, number, row["class"]) for where, row, number in rows), "classID")
+    names = numbered_classes(
+        ((where, number, row["class"]) for where, row, number in rows), "classID"
+    )
     numbers = list(names)
     clips, ids, present = [], UniqueIds(), set()
     for where, row, number in rows:

@@ -1,0 +1,183 @@
+"""A converted split, or a part of it: which clips it has, the clips one by one, and what may be
+wrong with its files.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import functools
+import io
+import itertools
+import json
+import re
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from secost_tf.runs import TrainConfig
+from tfrecord_tools import shards, storage
+from tfrecord_tools.shards import ClipRecord, DatasetInfo, decode, dequantize
+
+SUBSETS = ("all", "training", "validation")
+
+_HASH_BUCKETS = 10_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """A converted split, or a part of it.
+
+    Attributes:
+        data_dir: the folder that holds the split's folder.
+        info: its `dataset.json`.
+        subset: `all`, or the `training` or `validation` part of it, told apart by a hash of the
+            clip id.
+        validation_share: share of clips in the validation part.
+    """
+
+    data_dir: str
+    info: DatasetInfo
+    subset: str = "all"
+    validation_share: float = 0.0
+
+    def __post_init__(self):
+        if self.subset not in SUBSETS:
+            raise ValueError(f"subset: expected one of {', '.join(SUBSETS)}, got {self.subset!r}")
+
+    @functools.cached_property
+    def clip_ids(self) -> list[list[str]]:
+        """Ids of all clips of the split by shard, in the order of the records, from `clips.csv`."""
+        path = storage.join(self.data_dir, self.info.split, shards.CLIPS_CSV)
+        ids: list[list[str]] = [[] for _ in self.info.shards]
+        try:
+            with storage.open_file(path) as stream:
+                for row in csv.DictReader(io.StringIO(stream.read(), newline="")):
+                    ids[int(row["shard"])].append(row["video_id"])
+        except (KeyError, IndexError, ValueError) as error:
+            raise ValueError(f"{path}: {error}; convert the split again") from error
+        if [len(of_shard) for of_shard in ids] != [shard.clips for shard in self.info.shards]:
+            raise ValueError(
+                f"{path}: does not list the clips of {shards.DATASET_JSON}; convert the split again"
+            )
+        return ids
+
+    @functools.cached_property
+    def shard_clips(self) -> list[int]:
+        """Clips of the subset in each shard."""
+        if self.subset == "all":
+            return [shard.clips for shard in self.info.shards]
+        return [int(np.sum(selected)) for selected in self.selected]
+
+    @functools.cached_property
+    def selected(self) -> list[list[bool]]:
+        """Whether each clip is in the subset, by shard."""
+        return [self.selects(tf.constant(ids, tf.string)).numpy().tolist() for ids in self.clip_ids]
+
+    @property
+    def num_clips(self) -> int:
+        """Clips in the subset."""
+        return sum(self.shard_clips)
+
+    def selects(self, video_id: tf.Tensor) -> tf.Tensor:
+        """Whether clips of these ids, string [...], are in the subset: bool [...]."""
+        if self.subset == "all":
+            return tf.ones_like(video_id, tf.bool)
+        bucket = tf.strings.to_hash_bucket_strong(video_id, _HASH_BUCKETS, key=[0x5EC0, 0x57])
+        in_validation = bucket < round(self.validation_share * _HASH_BUCKETS)
+        return in_validation if self.subset == "validation" else ~in_validation
+
+
+def read_clips(split: Split, ids: Sequence[str]) -> list[ClipRecord]:
+    """Clips of a split by their ids, in the order of the shards, with log-mels float32 [frames,
+    mel_bins].
+    """
+    wanted = set(ids)
+    found = (clip for clip in iterate_clips(split) if clip.video_id in wanted)
+    return list(itertools.islice(found, len(ids)))
+
+
+def iterate_clips(split: Split) -> Iterator[ClipRecord]:
+    """Yields the clips of the subset in the order of the shards, with log-mels float32 [frames,
+    mel_bins].
+    """
+    info = split.info
+    whole = split.subset == "all"
+    for number, path in enumerate(info.shard_paths(split.data_dir)):
+        for place, data in enumerate(shards.read_records(path, info.compression)):
+            if whole or split.selected[number][place]:
+                clip = decode(data, info.feature_dtype, info.log_mel.mel_bins)
+                log_mel = dequantize(clip.log_mel, info.feature_range).astype(np.float32)
+                yield dataclasses.replace(clip, log_mel=log_mel)
+
+
+def find_damage(split: Split, error: tf.errors.OpError) -> ValueError:
+    """The readable reason for an error that TensorFlow raised while reading a split: names clips,
+    or file and record.
+    """
+    if mismatch := re.search(r"teacher scores of .+ beside clip [^\]]+", error.message):
+        return ValueError(f"{mismatch[0]}; convert the split again, or score its clips again")
+    for path in split.info.shard_paths(split.data_dir):
+        try:
+            for index, record in enumerate(shards.read_records(path, split.info.compression)):
+                try:
+                    decode(record, split.info.feature_dtype, split.info.log_mel.mel_bins)
+                except ValueError as reason:
+                    return ValueError(f"{path}: record {index}: {reason}; convert the split again")
+        except ValueError as reason:
+            return reason
+    return ValueError(f"{split.data_dir}: {json.dumps(error.message)[1:-1][:500]}")
+
+
+def training_splits(data_dir: str, train: TrainConfig) -> tuple[Split, Split | None]:
+    """What to train on, and what picks the best epoch: the validation split, else a share of train,
+    else nothing.
+    """
+    info = shards.read_dataset_info(data_dir, "train")
+    if shards.has_split(data_dir, "validation"):
+        validation = shards.read_dataset_info(data_dir, "validation")
+        check_same_input(info, validation, data_dir)
+        return Split(data_dir, info), Split(data_dir, validation)
+    if not train.validation_share:
+        return Split(data_dir, info), None
+    parts = [
+        Split(data_dir, info, subset, train.validation_share)
+        for subset in ("training", "validation")
+    ]
+    if not parts[1].num_clips:
+        logging.warning(
+            "no clip of %s falls into the validation share; the last epoch is taken", data_dir
+        )
+        return Split(data_dir, info), None
+    return parts[0], parts[1]
+
+
+def check_same_input(info: DatasetInfo, other: DatasetInfo, data_dir: str) -> None:
+    """A `ValueError` if two splits of one folder differ in classes or log-mel."""
+    difference = info.class_map.differences(
+        other.class_map, f"in {info.split}", f"in {other.split}"
+    )
+    difference = difference or info.log_mel.differences(other.log_mel)
+    if difference:
+        raise ValueError(
+            f"{data_dir}: {info.split} and {other.split} do not go together: {difference}"
+        )
+
+
+def evaluation_split(data_dir: str, train: TrainConfig) -> Split:
+    """The eval split; where there is none, what picked the best epoch, with a warning that says so."""
+    if shards.has_split(data_dir, "eval"):
+        info = shards.read_dataset_info(data_dir, "eval")
+        check_same_input(shards.read_dataset_info(data_dir, "train"), info, data_dir)
+        return Split(data_dir, info)
+    validation = training_splits(data_dir, train)[1]
+    if validation is None:
+        raise ValueError(
+            f"{data_dir}: no split to evaluate on; convert one with --split=eval, or set --validation_share"
+        )
+    logging.warning(
+        "%s has no eval split: figures are those of the clips that picked the best epoch", data_dir
+    )
+    return validation

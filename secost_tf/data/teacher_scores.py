@@ -1,0 +1,72 @@
+"""Cached teacher scores: read, and checked against the clips of a split."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from secost_tf.data.splits import Split
+from tfrecord_tools import shards, storage
+from tfrecord_tools.shards import decode_teacher_scores
+
+_CLIPS_AT_A_TIME = 64
+
+
+def read_labels_and_scores(
+    split: Split, scores_dirs: Sequence[str]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Labels of a part of train, and what its teachers scored it, averaged: float [batch, classes]
+    each, batch by batch.
+
+    The folders of scores must fit the split (`splits.check_teacher_scores`).
+    """
+    from secost_tf.data.pipeline import scoring_data
+
+    scores = zip(*(_scores(split, folder) for folder in scores_dirs), strict=True)
+    for _, labels, _ in scoring_data(split, _CLIPS_AT_A_TIME):
+        yield labels.numpy(), np.mean(list(itertools.islice(scores, len(labels))), axis=1)
+
+
+def _scores(split: Split, scores_dir: str) -> Iterator[np.ndarray]:
+    """Each clip's scores, float32 [classes], in the order of the shards."""
+    for shard, selected in zip(split.info.shards, split.selected, strict=True):
+        records = shards.read_records(storage.join(scores_dir, shard.file))
+        for record in itertools.compress(records, selected):
+            yield decode_teacher_scores(record)[1]
+
+
+def check_teacher_scores(split: Split, scores_dir: str) -> None:
+    """Checks that a folder of cached teacher scores fits a split, clip by clip.
+
+    Raises:
+        ValueError: names the ids of clips without scores, of scores without a clip, or in another
+            order.
+    """
+    advice = f"; score the clips again: delete {scores_dir} and the stage's metrics.json and run the same command"
+    for shard, ids in zip(split.info.shards, split.clip_ids, strict=True):
+        path = storage.join(scores_dir, shard.file)
+        if not storage.exists(path):
+            raise ValueError(
+                f"{path}: the teacher's scores of clips {_some(ids)} are missing{advice}"
+            )
+        found = [decode_teacher_scores(record)[0] for record in shards.read_records(path)]
+        if found == ids:
+            continue
+        missing = [video_id for video_id in ids if video_id not in set(found)]
+        extra = [video_id for video_id in found if video_id not in set(ids)]
+        pairs = itertools.zip_longest(ids, found, fillvalue="end of the shard")
+        swapped = [f"{mine} / {theirs}" for mine, theirs in pairs if mine != theirs]
+        problems = [f"no scores for clips {_some(missing)}"] if missing else []
+        problems += [f"scores for clips that are not in the split: {_some(extra)}"] if extra else []
+        problems += (
+            []
+            if problems
+            else [f"another order than the shard's (clip / scores): {_some(swapped)}"]
+        )
+        raise ValueError(f"{path}: {'; '.join(problems)}{advice}")
+
+
+def _some(ids: list[str], most: int = 5) -> str:
+    return ", ".join(ids[:most]) + (f" and {len(ids) - most} more" if len(ids) > most else "")

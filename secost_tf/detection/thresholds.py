@@ -1,0 +1,162 @@
+"""A threshold for each class: read from a table, or tuned for F1 on the clips that pick the best
+epoch.
+
+Tuning needs weak labels alone: a clip counts as one with a class if the highest of its segment
+scores lies above the class's threshold.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Sequence
+
+import numpy as np
+from absl import logging
+
+from secost_tf.detection.detector import Detector
+from secost_tf.detection.events import PostProcessing, smooth
+from secost_tf.models import segment_spans
+from tfrecord_tools import storage
+from tfrecord_tools.datasets import ClassMap, read_table
+
+THRESHOLDS_CSV = "thresholds.csv"
+
+DEFAULT = 0.5
+
+
+def best_thresholds(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The threshold of each class that gives the highest F1, and that F1: float64 [C] each.
+
+    A threshold lies in the middle between the scores on its two sides, or between 0 and the lowest.
+    Of equals the highest is taken. A class without a positive clip gets `DEFAULT`, and NaN as its
+    F1.
+
+    Args:
+        labels: multi-hot truth, [clips, C].
+        scores: in 0..1, [clips, C].
+    """
+    labels, scores = np.asarray(labels) > 0.5, np.asarray(scores, np.float64)
+    thresholds, best = np.full(labels.shape[1], DEFAULT), np.full(labels.shape[1], np.nan)
+    for index in np.flatnonzero(labels.any(axis=0)):
+        order = np.argsort(-scores[:, index], kind="stable")
+        falling = np.append(scores[order, index], 0.0)
+        hits = np.cumsum(labels[order, index])
+        f1 = 2 * hits / (np.arange(1, len(order) + 1) + hits[-1])
+        f1[falling[:-1] == falling[1:]] = -1.0  # no threshold lies between equal scores
+        place = int(np.argmax(f1))
+        thresholds[index] = (falling[place] + falling[place + 1]) / 2
+        best[index] = f1[place]
+    return thresholds, best
+
+
+def read_thresholds(path: str, class_map: ClassMap, default: float = DEFAULT) -> np.ndarray:
+    """Reads a csv with the columns `threshold` and `mid` or `display_name`: float64 [C], `default`
+    for classes not listed.
+
+    Raises:
+        ValueError: if a class is unknown or there twice, or a threshold is not in [0, 1]; names
+            file and line.
+    """
+    thresholds: dict[int, float] = {}
+    for where, row in read_table(path, ("threshold",), ("mid", "display_name")):
+        try:
+            index = class_map.index(row.get("mid") or row.get("display_name") or "")
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+        if index in thresholds:
+            raise ValueError(f"{where}: {class_map.display_names[index]!r} was there before")
+        thresholds[index] = parse_threshold(row["threshold"], where)
+    return np.array([thresholds.get(index, default) for index in range(len(class_map))])
+
+
+def parse_threshold(text: str, where: str) -> float:
+    """A number in [0, 1]; a `ValueError` that begins with `where` says what came instead."""
+    try:
+        threshold = float(text)
+    except ValueError:
+        threshold = -1.0
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"{where}: threshold: expected a number in [0, 1], got {text!r}")
+    return threshold
+
+
+def write_thresholds(
+    path: str, class_map: ClassMap, thresholds: Sequence[float], f1: Sequence[float]
+) -> None:
+    """Writes a csv line a class, which `read_thresholds` reads; the F1 is left empty where there is
+    none.
+    """
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["mid", "display_name", "threshold", "F1"])
+    for mid, name, threshold, figure in zip(
+        class_map.mids, class_map.display_names, thresholds, f1, strict=True
+    ):
+        writer.writerow(
+            [mid, name, repr(float(threshold)), f"{figure:.6f}" if np.isfinite(figure) else ""]
+        )
+    with storage.atomic_write(path) as file:
+        file.write(stream.getvalue())
+
+
+def thresholds_csv(config: PostProcessing) -> str:
+    """The table of thresholds tuned on scores that are made like this: `thresholds.csv`, or
+    `thresholds-hop4-median0.5.csv`.
+    """
+    stem, extension = os.path.splitext(THRESHOLDS_CSV)
+    if config.hop_scale > 1:
+        stem += f"-hop{config.hop_scale}"
+    if config.median_filter_seconds:
+        stem += f"-median{config.median_filter_seconds:g}"
+    return stem + extension
+
+
+def tuned_thresholds(
+    run_dir: str,
+    stage: int,
+    detector: Detector,
+    config: PostProcessing = PostProcessing(),  # noqa: B008
+) -> np.ndarray:
+    """The thresholds of a stage, float64 [C]: from a table in its folder, `thresholds_csv`, which
+    is made if it is not there.
+
+    Args:
+        run_dir: the run.
+        stage: its stage.
+        detector: that of the stage.
+        config: hop and median filter of the scores that they are tuned on, and are for.
+
+    Raises:
+        ValueError: if there are no validation clips, or the data are no longer those that the stage
+            was trained with.
+    """
+    from secost_tf.data import iterate_clips, training_splits
+    from secost_tf.runs import StageRecord  # imports TensorFlow
+
+    class_map = detector.class_map
+    path = storage.join(detector.folder, thresholds_csv(config))
+    if not storage.exists(path):
+        record = StageRecord.read(run_dir, stage)
+        validation = training_splits(record.data_dir, record.config.train)[1]
+        if validation is None:
+            raise ValueError(
+                f"{record.data_dir}: no validation clips to tune thresholds on: convert a split of that name, or give --threshold or "
+                "--thresholds_csv"
+            )
+        record.check_data(run_dir, validation.info, record.data_dir)
+        labels, peaks = [], []
+        for clip in iterate_clips(validation):
+            labels.append(np.isin(np.arange(len(class_map)), clip.labels))
+            scores = detector.segment_scores([clip.log_mel], config.hop_scale)
+            spans = segment_spans(
+                detector.config, detector.log_mel, len(clip.log_mel), config.hop_scale
+            )
+            peaks.append(smooth(scores, spans, config.median_filter_seconds).max(axis=0))
+        thresholds, f1 = best_thresholds(np.array(labels), np.array(peaks))
+        write_thresholds(path, class_map, thresholds, f1)
+        logging.info(
+            "%s: tuned on %d clips, mean F1 of clips %.4f", path, len(labels), np.nanmean(f1)
+        )
+    return read_thresholds(path, class_map)

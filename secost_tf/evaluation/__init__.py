@@ -1,0 +1,26 @@
+"""How good scores are: measures, two stages compared, label errors.
+
+Results are returned; `secost_tf.reporting` writes them.
+"""
+
+from typing import TYPE_CHECKING
+
+from tfrecord_tools._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from secost_tf.evaluation.comparison import Stages, analyze_run
+    from secost_tf.evaluation.event_metrics import MEASURES, EventOptions, load_measures
+    from secost_tf.evaluation.experiments import (
+        LEVEL,
+        Results,
+        Row,
+        default_command,
+        experiment_results,
+    )
+    from secost_tf.evaluation.intervals import Interval, mean_interval
+    from secost_tf.evaluation.label_errors import Disagreement, LabelErrors
+    from secost_tf.evaluation.metrics import Evaluation, evaluate_scores
+    from secost_tf.evaluation.run import evaluate_run, write_per_class
+    from secost_tf.evaluation.scoring import Scorer
+else:
+    __all__, __getattr__, __dir__ = lazy_names(__name__)

@@ -1,0 +1,245 @@
+"""What a later stage does better than an earlier one, and which labels it contradicts: plain arrays
+in, plain figures out.
+
+TensorFlow is not imported.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+from secost_tf.evaluation import metrics
+from secost_tf.evaluation.intervals import Interval, bootstrap_mAP_difference
+from secost_tf.evaluation.label_errors import _judge, _read_training_clips, _teacher
+from secost_tf.reporting import ANALYSIS, _write
+from tfrecord_tools import shards, storage
+
+RANGES = tuple(np.round(np.arange(0, 1.05, 0.1), 1).tolist())
+
+
+@dataclasses.dataclass(frozen=True)
+class RangeGain:
+    """The classes whose base AP is from `low` up to `high` (below it, but for 1)."""
+
+    low: float
+    high: float
+    classes: int
+    improved: int
+    mean_gain: float
+
+
+def gain_by_range(
+    base: np.ndarray, gains: np.ndarray, edges: Sequence[float] = RANGES
+) -> tuple[RangeGain, ...]:
+    """The mean gain of the classes in each range of base AP; ranges without a class are left out.
+
+    Args:
+        base: AP of each class at the base, [classes]; NaN where there is none.
+        gains: AP of the later stage less that, [classes].
+        edges: of the ranges, ascending.
+    """
+    place = np.clip(np.searchsorted(edges, base, side="right") - 1, 0, len(edges) - 2)
+    found = []
+    for index, (low, high) in enumerate(itertools.pairwise(edges)):
+        inside = gains[(place == index) & np.isfinite(gains)]
+        if len(inside):
+            found.append(
+                RangeGain(low, high, len(inside), int((inside > 0).sum()), float(inside.mean()))
+            )
+    return tuple(found)
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """How far scores are probabilities, over all pairs of a clip and a class, in bins of equal
+    width.
+
+    Attributes:
+        mean_scores, positive_shares: of each bin that holds a pair.
+        pairs: how many it holds.
+        error: the expected calibration error, mean |mean score - positive share| over the pairs.
+    """
+
+    mean_scores: tuple[float, ...]
+    positive_shares: tuple[float, ...]
+    pairs: tuple[int, ...]
+    error: float
+
+
+def calibration(labels: np.ndarray, scores: np.ndarray, bins: int = 10) -> Calibration:
+    """Compares scores in 0..1 with how often they are right; labels and scores [clips, classes]."""
+    labels, scores = np.asarray(labels).ravel() > 0, np.asarray(scores, np.float64).ravel()
+    place = np.minimum((scores * bins).astype(np.int64), bins - 1)
+    pairs = np.bincount(place, minlength=bins)
+    held = pairs > 0
+    mean_scores = np.bincount(place, scores, bins)[held] / pairs[held]
+    shares = np.bincount(place, labels, bins)[held] / pairs[held]
+    error = float(np.sum(pairs[held] * np.abs(mean_scores - shares)) / len(scores))
+    return Calibration(
+        tuple(mean_scores.tolist()), tuple(shares.tolist()), tuple(pairs[held].tolist()), error
+    )
+
+
+LEVEL = 0.95
+
+_EXTREMES = 10  # best and worst classes
+
+
+@dataclasses.dataclass(frozen=True)
+class Stages:
+    """The two stages, the splits they are compared on, and the figures of both."""
+
+    names: tuple[str, str]
+    classes: tuple[str, ...]
+    video_ids: list[str]
+    labels: np.ndarray  # [clips, classes]
+    scores: tuple[np.ndarray, np.ndarray]  # float64 [clips, classes], base and later
+    per_class: tuple[metrics.PerClass, metrics.PerClass]
+
+
+def analyze_run(
+    run_dir: str,
+    base: int = 0,
+    stage: int | None = None,
+    *,
+    base_run_dir: str | None = None,
+    data_dir: str | None = None,
+    split: str = "eval",
+    clean_labels_csv: str | None = None,
+    label_errors: int = 1000,
+    resamples: int = 1000,
+    out: str | None = None,
+    batch_size: int = 32,
+) -> dict:
+    """Compares two stages, writes the results and returns the content of `analysis.json`.
+
+    Args:
+        run_dir: the run of the later stage.
+        base, stage: their numbers; by default 0 and the last that is done.
+        base_run_dir: the run of the earlier stage, by default the same.
+        data_dir: the converted splits, by default those that the later stage was trained with.
+        split: what they are compared on.
+        clean_labels_csv: true labels of the training clips; by default their events', if there are
+            any.
+        label_errors: how many of each kind to list; 0 leaves them out.
+        resamples: of the bootstrap.
+        out: folder for the results, by default `analysis` in the run.
+        batch_size: clips scored at once.
+
+    Raises:
+        ValueError: if a stage is not done, the two are one, or classes, log-mels or clips differ;
+            names both sides.
+    """
+    from secost_tf.data import Split
+    from secost_tf.evaluation.scoring import Scorer
+    from secost_tf.runs import (
+        StageRecord,
+        load_student,  # import TensorFlow
+        summarize,
+    )
+    from tfrecord_tools.text import sigmoid
+
+    base_run_dir = base_run_dir or run_dir
+    if stage is None:
+        done = summarize(run_dir)
+        if not done:
+            raise ValueError(
+                f"{run_dir}: no stage is done there; train one with python -m secost_tf.train --run_dir={run_dir}"
+            )
+        stage = done[-1]["stage"]
+    sides = ((base_run_dir, base), (run_dir, stage))
+    if sides[0] == sides[1]:
+        raise ValueError(
+            f"base, stage: expected two stages, got stage {stage} of {run_dir} twice; "
+            + ("train a later one first" if not stage else "choose another --base")
+        )
+    students, records = [], []
+    for where, number in sides:
+        students.append(load_student(where, number))
+        records.append(StageRecord.read(where, number))
+    record = records[1]
+    folder = data_dir or record.data_dir
+    info = shards.read_dataset_info(folder, split)
+    for (where, _), one in zip(sides, records, strict=True):
+        one.check_data(where, info, folder)
+    names = tuple(
+        f"stage {number}" if where == run_dir else f"{where}, stage {number}"
+        for where, number in sides
+    )
+    scored = [Scorer(student, batch_size).split(Split(folder, info)) for student in students]
+    video_ids, labels, _ = scored[0]
+    logits = [one[2] for one in scored]
+    stages = Stages(
+        names=names,
+        classes=record.class_map.display_names,
+        video_ids=video_ids,
+        labels=labels,
+        scores=tuple(map(sigmoid, logits)),
+        per_class=tuple(metrics.evaluate_classes(labels, one) for one in logits),
+    )
+    interval = bootstrap_mAP_difference(labels, *logits, resamples=resamples, level=LEVEL)
+    results = {
+        "run_dir": storage.absolute(run_dir),
+        "base_run_dir": storage.absolute(base_run_dir),
+        "base": base,
+        "stage": stage,
+        "base_name": names[0],
+        "data_dir": folder,
+        "split": split,
+        "num_clips": len(labels),
+        "num_classes": len(stages.classes),
+        "level": LEVEL,
+        "resamples": resamples,
+        **_compare(stages, interval),
+    }
+    disagreement, errors = None, None
+    if label_errors:
+        train = Split(folder, shards.read_dataset_info(folder, "train"))
+        record.check_data(run_dir, train.info, folder)
+        disagreement, errors = _read_training_clips(
+            train, run_dir, stage, record.config.teacher_stages, label_errors, clean_labels_csv
+        )
+        results["label_errors"] = _judge(errors)
+        results["teacher"] = disagreement and _teacher(
+            disagreement, record.config.teacher_stages, stages.classes
+        )
+    _write(out or storage.join(run_dir, ANALYSIS), results, stages, disagreement, errors)
+    return results
+
+
+def _compare(stages: Stages, interval: Interval) -> dict:
+    """What the two stages' scores on the split say."""
+    before, after = (one.average_precision for one in stages.per_class)
+    gains = after - before
+    order = [int(c) for c in np.argsort(-gains) if np.isfinite(gains[c])]
+    found = gains[np.isfinite(gains)].round(9)  # what is equal stays so
+
+    def described(classes: Sequence[int]) -> list[dict]:
+        return [
+            {"class": stages.classes[c], "base_AP": float(before[c]), "AP": float(after[c])}
+            for c in classes
+        ]
+
+    return {
+        "mAP": {
+            "base": float(np.nanmean(before)),
+            "stage": float(np.nanmean(after)),
+            "difference": dataclasses.asdict(interval),
+        },
+        "classes": {
+            "compared": len(found),
+            "improved": int((found > 0).sum()),
+            "worse": int((found < 0).sum()),
+        },
+        "best": described(order[:_EXTREMES]),
+        "worst": described(order[::-1][:_EXTREMES]),
+        "ranges": [dataclasses.asdict(one) for one in gain_by_range(before, gains)],
+        "calibration": {
+            side: dataclasses.asdict(calibration(stages.labels, scores))
+            for side, scores in zip(("base", "stage"), stages.scores, strict=True)
+        },
+    }

@@ -1,0 +1,344 @@
+"""Labels that a teacher contradicts: which training clips to listen to first."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from secost_tf.evaluation.comparison import _EXTREMES
+from tfrecord_tools import shards, storage
+from tfrecord_tools.datasets import read_labels
+from tfrecord_tools.shards import ClipRecord, decode, decode_teacher_scores
+
+
+@dataclasses.dataclass(frozen=True)
+class Contradiction:
+    """A label that the scores contradict: clip and class, whether the clip has the label, and the
+    score in 0..1.
+
+    `strength`, 0..1, ranks those of a kind. Of a label that is there: the share of the clips
+    without it that score at least as high, in its class. Of one that is not: the score.
+    """
+
+    clip_id: str
+    class_index: int
+    labelled: bool
+    score: float
+    strength: float
+    wrong: bool | None = None
+
+
+class ClassScores:
+    """How the scores of each class are spread over some clips: counts in narrow bins of the logit,
+    in bounded memory.
+    """
+
+    _EDGES = np.linspace(-15.0, 15.0, 1501)
+
+    def __init__(self, num_classes: int):
+        self._counts = np.zeros((num_classes, len(self._EDGES) + 1), np.int64)
+
+    def add(self, class_indices: np.ndarray, scores: np.ndarray) -> None:
+        """Takes scores in 0..1, [pairs], of those classes, [pairs]."""
+        np.add.at(self._counts, (class_indices, self._bins(scores)), 1)
+
+    def share_at_least(self, class_indices: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """The share of its class's scores that are as high, or fall into the same bin: 0..1,
+        [pairs]; of no score, 0.
+        """
+        from_above = np.cumsum(self._counts[:, ::-1], axis=1)[:, ::-1]
+        counts = from_above[class_indices, self._bins(scores)]
+        return counts / np.maximum(from_above[class_indices, 0], 1)
+
+    def _bins(self, scores: np.ndarray) -> np.ndarray:
+        with np.errstate(divide="ignore"):
+            return np.searchsorted(self._EDGES, np.log(scores) - np.log1p(-scores), side="right")
+
+
+class LabelErrors:
+    """Collects, from batches of clips, the labels that scores contradict most.
+
+    Labels that are there and labels that are not are ranked apart: one kind is rare and the other
+    common, so that their scores do not compare. A label that is not there is doubted by its score.
+    One that is there, by how many clips without it score as high: a low score alone says that a
+    sound is hard to hear, and some classes are harder than others. Give the clean labels where they
+    are known, and the ranks can be judged.
+
+    Memory: some 100 bytes for each label that is there, and 12 kB for each class.
+
+    Args:
+        most: how many of each kind to keep.
+        num_classes: classes.
+    """
+
+    def __init__(self, most: int, num_classes: int):
+        self.most = most
+        self.labels = {True: 0, False: 0}  # pairs seen, by whether the label is there
+        self.wrong: dict[bool, int] | None = {True: 0, False: 0}  # of those; None: not known
+        self._without = ClassScores(num_classes)
+        self._there: list[_Pairs] = []
+        self._not_there = _Pairs.none()
+        self._ranked: dict[bool, list[Contradiction]] = {}
+
+    def add(
+        self,
+        clip_ids: Sequence[str],
+        labels: np.ndarray,
+        scores: np.ndarray,
+        clean_labels: np.ndarray | None = None,
+    ) -> None:
+        """Takes some clips: labels, scores and clean labels [clips, classes]; of pairs equal in
+        rank the first stay.
+        """
+        labels = np.asarray(labels) > 0
+        scores = np.asarray(scores, np.float64)
+        wrong = None if clean_labels is None else (np.asarray(clean_labels) > 0) != labels
+        self._ranked.clear()
+        if wrong is None:
+            self.wrong = None
+        for labelled in (True, False):
+            kind = labels if labelled else ~labels
+            clips, classes = np.nonzero(kind)
+            pairs = _Pairs(
+                np.array(clip_ids, object)[clips],
+                classes,
+                scores[kind],
+                np.zeros(len(clips), bool) if wrong is None else wrong[kind],
+            )
+            self.labels[labelled] += len(clips)
+            if self.wrong is not None:
+                self.wrong[labelled] += int(pairs.wrong.sum())
+            if labelled:
+                self._there.append(pairs)
+            else:
+                self._without.add(classes, pairs.scores)
+                both = _Pairs.joined([self._not_there, pairs])
+                self._not_there = both.take(np.argsort(-both.scores, kind="stable")[: self.most])
+
+    def ranked(self, labelled: bool) -> list[Contradiction]:
+        """Those of one kind, the most contradicted first."""
+        if labelled not in self._ranked:
+            self._ranked[labelled] = self._rank(labelled)
+        return self._ranked[labelled]
+
+    def _rank(self, labelled: bool) -> list[Contradiction]:
+        pairs = _Pairs.joined(self._there) if labelled else self._not_there
+        strengths = pairs.scores
+        if labelled:
+            strengths = self._without.share_at_least(pairs.classes, pairs.scores)
+            order = np.lexsort((pairs.scores, -strengths))[: self.most]
+            pairs, strengths = pairs.take(order), strengths[order]
+        return [
+            Contradiction(
+                str(clip_id),
+                int(class_index),
+                labelled,
+                float(score),
+                float(strength),
+                None if self.wrong is None else bool(wrong),
+            )
+            for (clip_id, class_index, score, wrong), strength in zip(
+                zip(*pairs, strict=True), strengths, strict=True
+            )
+        ]
+
+    def base_rate(self, labelled: bool) -> float | None:
+        """The share of wrong labels among all of a kind; None where clean labels are not known or
+        there is no label.
+        """
+        if self.wrong is None or not self.labels[labelled]:
+            return None
+        return self.wrong[labelled] / self.labels[labelled]
+
+    def precision_at(self, labelled: bool, count: int) -> float | None:
+        """The share of wrong labels among the first `count` of a kind; None where it is not known,
+        or there are fewer.
+        """
+        first = self.ranked(labelled)[:count]
+        if self.wrong is None or len(first) < count:
+            return None
+        return sum(one.wrong for one in first) / count
+
+
+class _Pairs(NamedTuple):
+    """Pairs of a clip and a class, arrays of one length; `wrong` means nothing where the clean
+    labels are not known.
+    """
+
+    clip_ids: np.ndarray
+    classes: np.ndarray
+    scores: np.ndarray
+    wrong: np.ndarray
+
+    @classmethod
+    def none(cls) -> _Pairs:
+        return cls(np.zeros(0, object), np.zeros(0, np.int64), np.zeros(0), np.zeros(0, bool))
+
+    @classmethod
+    def joined(cls, parts: Sequence[_Pairs]) -> _Pairs:
+        return cls(*(np.concatenate(column) for column in zip(cls.none(), *parts, strict=True)))
+
+    def take(self, places: np.ndarray) -> _Pairs:
+        return _Pairs(*(column[places] for column in self))
+
+
+class Disagreement:
+    """How far a student's scores are from its teacher's on the same clips, class by class, from
+    batches.
+
+    Args:
+        num_classes: of the scores.
+        most: how many (clip, class) pairs of the largest difference to keep.
+    """
+
+    def __init__(self, num_classes: int, most: int):
+        self.most, self.clips = most, 0
+        self._sum, self._absolute = np.zeros(num_classes), np.zeros(num_classes)
+        self.pairs: list[
+            tuple[str, int, float, float]
+        ] = []  # clip id, class, student, teacher; the widest first
+
+    def add(self, clip_ids: Sequence[str], student: np.ndarray, teacher: np.ndarray) -> None:
+        """Takes the scores of some clips, [clips, classes] each."""
+        difference = np.asarray(student, np.float64) - teacher
+        self.clips += len(difference)
+        self._sum += difference.sum(axis=0)
+        self._absolute += np.abs(difference).sum(axis=0)
+        flat = np.argsort(-np.abs(difference), axis=None, kind="stable")[: self.most]
+        new = [
+            (
+                str(clip_ids[clip]),
+                int(index),
+                float(student[clip, index]),
+                float(teacher[clip, index]),
+            )
+            for clip, index in zip(*np.unravel_index(flat, difference.shape), strict=True)
+        ]
+        self.pairs = sorted(self.pairs + new, key=lambda one: -abs(one[2] - one[3]))[: self.most]
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Mean of student less teacher, [classes]."""
+        return self._sum / max(self.clips, 1)
+
+    @property
+    def mean_absolute(self) -> np.ndarray:
+        """Mean of |student - teacher|, [classes]."""
+        return self._absolute / max(self.clips, 1)
+
+
+_COUNTS = (10, 100, 1000)
+
+_WIDEST = 100  # pairs of a clip and a class where student and teacher are furthest apart
+
+
+# === The training clips: labels, scores, and what is wrong ===
+def _read_training_clips(
+    split,
+    run_dir: str,
+    stage: int,
+    teachers: Sequence[int],
+    most: int,
+    clean_labels_csv: str | None,
+) -> tuple[Disagreement | None, LabelErrors]:
+    """Reads the training clips shard by shard, with the scores that the stage and its teacher gave
+    them.
+    """
+    from secost_tf.data import check_teacher_scores
+    from secost_tf.runs import TEACHER_SCORES, stage_dir
+
+    info = split.info
+    folders = [
+        storage.join(stage_dir(run_dir, number), TEACHER_SCORES) for number in (stage, *teachers)
+    ]
+    for folder in folders:
+        check_teacher_scores(split, folder)
+    listed = read_labels(clean_labels_csv, info.class_map) if clean_labels_csv else None
+    errors = LabelErrors(most, len(info.class_map))
+    disagreement = Disagreement(len(info.class_map), _WIDEST) if teachers else None
+    clean_is_known = listed is not None or _has_events(split)
+    for shard, path in zip(
+        tqdm(info.shards, desc="training clips", unit="shard", disable=None),
+        info.shard_paths(split.data_dir),
+        strict=True,
+    ):
+        student, *taught = (_read_scores(storage.join(folder, shard.file)) for folder in folders)
+        ids, labels, clean = _read_labels(path, info, listed)
+        errors.add(ids, labels, student, clean if clean_is_known else None)
+        if disagreement:
+            disagreement.add(ids, student, np.mean(taught, axis=0))
+    return disagreement, errors
+
+
+def _clips(path: str, info: shards.DatasetInfo) -> Iterator[ClipRecord]:
+    for record in shards.read_records(path, info.compression):
+        yield decode(record, info.feature_dtype, info.log_mel.mel_bins)
+
+
+def _has_events(split) -> bool:
+    """Whether clips of the first shard have events."""
+    first = split.info.shard_paths(split.data_dir)[0]
+    return any(clip.events for clip in _clips(first, split.info))
+
+
+def _read_scores(path: str) -> np.ndarray:
+    """float [clips, classes]."""
+    return np.array([decode_teacher_scores(record)[1] for record in shards.read_records(path)])
+
+
+def _read_labels(
+    path: str, info: shards.DatasetInfo, listed: dict[str, tuple[int, ...]] | None
+) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Ids, labels and true labels, bool [clips, classes], of a shard."""
+    ids, rows = [], []
+    for clip in _clips(path, info):
+        ids.append(clip.video_id)
+        if listed is not None and clip.video_id not in listed:
+            raise ValueError(
+                f"clean_labels_csv: expected the labels of every training clip, got none of {clip.video_id}"
+            )
+        true = {event[0] for event in clip.events} if listed is None else listed[clip.video_id]
+        rows.append((clip.labels, true))
+    table = np.zeros((2, len(rows), len(info.class_map)), bool)
+    for place, sides in enumerate(rows):
+        for side, classes in enumerate(sides):
+            table[side, place, list(classes)] = True
+    return ids, table[0], table[1]
+
+
+def _judge(errors: LabelErrors) -> dict:
+    """What was listed, and how much of it is wrong indeed, where that is known; by kind."""
+    return {
+        name: {
+            "labels": errors.labels[labelled],
+            "listed": len(errors.ranked(labelled)),
+            "base_rate": errors.base_rate(labelled),
+            "precision": {str(count): errors.precision_at(labelled, count) for count in _COUNTS},
+        }
+        for name, labelled in (("not_heard", True), ("not_labelled", False))
+    }
+
+
+def _teacher(found: Disagreement, teachers: Sequence[int], classes: Sequence[str]) -> dict:
+    order = np.argsort(-found.mean_absolute)[:_EXTREMES]
+    return {
+        "stages": list(teachers),
+        "clips": found.clips,
+        "mean_absolute_difference": float(found.mean_absolute.mean()),
+        "classes": [
+            {
+                "class": classes[c],
+                "mean_absolute_difference": float(found.mean_absolute[c]),
+                "mean_difference": float(found.mean[c]),
+            }
+            for c in order
+        ],
+        "widest": [
+            {"clip": clip, "class": classes[c], "student": student, "teacher": teacher}
+            for clip, c, student, teacher in found.pairs
+        ],
+    }

@@ -1,0 +1,278 @@
+"""Evaluation of clip scores against weak labels: AP, mAP, AUC, d' and lwlrap, in NumPy.
+
+Every measure equals scikit-learn's to rounding, ties included; AudioSet's evaluation set (20,371
+clips x 527 classes) takes about a second. `labels` is multi-hot [clips, classes] of any number or
+bool type, `scores` is [clips, classes]; higher means likelier, so probabilities and logits rank
+alike. TensorFlow is not imported.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+from typing import NamedTuple
+
+import numpy as np
+
+_CHUNK_ELEMENTS = 2**20  # scores compared at once by lwlrap: bounds its memory
+
+
+def average_precision(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Average precision of each class, the measure of AudioSet tagging.
+
+    AP is the mean, over a class's positive clips, of the precision among the clips scored at least
+    as high; tied clips so share one threshold (`sklearn.metrics.average_precision_score`).
+
+    Args:
+        labels: multi-hot truth, [clips, classes].
+        scores: clip scores, [clips, classes].
+
+    Returns:
+        float64 [classes]; NaN for a class without positives.
+
+    Raises:
+        ValueError: for labels or scores that cannot be compared; the message says why.
+    """
+    return _precision_and_auc(*_checked(labels, scores))[0]
+
+
+def roc_auc(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Area under the ROC curve of each class: the chance that a positive clip outscores a negative
+    one.
+
+    A tie counts one half (`sklearn.metrics.roc_auc_score`). Arguments and errors as for
+    `average_precision`.
+
+    Returns:
+        float64 [classes]; NaN for a class without positives or without negatives.
+    """
+    return _precision_and_auc(*_checked(labels, scores))[1]
+
+
+def d_prime(auc: float | np.ndarray) -> float | np.ndarray:
+    """Separation d' = √2 Φ⁻¹(AUC) of two unit normals whose ROC curve has this area.
+
+    Args:
+        auc: areas in [0, 1], any shape.
+
+    Returns:
+        float64 of the same shape: 0 at chance, inf for AUC = 1, −inf for AUC = 0, NaN for NaN.
+
+    Raises:
+        ValueError: if an area lies outside [0, 1].
+    """
+    auc = np.asarray(auc, np.float64)
+    if np.any((auc < 0) | (auc > 1)):
+        raise ValueError(
+            f"auc must lie in [0, 1], got values from {np.nanmin(auc)} to {np.nanmax(auc)}."
+        )
+    inv_cdf = statistics.NormalDist().inv_cdf
+    limits = {0.0: -math.inf, 1.0: math.inf}
+    quantiles = [inv_cdf(a) if 0 < a < 1 else limits.get(a, math.nan) for a in auc.flat]
+    return math.sqrt(2) * np.reshape(quantiles, auc.shape)[()]
+
+
+def lwlrap(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Label-weighted label-ranking average precision: are a clip's labels ranked above its other
+    classes?
+
+    The mean, over all (clip, label) pairs, of the precision among the clip's classes scored at
+    least as high: `sklearn.metrics.label_ranking_average_precision_score` with each clip weighted
+    by its number of labels, so clips without labels carry no weight. Arguments and errors as for
+    `average_precision`.
+
+    Returns:
+        The mean, or NaN if there is no label at all.
+    """
+    return _mean(_label_precisions(*_checked(labels, scores))[1])
+
+
+def per_class_lwlrap(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """The part of each class in `lwlrap`, float64 [classes]: the mean over its positives (NaN
+    without any).
+
+    `lwlrap` is the mean of these weighted by each class's share of the labels.
+    """
+    labels, scores = _checked(labels, scores)
+    classes, precisions = _label_precisions(labels, scores)
+    positives = labels.sum(axis=0)
+    sums = np.bincount(classes, precisions, minlength=labels.shape[1])
+    return np.divide(sums, positives, out=np.full(positives.shape, np.nan), where=positives > 0)
+
+
+class PerClass(NamedTuple):
+    """Measures of each class, arrays of shape [classes]; NaN where a measure is undefined."""
+
+    average_precision: np.ndarray
+    roc_auc: np.ndarray
+    d_prime: np.ndarray
+    positives: np.ndarray  # number of clips
+
+
+def evaluate_classes(labels: np.ndarray, scores: np.ndarray) -> PerClass:
+    """AP, AUC and d' of each class in one pass. Arguments and errors as for `average_precision`."""
+    labels, scores = _checked(labels, scores)
+    precision, auc = _precision_and_auc(labels, scores)
+    return PerClass(precision, auc, d_prime(auc), labels.sum(axis=0))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Evaluation:
+    """How well scores find the labels of a set of clips.
+
+    Attributes:
+        mAP: mean of the classes' average precision, over the classes that have positives.
+        mAUC: mean of the classes' AUC, over the classes that have positives and negatives.
+        d_prime: d' of mAUC, as reported on AudioSet (not the mean of the classes' d').
+        lwlrap: label-weighted label-ranking average precision.
+        chance: the mAP that random scores approach: the mean share of positive clips, over the
+            classes that have any.
+        num_clips: number of clips.
+        without_positives: indices of the classes left out of mAP and chance.
+        per_class: the measures of each class.
+
+    A mean over nothing is NaN.
+    """
+
+    mAP: float
+    mAUC: float
+    d_prime: float
+    lwlrap: float
+    chance: float
+    num_clips: int
+    without_positives: tuple[int, ...]
+    per_class: PerClass
+
+    def scalars(self) -> dict[str, float | int | None]:
+        """The numbers that describe the whole set, ready for JSON: None stands for what is not
+        finite.
+        """
+        measures = {
+            name: getattr(self, name) for name in ("mAP", "mAUC", "d_prime", "lwlrap", "chance")
+        }
+        return {
+            name: value if math.isfinite(value) else None for name, value in measures.items()
+        } | {
+            "num_clips": self.num_clips,
+            "classes_without_positives": len(self.without_positives),
+        }
+
+
+def evaluate_scores(labels: np.ndarray, scores: np.ndarray) -> Evaluation:
+    """All measures at once. Arguments and errors as for `average_precision`."""
+    labels, scores = _checked(labels, scores)
+    per_class = evaluate_classes(labels, scores)
+    positives, mean_auc = per_class.positives, _mean(per_class.roc_auc)
+    return Evaluation(
+        mAP=_mean(per_class.average_precision),
+        mAUC=mean_auc,
+        d_prime=float(d_prime(mean_auc)),
+        lwlrap=_mean(_label_precisions(labels, scores)[1]),
+        chance=_mean(positives[positives > 0] / len(labels)),
+        num_clips=len(labels),
+        without_positives=tuple(np.flatnonzero(positives == 0).tolist()),
+        per_class=per_class,
+    )
+
+
+def _precision_and_auc(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """AP and AUC of each class."""
+    columns = np.ascontiguousarray(labels.T), np.ascontiguousarray(scores.T)
+    return tuple(np.array(list(map(_class_precision_and_auc, *columns))).T)
+
+
+def _class_precision_and_auc(positive: np.ndarray, score: np.ndarray) -> tuple[float, float]:
+    """AP and AUC of one class, from how many positives and negatives reach each of its positives'
+    scores.
+
+    A class has few positives, so finding where its negatives fall among them is far cheaper than
+    sorting, let alone argsorting, all its scores. Both arguments are [clips].
+    """
+    key = _order_key(score)
+    levels, counts = np.unique(
+        key[positive], return_counts=True
+    )  # the positives' distinct scores, ascending
+    if not levels.size:
+        return math.nan, math.nan
+    P = counts.sum()
+    N = len(key) - P
+    negatives = np.compress(
+        (key >= levels[0]) & ~positive, key
+    )  # the others are below every positive
+    reached = (
+        levels.searchsorted(negatives, "right") - 1
+    )  # index of the highest level each negative reaches
+    true = counts[::-1].cumsum()[::-1]  # positives at or above each level
+    false = np.bincount(reached, minlength=levels.size)[::-1].cumsum()[
+        ::-1
+    ]  # negatives at or above it
+    ties = counts[reached[levels[reached] == negatives]].sum()
+    precision = counts @ (true / (true + false)) / P
+    return precision, 1 - (counts @ false - ties / 2) / (P * N) if N else math.nan
+
+
+def _order_key(score: np.ndarray) -> np.ndarray:
+    """Integers in the order of the floats, which NumPy searches up to three times as fast.
+
+    An IEEE 754 float's bits, read as an integer, are in order for positive floats and reversed for
+    negative.
+    """
+    bits = (score + 0.0).view(f"i{score.itemsize}")  # −0.0 becomes 0.0: the two are equal
+    return np.where(bits < 0, bits ^ np.iinfo(bits.dtype).max, bits)
+
+
+def _label_precisions(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each (clip, label) pair's class, and its precision among the clip's classes; both [pairs]."""
+    clips, classes = np.nonzero(labels)
+    precisions = np.empty(len(clips))
+    step = max(1, _CHUNK_ELEMENTS // labels.shape[1])
+    for start in range(0, len(clips), step):
+        chunk = slice(start, start + step)
+        clip, own = clips[chunk], classes[chunk]
+        ahead = scores[clip] >= scores[clip, own, np.newaxis]  # [pairs, classes]
+        precisions[chunk] = np.count_nonzero(ahead & labels[clip], axis=1) / np.count_nonzero(
+            ahead, axis=1
+        )
+    return classes, precisions
+
+
+def _mean(values: np.ndarray) -> float:
+    """Mean of the values that are defined; NaN if none is."""
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if defined.size else math.nan
+
+
+def _checked(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Labels as bool, scores as float32 or float64, both [clips, classes]; ValueError if they are
+    not fit.
+    """
+    labels, scores = np.asarray(labels), np.asarray(scores)
+    for name, array in (("labels", labels), ("scores", scores)):
+        if array.ndim != 2:
+            raise ValueError(f"{name} must have shape [clips, classes], got shape {array.shape}.")
+    if labels.shape != scores.shape:
+        raise ValueError(
+            "labels and scores must have the same shape [clips, classes], "
+            f"got labels {labels.shape} and scores {scores.shape}."
+        )
+    if not labels.size:
+        raise ValueError(
+            f"labels and scores must hold at least one clip and one class, got {labels.shape}."
+        )
+    if labels.dtype != bool:
+        _require((labels == 0) | (labels == 1), "labels must be 0 or 1", labels)
+        labels = labels.astype(bool)
+    scores = scores.astype(
+        np.float32 if np.can_cast(scores.dtype, np.float32) else np.float64, copy=False
+    )
+    _require(np.isfinite(scores), "scores must be finite", scores)
+    return labels, scores
+
+
+def _require(fit: np.ndarray, expectation: str, values: np.ndarray) -> None:
+    if not fit.all():
+        clip, c = np.argwhere(~fit)[0]
+        raise ValueError(
+            f"{expectation}, got {values[clip, c]} for clip {clip}, class {c} (first of {np.sum(~fit)})."
+        )

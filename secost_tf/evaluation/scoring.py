@@ -1,0 +1,92 @@
+"""A student and a split -> clip scores."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from secost_tf.data import Split, find_damage, scoring_data
+from secost_tf.evaluation.metrics import Evaluation, evaluate_scores
+from tfrecord_tools import shards, storage
+from tfrecord_tools.shards import encode_teacher_scores
+from tfrecord_tools.text import sigmoid
+
+
+class Scorer:
+    """Scores clips with one student; traces its graph once, whatever the lengths.
+
+    Args:
+        student: a `wels_net`.
+        batch_size: clips at a time; affects speed and memory, not scores.
+    """
+
+    def __init__(self, student: keras.Model, batch_size: int):
+        self.student, self.batch_size = student, batch_size
+        signature = {
+            name: tf.TensorSpec(tensor.shape, tensor.dtype)
+            for name, tensor in student.input.items()
+        }
+        # A `partial`, since TensorFlow takes the lambdas of several scorers for one that it has to
+        # trace ever again.
+        self._logits = tf.function(functools.partial(_logits, student), [signature])
+
+    def batches(self, split: Split) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Yields (video ids [batch], labels float32 [batch, classes], logits float32 [batch,
+        classes]) in order.
+
+        Raises:
+            ValueError: if a shard is damaged; names file and record.
+        """
+        try:
+            for inputs, labels, video_ids in scoring_data(split, self.batch_size):
+                yield video_ids.numpy().astype(str), labels.numpy(), self._logits(inputs).numpy()
+        except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+            raise find_damage(split, error) from error
+
+    def split(self, split: Split) -> tuple[list[str], np.ndarray, np.ndarray]:
+        """Video ids, labels float32 [clips, classes] and logits float32 [clips, classes] of a whole
+        split.
+        """
+        ids, labels, logits = zip(*self.batches(split), strict=True)
+        return list(np.concatenate(ids)), np.concatenate(labels), np.concatenate(logits)
+
+    def evaluate(self, split: Split) -> Evaluation:
+        """Evaluates clip scores against the labels; logits rank as scores do, without their
+        rounding.
+        """
+        _, labels, logits = self.split(split)
+        if is_constant(logits):
+            logging.warning(
+                "the student gives every clip the same scores: it has learnt nothing that tells clips apart. Try another "
+                "--learning_rate, and look at the data: python -m tfrecord_tools.inspect DATA_DIR --plot=FILE.png"
+            )
+        return evaluate_scores(labels, logits)
+
+    def write_teacher_scores(self, split: Split, scores_dir: str) -> None:
+        """Scores every clip once and writes the scores beside the shards: same file names, same
+        order.
+        """
+        storage.make_dirs(scores_dir)
+        records = (
+            encode_teacher_scores(video_id, scores)
+            for ids, _, logits in self.batches(split)
+            for video_id, scores in zip(ids, sigmoid(logits), strict=True)
+        )
+        for shard in split.info.shards:
+            path = storage.join(scores_dir, shard.file)
+            shards.write_records(path, itertools.islice(records, shard.clips))
+
+
+def _logits(student: keras.Model, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
+    return student(inputs, training=False)["logits"]
+
+
+def is_constant(logits: np.ndarray) -> bool:
+    """Whether all of several clips have the same scores: logits [clips, classes]."""
+    return len(logits) > 1 and bool(np.ptp(logits, axis=0).max() < 1e-5)

@@ -1,0 +1,95 @@
+"""When each segment looks, and the time it stands for: from WELS-Net's strides, kernels and
+padding. No TensorFlow.
+
+Zero-padded convolutions and max-pools keep cells in place: cell j at a stride of s frames lies over
+frames [j s, (j + 1) s), and what a 3x3 convolution adds is one cell on each side. So a segment sees
+as far before its window as behind it, and the middle of its window is the middle of all that it
+sees.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from secost_tf.models.config import WelsNetConfig
+from tfrecord_tools.log_mel import LogMelConfig
+
+
+def context_frames(config: WelsNetConfig) -> int:
+    """Frames that a segment sees on each side of its window, through the 3x3 convolutions: 58 at
+    the defaults.
+    """
+    strides = np.cumprod([1, *config.block_pools[:-1]])
+    return config.block_convolutions * int(strides.sum())
+
+
+def segment_times(config: WelsNetConfig, log_mel: LogMelConfig, num_frames: int) -> np.ndarray:
+    """When each segment of a clip looks: seconds [K, 2], onset and offset of the frames that B5
+    sees.
+
+    Segment k covers `window_frames` frames from frame `k * stride_frames` on (0.96 s every 0.32 s
+    at the defaults); the 3x3 convolutions add fainter context, `context_frames` on either side. The
+    last segment may reach past the clip's end.
+    """
+    first_frames = np.arange(config.num_segments(num_frames)) * config.stride_frames
+    return _windows(config, log_mel, first_frames)
+
+
+def fine_segments(config: WelsNetConfig, num_frames: int, hop_scale: int = 1) -> np.ndarray:
+    """The first frame of each segment's window when they are a part of the stride apart
+    (`hop_frames`): int [K].
+
+    As the clip's own segments do, they reach behind its end by less than a stride; with more zeros
+    in them they would be unlike all that the network has seen.
+
+    Raises:
+        ValueError: if the stride is no multiple of `hop_scale`.
+    """
+    hop = hop_frames(config, hop_scale)
+    return np.arange(0, max(1, num_frames - config.window_frames + config.stride_frames), hop)
+
+
+def hop_frames(config: WelsNetConfig, hop_scale: int) -> int:
+    """Frames from one segment to the next: the stride, or that part of it; a `ValueError` if it is
+    no whole number.
+    """
+    if hop_scale < 1 or config.stride_frames % hop_scale:
+        raise ValueError(
+            f"hop_scale: expected a divisor of the {config.stride_frames} frames from one segment to the next, got {hop_scale}"
+        )
+    return config.stride_frames // hop_scale
+
+
+def segment_spans(
+    config: WelsNetConfig,
+    log_mel: LogMelConfig,
+    num_frames: int,
+    hop_scale: int = 1,
+    seconds: float | None = None,
+) -> np.ndarray:
+    """The time that each segment stands for: seconds [K, 2], one span after the other from 0 to the
+    clip's end.
+
+    A span reaches halfway to the middles of the segments before and behind; the first begins and
+    the last ends with the clip.
+
+    Args:
+        config: the network's.
+        log_mel: the input's.
+        num_frames: the clip's.
+        hop_scale: see `fine_segments`.
+        seconds: the clip's length; by default the end of its last frame.
+    """
+    middles = _windows(config, log_mel, fine_segments(config, num_frames, hop_scale)).mean(axis=1)
+    end = ((num_frames - 1) * log_mel.hop_samples + log_mel.window_samples) / log_mel.sample_rate_hz
+    edges = np.concatenate(
+        [[0.0], (middles[1:] + middles[:-1]) / 2, [end if seconds is None else seconds]]
+    )
+    return np.stack([edges[:-1], edges[1:]], axis=1)
+
+
+def _windows(config: WelsNetConfig, log_mel: LogMelConfig, first_frames: np.ndarray) -> np.ndarray:
+    """Onset and offset of windows that begin with these frames, seconds [K, 2]."""
+    onsets = first_frames * log_mel.hop_samples / log_mel.sample_rate_hz
+    samples = (config.window_frames - 1) * log_mel.hop_samples + log_mel.window_samples
+    return np.stack([onsets, onsets + samples / log_mel.sample_rate_hz], axis=1)

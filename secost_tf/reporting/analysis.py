@@ -1,0 +1,286 @@
+"""What the analysis of a run (`secost_tf.analyze`) adds to its report."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from secost_tf.evaluation import Disagreement, LabelErrors, Stages, analyze_run
+from secost_tf.reporting import figures
+from secost_tf.reporting.page import Analysis, LabelError, Picture, StageFigures
+from secost_tf.reporting.pictures import drawing
+from tfrecord_tools import storage
+
+_LISTED = 10  # label errors of each kind
+
+
+def run_analysis(
+    run_dir: str,
+    stages: tuple[StageFigures, StageFigures],
+    data_dir: str,
+    split: str,
+    batch_size: int,
+) -> dict:
+    """The content of `analysis.json`: as it lies in the run, if it is of these stages and clips, or
+    made now.
+    """
+    base, stage = (one.stage for one in stages)
+    folder = storage.join(run_dir, ANALYSIS)
+    path = storage.join(folder, ANALYSIS_JSON)
+    if storage.exists(path):
+        results = storage.read_json(path)
+        asked = {"base": base, "stage": stage, "split": split, "data_dir": data_dir}
+        asked["base_run_dir"] = storage.absolute(run_dir)
+        is_asked = all(results.get(name) == value for name, value in asked.items())
+        if is_asked and "label_errors" in results and _is_of(results["mAP"], stages):
+            return results
+    return analyze_run(run_dir, base, stage, data_dir=data_dir, split=split, batch_size=batch_size)
+
+
+def _is_of(mAP: dict, stages: tuple[StageFigures, StageFigures]) -> bool:
+    """Whether the stages are still those that were analysed."""
+    return all(
+        one.mAP is not None and abs(one.mAP - mAP[side]) < 1e-6
+        for one, side in zip(stages, ("base", "stage"), strict=True)
+    )
+
+
+def page_analysis(run_dir: str, results: dict) -> Analysis:
+    """The words and tables of the page."""
+    difference, calibration = results["mAP"]["difference"], results["calibration"]
+    names = (results["base_name"], f"stage {results['stage']}")
+    facts = [
+        (f"Expected calibration error, {name}", f"{calibration[side]['error']:.4f}")
+        for name, side in zip(names, ("base", "stage"), strict=True)
+    ]
+    if found := results.get("teacher"):
+        widest = found["classes"][0]
+        facts += [
+            (
+                f"Mean difference of {names[1]} from its teacher, training clips",
+                f"{found['mean_absolute_difference']:.4f}",
+            ),
+            (
+                f"Largest for a class, {widest['class']}",
+                f"{widest['mean_absolute_difference']:.4f}",
+            ),
+        ]
+    for kind, told in (
+        ("not_heard", "labels that are not heard"),
+        ("not_labelled", "sounds without their label"),
+    ):
+        found = results["label_errors"][kind]
+        if found["base_rate"] is not None:
+            shares = {
+                count: share for count, share in found["precision"].items() if share is not None
+            }
+            count = min(shares, key=lambda n: abs(int(n) - 100), default=None)
+            text = f"{found['base_rate']:.3f} of all"
+            text += f", {shares[count]:.3f} of the first {count}" if count else ""
+            facts.append((f"Wrong indeed, {told}", text))
+    errors = _read_label_errors(storage.join(run_dir, ANALYSIS, LABEL_ERRORS_CSV))
+    return Analysis(
+        low=difference["low"],
+        high=difference["high"],
+        confidence=results["level"],
+        facts=tuple(facts),
+        label_errors=tuple(errors),
+        num_label_errors=sum(found["listed"] for found in results["label_errors"].values()),
+    )
+
+
+def analysis_pictures(results: dict) -> dict[str, Picture]:
+    """The figures of the analysis by their place in the page."""
+    curves = calibration_curves(results)
+    told = ", ".join(f"{name} {curve[2]:.4f}" for name, curve in curves.items())
+    pictures = {
+        "calibration": drawing(
+            figures.calibration_figure(curves),
+            f"Share of positives against mean score, in bins; expected calibration error: {told}.",
+            "How far scores are probabilities, over all clips and classes: on the dotted line they are. Labels of the split "
+            "as they are.",
+        )
+    }
+    if ranges := results["ranges"]:
+        told = ", ".join(
+            f"{one['mean_gain']:+.3f} for the {one['classes']} from {one['low']:g} to {one['high']:g}"
+            for one in ranges
+        )
+        pictures["ranges"] = drawing(
+            figures.ranges_figure(
+                [f"{one['low']:g}–{one['high']:g}" for one in ranges],
+                [one["mean_gain"] for one in ranges],
+                [one["classes"] for one in ranges],
+            ),
+            f"Bars of the mean gain in AP by range of base AP: {told}.",
+            "Mean gain of the classes in each range of base AP.",
+        )
+    return pictures
+
+
+def _read_label_errors(path: str) -> list[LabelError]:
+    """The first of each kind."""
+    with storage.open_file(path) as stream:
+        rows = list(csv.DictReader(io.StringIO(stream.read(), newline="")))
+    return [
+        LabelError(
+            row["video_id"], row["display_name"], row["kind"] == "not_heard", float(row["score"])
+        )
+        for row in rows
+        if int(row["rank"]) <= _LISTED
+    ]
+
+
+ANALYSIS = "analysis"
+
+ANALYSIS_JSON = "analysis.json"
+
+LABEL_ERRORS_CSV = "label_errors.csv"
+
+PER_CLASS_CSV = "per_class.csv"
+
+_DPI = 150
+
+
+# === Files and text ===
+def _write(
+    folder: str,
+    results: dict,
+    stages: Stages,
+    disagreement: Disagreement | None,
+    errors: LabelErrors | None,
+) -> None:
+    from secost_tf.reporting import figures
+    from tfrecord_tools import plots  # imports Matplotlib
+
+    storage.make_dirs(folder)
+    before, after = (one.average_precision for one in stages.per_class)
+    columns = {
+        "display_name": stages.classes,
+        "positives": stages.per_class[0].positives.astype(int).tolist(),
+        "base_AP": _cells(before),
+        "AP": _cells(after),
+        "gain": _cells(after - before),
+    }
+    if disagreement:
+        columns["teacher_difference"] = _cells(disagreement.mean)
+        columns["teacher_absolute_difference"] = _cells(disagreement.mean_absolute)
+    _write_csv(
+        storage.join(folder, PER_CLASS_CSV), list(columns), zip(*columns.values(), strict=True)
+    )
+    if errors:
+        rows = [
+            (
+                kind,
+                rank,
+                one.clip_id,
+                stages.classes[one.class_index],
+                f"{one.score:.6f}",
+                f"{one.strength:.6f}",
+                "" if one.wrong is None else int(one.wrong),
+            )
+            for kind, labelled in (("not_heard", True), ("not_labelled", False))
+            for rank, one in enumerate(errors.ranked(labelled), 1)
+        ]
+        header = ["kind", "rank", "video_id", "display_name", "score", "strength", "wrong"]
+        _write_csv(storage.join(folder, LABEL_ERRORS_CSV), header, rows)
+    pictures = {"calibration.png": figures.calibration_figure(calibration_curves(results))}
+    if results["ranges"]:
+        pictures["gain.png"] = figures.ranges_figure(
+            [f"{one['low']:g}–{one['high']:g}" for one in results["ranges"]],
+            [one["mean_gain"] for one in results["ranges"]],
+            [one["classes"] for one in results["ranges"]],
+        )
+    for name, figure in pictures.items():
+        with storage.atomic_write(storage.join(folder, name), "wb") as stream:
+            stream.write(plots.to_png(figure, _DPI))
+    storage.write_json(storage.join(folder, ANALYSIS_JSON), _plain(results))
+
+
+def calibration_curves(results: dict) -> dict[str, tuple[np.ndarray, np.ndarray, float]]:
+    """What `figures.calibration_figure` draws, from the content of `analysis.json`."""
+    return {
+        name: (np.array(one["mean_scores"]), np.array(one["positive_shares"]), one["error"])
+        for name, one in (
+            (results["base_name"], results["calibration"]["base"]),
+            (f"stage {results['stage']}", results["calibration"]["stage"]),
+        )
+    }
+
+
+def _plain(value):
+    """A value as JSON can hold it: what is not finite becomes null."""
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _cells(values: np.ndarray) -> list[str]:
+    return [f"{value:.6f}" if np.isfinite(value) else "" for value in values]
+
+
+def _write_csv(path: str, header: Sequence[str], rows) -> None:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    with storage.atomic_write(path) as file:
+        file.write(stream.getvalue())
+
+
+def format_analysis(results: dict) -> str:
+    """The results for the terminal."""
+    mAP, classes, difference = results["mAP"], results["classes"], results["mAP"]["difference"]
+    lines = [
+        f"{results['split']}: {results['num_clips']} clips, {results['num_classes']} classes",
+        f"mAP            {mAP['base']:.4f} ({results['base_name']}) -> {mAP['stage']:.4f} (stage {results['stage']})",
+        f"difference     {difference['mean']:+.4f}, {results['level']:.0%} interval {difference['low']:+.4f} to "
+        f"{difference['high']:+.4f} (bootstrap over clips)",
+        f"classes        {classes['improved']} of {classes['compared']} improved, {classes['worse']} fell",
+        "calibration    expected error "
+        f"{results['calibration']['base']['error']:.4f} -> {results['calibration']['stage']['error']:.4f}",
+        "",
+        "base AP      classes  improved  mean gain",
+    ]
+    lines += [
+        f"{one['low']:.1f} to {one['high']:.1f}  {one['classes']:9d} {one['improved']:9d} {one['mean_gain']:+10.4f}"
+        for one in results["ranges"]
+    ]
+    for title, key in (("best", "best"), ("worst", "worst")):
+        told = ", ".join(
+            f"{one['class']} {one['AP'] - one['base_AP']:+.3f}" for one in results[key][:5]
+        )
+        lines.append(f"{title}: {told}")
+    if results.get("teacher"):
+        found = results["teacher"]
+        told = ", ".join(
+            f"{one['class']} {one['mean_difference']:+.3f}" for one in found["classes"][:5]
+        )
+        lines += [
+            "",
+            f"from its teacher (stage {' + '.join(map(str, found['stages']))}) the student differs by "
+            f"{found['mean_absolute_difference']:.4f} on average over the training clips; most, student less teacher: {told}",
+        ]
+    if results.get("label_errors"):
+        lines += ["", "likely label errors among the training labels"]
+        for name, told in (
+            ("not_heard", "labelled, not heard"),
+            ("not_labelled", "heard, not labelled"),
+        ):
+            found = results["label_errors"][name]
+            text = f"{told}: {found['listed']} of {found['labels']} listed"
+            if found["base_rate"] is not None:
+                known = {
+                    count: share for count, share in found["precision"].items() if share is not None
+                }
+                text += f"; {found['base_rate']:.3f} of all are wrong, of the first " + ", ".join(
+                    f"{count} {share:.3f}" for count, share in known.items()
+                )
+            lines.append(text)
+    return "\n".join(lines)

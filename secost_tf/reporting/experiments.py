@@ -1,0 +1,198 @@
+"""An experiment's results as text for the terminal, and as json, csv and png beside its runs.
+TensorFlow is not imported.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import math
+from collections.abc import Sequence
+
+from secost_tf.evaluation import LEVEL, Interval, Results, Row
+from secost_tf.runs import alpha_text
+from tfrecord_tools import storage
+
+RESULTS_JSON = "results.json"
+
+RESULTS_CSV = "results.csv"
+
+RESULTS_PNG = "results.png"
+
+_DPI = 150
+
+
+def format_results(results: Results) -> str:
+    """The table for the terminal: each stage or alpha over the seeds, then the comparisons with the
+    controls.
+    """
+    measured, seeds = results.measured, len(results.measured.mAP)
+    percent = f"{LEVEL:.0%} interval"
+    rows = [
+        (
+            str(row.stage),
+            alpha_text(row.alpha, row.alpha_note),
+            _figure(row.mAP.mean),
+            _interval(row.mAP),
+            *(("", "", "", "") if row.change is None else _change(row)),
+            _figure(row.mAUC),
+            _figure(row.d_prime),
+        )
+        for row in results.rows
+    ]
+    header = (
+        "stage",
+        "alpha",
+        "mAP",
+        percent,
+        "change",
+        percent,
+        "relative",
+        "classes up",
+        "mAUC",
+        "d'",
+    )
+    chance = "" if measured.chance is None else f", chance mAP {measured.chance:.4f}"
+    lines = [
+        f"{measured.record.name}: {seeds} seed{'s' * (seeds > 1)}, {measured.split} ({measured.num_clips} clips, "
+        f"{len(measured.class_map)} classes{chance})",
+        *_table(header, rows),
+        "Means over the seeds; change: against stage 0, paired by seed; classes up: whose AP, averaged over the seeds, rose.",
+    ]
+    if seeds == 1:
+        lines.append("One seed gives no interval; take more with --seeds.")
+    if results.comparisons:
+        compared = [
+            (
+                one.of,
+                one.against,
+                _figure(one.mAP),
+                f"{one.difference.mean:+.4f}",
+                _interval(one.difference, "+"),
+            )
+            for one in results.comparisons
+        ]
+        lines += ["", *_table(("", "against", "its mAP", "difference", percent), compared)]
+    if results.controls:
+        lines.append(
+            "Its best: by its mean mAP on these same clips, which is in the control's favour."
+        )
+    lines += [f"Not compared with {name}: {why}" for name, why in results.missing.items()]
+    return "\n".join(lines)
+
+
+def write_results(results: Results, experiments_dir: str) -> list[str]:
+    """Writes `results.json`, `results.csv` and `results.png` into the experiment's folder; returns
+    their paths.
+    """
+    from tfrecord_tools import plots  # imports Matplotlib
+
+    folder = storage.join(experiments_dir, results.measured.record.name)
+    paths = [storage.join(folder, name) for name in (RESULTS_JSON, RESULTS_CSV, RESULTS_PNG)]
+    storage.write_json(paths[0], results_dict(results))
+    with storage.atomic_write(paths[1]) as stream:
+        stream.write(_csv(results.rows))
+    with storage.atomic_write(paths[2], "wb") as stream:
+        stream.write(plots.to_png(results_figure(results), _DPI))
+    return paths
+
+
+def results_figure(results: Results):
+    """The slides' plot: mAP against stage, the controls' beside it, or against 1 - alpha with stage
+    0 as a line.
+    """
+    from secost_tf.reporting import figures
+
+    measured = results.measured
+    if measured.record.sweep_alphas:
+        return figures.alpha_figure(measured.alphas[1:], measured.mAP[:, 1:], measured.mAP[:, 0])
+    curves = {measured.record.name: measured.mAP}
+    curves |= {one.record.name: one.mAP for one in results.controls if len(one.stages) > 1}
+    reference = {one.record.name: one.mAP[:, 0] for one in results.controls if len(one.stages) == 1}
+    return figures.stages_figure(curves, reference or None)
+
+
+def results_dict(results: Results) -> dict:
+    """The content of `results.json`; null stands for what one seed does not give, or is not finite."""
+    measured = results.measured
+    return _plain(
+        {
+            "name": measured.record.name,
+            "seeds": list(range(len(measured.mAP))),
+            "stage": measured.record.stage,
+            "sweep_alphas": measured.record.sweep_alphas,
+            "data_dir": measured.record.data_dir,
+            "split": measured.split,
+            "num_clips": measured.num_clips,
+            "num_classes": len(measured.class_map),
+            "chance": measured.chance,
+            "level": LEVEL,
+            "rows": [dataclasses.asdict(row) for row in results.rows],
+            "comparisons": [dataclasses.asdict(comparison) for comparison in results.comparisons],
+            "not_compared": dict(results.missing),
+        }
+    )
+
+
+def _plain(value):
+    """A value as JSON can hold it."""
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
+
+
+def _csv(rows: Sequence[Row]) -> str:
+    """A line a row; intervals as three columns, mAP of each seed as one each."""
+    lines = []
+    for row in rows:
+        cells = {}
+        for field in dataclasses.fields(Row):
+            value = getattr(row, field.name)
+            if field.name in ("mAP", "change"):
+                parts = (None, None, None) if value is None else (value.mean, value.low, value.high)
+                names = (field.name, f"{field.name}_low", f"{field.name}_high")
+                cells |= dict(zip(names, parts, strict=True))
+            elif field.name == "mAP_per_seed":
+                cells |= {f"mAP_seed_{seed}": mAP for seed, mAP in enumerate(value)}
+            else:
+                cells[field.name] = value
+        lines.append(_plain(cells))
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, list(lines[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return stream.getvalue()
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of right-aligned columns, under a ruled header."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = [
+        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+        for line in (header, *rows)
+    ]
+    return [lines[0], "-" * len(lines[0]), *lines[1:]]
+
+
+def _change(row: Row) -> tuple[str, str, str, str]:
+    return (
+        f"{row.change.mean:+.4f}",
+        _interval(row.change, "+"),
+        "-" if row.relative_change is None else f"{row.relative_change:+.1%}",
+        f"{row.improved_classes} of {row.classes}",
+    )
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _interval(interval: Interval, sign: str = "") -> str:
+    if not math.isfinite(interval.low):
+        return "-"
+    return f"{interval.low:{sign}.4f} to {interval.high:{sign}.4f}"

@@ -1,0 +1,249 @@
+"""What a run's folder holds, read into the plain data of the report's page."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from secost_tf.data import Split, evaluation_split
+from secost_tf.reporting.experiments import RESULTS_JSON
+from secost_tf.reporting.page import ClassFigures, EventFigures, StageFigures
+from secost_tf.runs import (
+    CONFIG_JSON,
+    HISTORY_CSV,
+    METRICS_JSON,
+    PER_CLASS_CSV,
+    StageRecord,
+    stage_dir,
+    summarize,
+)
+from tfrecord_tools import shards, storage
+from tfrecord_tools.text import duration
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """The stages of a run that are done, from stage 0 on.
+
+    Attributes:
+        records: their settings.
+        split, num_clips, chance: what the last one was evaluated on, and the mAP of random scores
+            there.
+        stages, classes: figures for the page.
+        histories: rows of `history.csv` by `stage N`, of those stages that have one.
+        versions: of the software, by name, for each stage.
+        events: of the stages whose events were evaluated, and the last one's baselines.
+    """
+
+    records: tuple[StageRecord, ...]
+    split: str
+    num_clips: int
+    chance: float | None
+    stages: tuple[StageFigures, ...]
+    classes: tuple[ClassFigures, ...]
+    histories: Mapping[str, list[dict[str, float]]]
+    versions: tuple[Mapping[str, str], ...]
+    events: tuple[EventFigures, ...] = ()
+
+
+def read_run(run_dir: str) -> Run:
+    """Reads the stages of a run that are done.
+
+    Raises:
+        ValueError: if none is, or a file is not what it should be.
+    """
+    rows = summarize(run_dir)
+    if not rows:
+        raise ValueError(
+            f"{run_dir}: no stage is done there; train one with python -m secost_tf.train --run_dir={run_dir}"
+        )
+    folders = [stage_dir(run_dir, row["stage"]) for row in rows]
+    metrics = [storage.read_json(storage.join(folder, METRICS_JSON)) for folder in folders]
+    histories = {
+        f"stage {row['stage']}": [
+            {name: float(cell) for name, cell in line.items() if cell} for line in lines
+        ]
+        for row, folder in zip(rows, folders, strict=True)
+        if (lines := _read_csv(storage.join(folder, HISTORY_CSV)))
+    }
+    return Run(
+        records=tuple(StageRecord.read(run_dir, row["stage"]) for row in rows),
+        split=metrics[-1]["split"],
+        num_clips=metrics[-1]["num_clips"],
+        chance=metrics[-1]["chance"],
+        stages=tuple(map(_stage_figures, rows, metrics)),
+        classes=_class_figures(folders),
+        histories=histories,
+        versions=tuple(
+            storage.read_json(storage.join(folder, CONFIG_JSON)).get("versions", {})
+            for folder in folders
+        ),
+        events=_event_figures(metrics),
+    )
+
+
+def _event_figures(metrics: Sequence[Mapping]) -> tuple[EventFigures, ...]:
+    found = {f"Stage {one['stage']}": one["events"] for one in metrics if "events" in one}
+    if found:
+        baselines = list(found.values())[-1]["baselines"]
+        found |= {name.replace("_", " ").capitalize(): one for name, one in baselines.items()}
+    names = [field.name for field in dataclasses.fields(EventFigures)[1:]]
+    return tuple(EventFigures(name, *(one[key] for key in names)) for name, one in found.items())
+
+
+def _stage_figures(row: Mapping, metrics: Mapping) -> StageFigures:
+    names = (
+        "stage",
+        "alpha",
+        "mAP",
+        "change",
+        "relative_change",
+        "mAUC",
+        "d_prime",
+        "lwlrap",
+        "best_epoch",
+    )
+    return StageFigures(
+        **{name: row[name] for name in names},
+        alpha_note=row["alpha_note"],
+        teacher=" + ".join(map(str, row["teacher_stages"])) or "–",
+        epochs=metrics["epochs"],
+        time=duration(metrics["training_seconds"] + metrics["scoring_seconds"]),
+    )
+
+
+def _class_figures(folders: Sequence[str]) -> tuple[ClassFigures, ...]:
+    tables = [_read_csv(storage.join(folder, PER_CLASS_CSV)) for folder in folders]
+    try:
+        return tuple(
+            ClassFigures(
+                name=lines[-1]["display_name"],
+                positives=int(lines[-1]["positives"]),
+                average_precision=tuple(
+                    float(line["AP"]) if line["AP"] else None for line in lines
+                ),
+            )
+            for lines in zip(*tables, strict=True)
+        )
+    except (KeyError, ValueError) as error:
+        raise ValueError(
+            f"{folders[0]} to {folders[-1]}: {PER_CLASS_CSV} are not tables of the same classes ({error}); "
+            f"python -m secost_tf.evaluate writes them anew, as per_class-SPLIT.csv"
+        ) from error
+
+
+def _read_csv(path: str) -> list[dict[str, str]]:
+    """The rows of a csv; none if there is no such file."""
+    if not storage.exists(path):
+        return []
+    with storage.open_file(path) as stream:
+        return list(csv.DictReader(io.StringIO(stream.read(), newline="")))
+
+
+def open_split(run_dir: str, run: Run, data_dir: str | None = None) -> Split | None:
+    """The clips that the run's stages were evaluated on; None if the data they were trained with
+    are gone.
+
+    Args:
+        run_dir: the run.
+        run: what it holds.
+        data_dir: the converted splits; by default those that the last stage was trained with.
+
+    Raises:
+        ValueError: if there are no such splits, or they have other classes or another log-mel than
+            the run.
+    """
+    record = run.records[-1]
+    if data_dir is None and not storage.is_dir(record.data_dir):
+        return None
+    folder = data_dir or record.data_dir
+    split = (
+        Split(folder, shards.read_dataset_info(folder, run.split))
+        if shards.has_split(folder, run.split)
+        else evaluation_split(folder, record.config.train)
+    )
+    record.check_data(run_dir, split.info, folder)
+    return split
+
+
+def read_experiment(experiment_dir: str) -> dict | None:
+    """What `secost_tf.experiment` wrote of its runs: name, sweep_alphas, rows; None if there is no
+    such file.
+
+    Raises:
+        ValueError: if the file is not what it should be.
+    """
+    path = storage.join(experiment_dir, RESULTS_JSON)
+    if not storage.exists(path):
+        return None
+    results = storage.read_json(path)
+    try:
+        for row in results["rows"]:
+            row["stage"], row["alpha"], row["mAP"]["mean"], row["mAP_per_seed"][0]
+        results["name"], results["sweep_alphas"], results["rows"][0]
+    except (KeyError, IndexError, TypeError) as error:
+        raise ValueError(
+            f"{path}: not the results of an experiment ({error!r}); python -m secost_tf.experiment writes them anew"
+        ) from error
+    return results
+
+
+# === Settings ===
+def settings(run: Run) -> dict[str, list[tuple[str, str]]]:
+    """(name, value) pairs by group: network, training, data, log-mel, versions. Values name the
+    stages where they differ.
+    """
+    record = run.records[-1]
+    return {
+        "Network": _merge(run, [one.config.network.to_dict() for one in run.records]),
+        "Training": _merge(run, [one.config.train.to_dict() for one in run.records]),
+        "Data": [("data_dir", record.data_dir), *_splits(record.data_dir)],
+        "Log-mel": _merge(run, [one.log_mel.to_dict() for one in run.records]),
+        "Versions": _merge(run, run.versions),
+    }
+
+
+def _merge(run: Run, values: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    merged = []
+    for name in values[-1]:
+        texts = [_text(one.get(name)) for one in values]
+        if len(set(texts)) > 1:
+            texts = [
+                f"{text} (stage {row.stage})" for text, row in zip(texts, run.stages, strict=True)
+            ]
+        merged.append((name, ", ".join(dict.fromkeys(texts))))
+    return merged
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return ", ".join(map(_text, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _splits(data_dir: str) -> list[tuple[str, str]]:
+    """What each split holds; nothing if the data are no longer there."""
+    described = []
+    for split in shards.list_splits(data_dir):
+        try:
+            info = shards.read_dataset_info(data_dir, split, check_shards=False)
+        except ValueError as error:
+            described.append((split, str(error)))
+            continue
+        lost = sum(info.failures.values())
+        described.append(
+            (
+                split,
+                f"{info.num_clips:,} clips of {len(info.class_map)} classes, {info.seconds / 3600:.2f} h, from {info.dataset}, "
+                f"{info.feature_dtype}"
+                + (f"; {lost:,} clips could not be converted" if lost else ""),
+            )
+        )
+    return described

@@ -1,0 +1,41 @@
+"""A run on disk: its settings, the folders of its stages, its summary.
+
+TensorFlow is loaded only where a student is.
+"""
+
+from typing import TYPE_CHECKING
+
+from tfrecord_tools._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from secost_tf.runs.experiment_folder import (
+        ExperimentRecord,
+        check_name,
+        data_digest,
+        run_folder,
+        share_stages,
+    )
+    from secost_tf.runs.settings import CascadeConfig, RunOptions, StageConfig, TrainConfig
+    from secost_tf.runs.stage_folder import (
+        CHECKPOINTS,
+        CONFIG_JSON,
+        FLAGS_TXT,
+        HISTORY_CSV,
+        METRICS_JSON,
+        PER_CLASS_CSV,
+        TEACHER_SCORES,
+        TENSORBOARD,
+        WEIGHTS_H5,
+        StageRecord,
+        copy_stage,
+        done_stages,
+        is_done,
+        leading_stages,
+        read_metrics,
+        stage_dir,
+        weights_of,
+    )
+    from secost_tf.runs.students import load_student, save_student
+    from secost_tf.runs.summary import add_changes, alpha_text, summarize, write_summary
+else:
+    __all__, __getattr__, __dir__ = lazy_names(__name__)

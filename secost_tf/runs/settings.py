@@ -1,0 +1,339 @@
+"""Settings of a run: how a stage is trained, a stage, a cascade."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from secost_tf.models import WelsNetConfig
+from tfrecord_tools.config import Config, setting
+from tfrecord_tools.shards import DatasetInfo
+from tfrecord_tools.text import _list
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig(Config):
+    """Settings of the training of each stage."""
+
+    epochs: int = setting(30, "Passes over the training clips, per stage.", minimum=1)
+    batch_size: int = setting(
+        32,
+        "Clips in a step, over all replicas together. Each epoch leaves out fewer clips than one batch.",
+        minimum=1,
+    )
+    optimizer: str = setting(
+        "Adam",
+        "An optimizer's name: Keras's own first (Adam, SGD, ...), then TensorFlow Addons' on Python "
+        "3.10 and 3.11 (RectifiedAdam, LAMB, NovoGrad, Lookahead, ...).",
+    )
+    learning_rate: float = setting(
+        1e-3,
+        "Peak learning rate, reached after the warm-up; then a half cosine down to 0 at the stage's "
+        "last step.",
+        above=0,
+    )
+    warmup_share: float = setting(
+        0.1,
+        "Share of a stage's steps in which the learning rate rises from 0 to its peak; 0 starts at the peak.",
+        minimum=0,
+        below=1,
+    )
+    validation_share: float = setting(
+        0.1,
+        "Share of the train split, chosen by a hash of the clip id, that is kept out of training "
+        "and picks the best epoch by mAP; 0 takes the last epoch. Not used where there is a "
+        "validation split.",
+        minimum=0,
+        below=1,
+    )
+    shuffle_clips: int = setting(
+        2048,
+        "Clips in the shuffle buffer (0.13 MB of memory each on AudioSet); shards are shuffled besides.",
+        minimum=1,
+    )
+    seed: int = setting(
+        0, "Seeds the weights and the order of the clips; the same seed gives the same run."
+    )
+    precision: str = setting(
+        "float32",
+        "Arithmetic of the convolutions; weights, loss and pooling stay float32.",
+        choices=("float32", "mixed_bfloat16", "mixed_float16"),
+        flag=False,
+    )
+    balanced_sampling: bool = setting(
+        False,
+        "Draw each class equally often, then one of its clips, so that rare classes are seen more; "
+        "clips without a label are not seen. An epoch stays as long.",
+    )
+    mixup_alpha: float = setting(
+        0.0,
+        "Mixes each clip with another one of its batch, labels and teacher scores alike, by weights "
+        "of Beta(alpha, alpha); 0 does not. 0.3 to 1 are usual: higher mixes more.",
+        minimum=0,
+    )
+    time_masks: int = setting(0, "Stretches masked in each clip (SpecAugment); 0: none.", minimum=0)
+    time_mask_frames: int = setting(64, "Most frames of one stretch of --time_masks.", minimum=1)
+    frequency_masks: int = setting(
+        0, "Bands masked in each clip (SpecAugment); 0: none.", minimum=0
+    )
+    frequency_mask_bins: int = setting(
+        8, "Most mel bins of one band of --frequency_masks.", minimum=1
+    )
+    time_warp_frames: int = setting(
+        0,
+        "Most frames by which a random place of each clip is moved, what lies beside it being "
+        "stretched (SpecAugment); 0 does not. Slow; needs TensorFlow Addons (Python 3.10 and 3.11).",
+        minimum=0,
+    )
+    steps_per_epoch: int = setting(
+        0,
+        "Batches in an epoch, for very large sets: the state is saved and the student validated "
+        "after each, and the next epoch goes on where it ended. 0: an epoch is a pass over the "
+        "training clips.",
+        minimum=0,
+    )
+    clip_norm: float = setting(
+        0.0,
+        "Shortens gradients whose norm, over the whole batch, is larger than this; 1 to 10 are "
+        "usual. 0: none.",
+        minimum=0,
+    )
+    ema: float = setting(
+        0.0,
+        "Decay of an exponential moving average of the weights, which is then what is validated, "
+        "kept, and teaches: 0.999 reaches back about 1,000 steps. 0: the weights themselves.",
+        minimum=0,
+        below=1,
+    )
+    input_streams: int = setting(
+        1,
+        "Equal parts of the shards from which each batch is drawn alike: as many as there are workers.",
+        minimum=1,
+        flag=False,
+    )
+    teacher: str = setting(
+        "cached",
+        "cached: each stage scores the training clips once when it ends, and the next reads those "
+        "scores, at no cost per step. online: the teacher scores each batch in the step; slower.",
+        choices=("cached", "online"),
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        of_streams = f"a multiple of the {self.input_streams} input streams"
+        self._require(self.batch_size % self.input_streams == 0, "batch_size", of_streams)
+
+
+@dataclasses.dataclass(frozen=True)
+class CascadeConfig:
+    """What to run.
+
+    Attributes:
+        stage: the last stage wanted; the stages before it that are not done are trained first.
+        alphas: weight of the labels: one number for every stage trained now, or one for each of
+            stages 1 to `stage`; none with `auto_alphas`.
+        network: settings of the student but for the classes and mel bins, which come from the data.
+        train: how each stage is trained.
+        teacher_stages: the stages whose scores teach `stage`; none means the stage before.
+        prerequisites: False makes a stage before `stage` that is not done an error.
+        class_alphas: weight of the labels of each class in every stage after 0, None where that of
+            the stage holds; none: that of the stage holds for all.
+        estimate_class_alphas: each stage after 0 estimates `class_alphas`
+            (`secost_tf.training.class_alphas`).
+        auto_alphas: the weights among which each stage after 0 chooses its own
+            (`secost_tf.training.alpha_search`); none: `alphas` are given.
+    """
+
+    stage: int
+    alphas: tuple[float, ...]
+    network: dict
+    train: TrainConfig
+    teacher_stages: tuple[int, ...] = ()
+    prerequisites: bool = True
+    class_alphas: tuple[float | None, ...] = ()
+    estimate_class_alphas: bool = False
+    auto_alphas: tuple[float, ...] = ()
+
+    def __post_init__(self):
+        if self.stage < 0:
+            raise ValueError(f"stage: expected 0 or more, got {self.stage}")
+        if self.auto_alphas and self.alphas:
+            raise ValueError(
+                f"alpha: expected either numbers or auto, for all stages, got {_list(self.alphas)} and auto among "
+                f"{_list(self.auto_alphas)}"
+            )
+        if not self.auto_alphas and len(self.alphas) not in {1, self.stage}:
+            raise ValueError(
+                f"alpha: expected one number, or one for each of stages 1 to {self.stage} ({self.stage} numbers), "
+                f"got {len(self.alphas)}: {_list(self.alphas)}"
+            )
+        for name, alphas in (("alpha", self.alphas), ("auto_alphas", self.auto_alphas)):
+            for alpha in alphas:
+                if not 0 <= alpha <= 1:
+                    raise ValueError(
+                        f"{name}: expected numbers in [0, 1], the weight of the labels, got {alpha:g}"
+                    )
+        if len(set(self.auto_alphas)) < len(self.auto_alphas):
+            raise ValueError(
+                f"auto_alphas: expected each alpha once, got {_list(self.auto_alphas)}"
+            )
+        if self.estimate_class_alphas and self.class_alphas:
+            raise ValueError(
+                "alpha_per_class_csv: gives the alphas that --estimate_alpha_per_class would estimate; leave one of the two "
+                "out"
+            )
+        if self.estimate_class_alphas and self.train.teacher == "online":
+            raise ValueError(
+                "estimate_alpha_per_class: reads the scores that --teacher=cached joins to the clips; leave out "
+                "--teacher=online"
+            )
+
+    def stage_config(self, stage: int, info: DatasetInfo) -> StageConfig:
+        """The settings of one stage on this data."""
+        network = WelsNetConfig(
+            num_classes=len(info.class_map), mel_bins=info.log_mel.mel_bins, **self.network
+        )
+        if stage == 0:
+            return StageConfig(0, 1.0, (), network, self.train)
+        alphas = self.auto_alphas[:1] or self.alphas
+        teachers = self.teacher_stages if stage == self.stage else ()
+        return StageConfig(
+            stage=stage,
+            alpha=alphas[0] if len(alphas) == 1 else alphas[stage - 1],
+            teacher_stages=tuple(teachers or [stage - 1]),
+            network=network,
+            train=self.train,
+            class_alphas=self.class_alphas,
+            estimate_class_alphas=self.estimate_class_alphas,
+            auto_alphas=self.auto_alphas,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class StageConfig(Config):
+    """One stage of the cascade, as kept in its `config.json`."""
+
+    stage: int = setting(help="Its number; 0 is the base model, Teacher-0.", minimum=0)
+    alpha: float = setting(
+        help="Weight of the labels in the targets; 1 for stage 0.", minimum=0, maximum=1
+    )
+    teacher_stages: tuple[int, ...] = setting(
+        help="The stages whose scores are averaged into the teacher; none for stage 0.", minimum=0
+    )
+    network: WelsNetConfig = setting(help="The student.")
+    train: TrainConfig = setting(help="How it is trained.")
+    class_alphas: tuple[float | None, ...] = setting(
+        (),
+        "Weight of the labels of each class, None where `alpha` holds; none: `alpha` holds for all.",
+        minimum=0,
+        maximum=1,
+    )
+    estimate_class_alphas: bool = setting(
+        False,
+        "The stage estimates `class_alphas` itself, when it starts; until then there are none.",
+    )
+    auto_alphas: tuple[float, ...] = setting(
+        (),
+        "`alpha` is the one of these that serves best, tried in training; until then the first. "
+        "None: it is given.",
+        minimum=0,
+        maximum=1,
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        self._require(
+            len(self.class_alphas) in (0, self.network.num_classes),
+            "class_alphas",
+            f"a number from 0 to 1, or none, for each of {self.network.num_classes} classes",
+        )
+        if self.stage == 0:
+            self._require(self.alpha == 1, "alpha", "1 for stage 0, which has no teacher")
+            self._require(not self.teacher_stages, "teacher_stages", "none for stage 0")
+            for name in ("class_alphas", "estimate_class_alphas", "auto_alphas"):
+                self._require(not getattr(self, name), name, "none for stage 0")
+        else:
+            self._require(
+                bool(self.teacher_stages) and all(0 <= t < self.stage for t in self.teacher_stages),
+                "teacher_stages",
+                f"stages before stage {self.stage}",
+            )
+
+    @property
+    def loss_alpha(self) -> float | tuple[float, ...]:
+        """The weight of the labels as the loss takes it: one number, or one for each class."""
+        return tuple(self.alpha if one is None else one for one in self.class_alphas) or self.alpha
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether the teacher's scores are read."""
+        alphas = self.loss_alpha if self.class_alphas else (self.alpha,)
+        return bool(self.teacher_stages) and (self.estimate_class_alphas or min(alphas) < 1)
+
+    @property
+    def alpha_note(self) -> str:
+        """What tables say beside `alpha`: `auto`, `per class`, both, or nothing."""
+        per_class = self.class_alphas or self.estimate_class_alphas
+        return ", ".join(["auto"] * bool(self.auto_alphas) + ["per class"] * bool(per_class))
+
+    @property
+    def trainings(self) -> int:
+        """How often a student is trained for this stage: once for each of `auto_alphas`."""
+        return len(self.auto_alphas) or 1
+
+    def aligned_to(self, other: StageConfig) -> StageConfig:
+        """These settings, but for the alphas that both stages find out themselves, in the same way:
+        those are `other`'s.
+        """
+        same_search = self.auto_alphas and self.auto_alphas == other.auto_alphas
+        both_estimate = self.estimate_class_alphas and other.estimate_class_alphas
+        return dataclasses.replace(
+            self,
+            alpha=other.alpha if same_search else self.alpha,
+            class_alphas=other.class_alphas if both_estimate else self.class_alphas,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions(Config):
+    """Settings of a run that change no result."""
+
+    checkpoint_minutes: float = setting(
+        10.0,
+        "Most minutes between two checkpoints; a killed run loses no more than that. An epoch "
+        "always ends with one.",
+        minimum=0,
+    )
+    cache_in_memory: bool = setting(
+        False,
+        "Hold the training records in memory, decompressed, if they take at most half of what is "
+        "free: for shards on slow or remote storage, or compressed.",
+    )
+    flags: str = setting(
+        "",
+        "The command's flags as a flagfile, kept beside the settings of each stage; empty: not kept.",
+        flag=False,
+    )
+    picture_clips: int = setting(
+        4,
+        "Validation clips that TensorBoard shows with their segment scores; 0: none.",
+        minimum=0,
+    )
+    picture_epochs: int = setting(
+        5,
+        "Epochs from one set of those pictures, and of precision-recall curves, to the next; a "
+        "stage's last epoch has one too.",
+        minimum=1,
+    )
+    profile_steps: tuple[int, ...] = setting(
+        (),
+        "First and last step of each stage, counted from 1, that are profiled for TensorBoard, such "
+        "as 10,20: where the time goes, operation by operation (needs the package "
+        "tensorboard-plugin-profile to be looked at). Default: none.",
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        steps = self.profile_steps
+        is_range = not steps or (len(steps) == 2 and 1 <= steps[0] <= steps[1])
+        expected = "a first and a last step, counted from 1, such as 10,20"
+        self._require(is_range, "profile_steps", expected)

@@ -1,0 +1,254 @@
+"""The test that every export passes before it is published: TensorFlow's C++ loader answers as the
+live network does.
+
+The loader runs in a process of its own, without Keras and without TensorFlow's Python. The live
+side is the network as it was evaluated: the converter's log-mel in NumPy, then the Keras model.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+
+import keras
+import numpy as np
+import soundfile
+
+from secost_tf.models import every_frame
+from secost_tf.runs import StageRecord
+from secost_tf.serving import messages
+from secost_tf.serving.layout import EVERY_FRAME, LOG_MEL, ServingConfig
+from secost_tf.serving.saved_model import PADDED, TOP_K, WAV_BYTES, WAVEFORM
+from secost_tf.serving.waveforms import bytes_array, encode_wav, pad_together
+from tfrecord_tools import shards
+from tfrecord_tools.corpora import SoundscapeConfig, make_clip
+from tfrecord_tools.log_mel import LogMelConfig, log_mel
+from tfrecord_tools.text import sigmoid
+
+TOLERANCE = 1e-5  # of scores
+
+Arrays = dict[str, np.ndarray]
+
+
+def check_export(
+    folder: str, student: keras.Model, record: StageRecord, config: ServingConfig
+) -> float:
+    """Compares a SavedModel with the live network on silence, noise, a sine and a soundscape, for
+    every signature.
+
+    Args:
+        folder: of the SavedModel.
+        student, record, config: what it was made of.
+
+    Returns:
+        The largest difference between scores.
+
+    Raises:
+        ValueError: if the C++ loader refuses the model or a request, or the answers differ by more
+            than `TOLERANCE`.
+    """
+    live = LiveModel(student, record)
+    requests = probe_requests(record.log_mel)
+    answers = answer_in_cpp(folder, requests)
+    return max(
+        compare_top_k(f"{folder}: {signature}", actual, live(inputs)["scores"], record, config)
+        if signature == TOP_K
+        else compare(
+            f"{folder}: {signature}", actual, live(inputs, every_frame=signature == EVERY_FRAME)
+        )
+        for (signature, inputs), actual in zip(requests, answers, strict=True)
+    )
+
+
+def compare(where: str, actual: Arrays, expected: Arrays, tolerance: float = TOLERANCE) -> float:
+    """The largest difference between the numbers of two answers.
+
+    Raises:
+        ValueError: if one has other outputs or shapes, or differs by more than `tolerance`; begins
+            with `where`.
+    """
+    if set(actual) != set(expected):
+        raise ValueError(
+            f"{where}: expected the outputs {', '.join(expected)}, got {', '.join(actual)}"
+        )
+    return max(
+        _difference(f"{where}: {name}", actual[name], value, tolerance)
+        for name, value in expected.items()
+    )
+
+
+def compare_top_k(
+    where: str, actual: Arrays, scores: np.ndarray, record: StageRecord, config: ServingConfig
+) -> float:
+    """The same for `top_k`, whose labels may be in another order where live scores [batch, C] are
+    as good as equal.
+    """
+    best = -np.sort(-scores, axis=1)[:, : config.top_k]
+    worst = _difference(f"{where}: scores", actual["scores"], best, TOLERANCE)
+    names = np.array([name.encode() for name in record.class_map.display_names], object)
+    for labels, given, live in zip(actual["labels"], actual["scores"], scores, strict=True):
+        for label, score in zip(labels, given, strict=True):
+            own = live[names == label]
+            if not len(own) or np.abs(own - score).min() > TOLERANCE:
+                raise ValueError(
+                    f"{where}: {label.decode()!r} has {score:.6f}, and {own.tolist()} in the live model"
+                )
+    return worst
+
+
+def _difference(where: str, actual: np.ndarray, expected: np.ndarray, tolerance: float) -> float:
+    if actual.shape != expected.shape:
+        raise ValueError(f"{where}: expected shape {expected.shape}, got {actual.shape}")
+    difference = float(np.abs(actual - expected).max())
+    if not difference <= tolerance:
+        raise ValueError(
+            f"{where} differ by {difference:.1e} from the live model, by {tolerance:.0e} at most is expected"
+        )
+    return difference
+
+
+def answer_in_cpp(folder: str, requests: Sequence[tuple[str, Arrays]]) -> list[Arrays]:
+    """What the C++ loader answers, in a process of its own, to requests (signature, inputs).
+
+    Raises:
+        ValueError: if it refuses the model or a request; with what it says.
+    """
+    with tempfile.TemporaryDirectory() as work:
+        asked, responses = (os.path.join(work, name) for name in ("requests", "responses"))
+        logs = (
+            messages.prediction_log(
+                "", signature, {name: messages.tensor(value) for name, value in inputs.items()}
+            )
+            for signature, inputs in requests
+        )
+        shards.write_records(asked, logs)
+        root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+        paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+        ended = subprocess.run(
+            [sys.executable, "-m", "secost_tf.serving.cpp_loader", folder, asked, responses],
+            env={**os.environ, "PYTHONPATH": paths},
+            capture_output=True,
+            text=True,
+        )
+        if ended.returncode:
+            lines = ended.stderr.strip().splitlines() or [
+                f"it ended with status {ended.returncode}"
+            ]
+            said = next((line for line in lines if line.startswith("error: ")), lines[-1])
+            raise ValueError(f"the exported model can't be served: {said.removeprefix('error: ')}")
+        return [messages.outputs_of(data) for data in shards.read_records(responses)]
+
+
+def probe_sounds(rate_hz: int) -> list[np.ndarray]:
+    """Silence, noise, a sine and a synthesised soundscape, float32 [samples] each, of different
+    lengths.
+    """
+    noise = 0.1 * np.random.default_rng(0).standard_normal(2 * rate_hz)
+    sine = 0.5 * np.sin(2 * np.pi * 440.0 * np.arange(round(1.3 * rate_hz)) / rate_hz)
+    soundscape, _ = make_clip(SoundscapeConfig(min_seconds=3.0, max_seconds=3.0), "eval", 0)
+    return [
+        np.asarray(sound, np.float32)
+        for sound in (np.zeros(rate_hz), np.clip(noise, -1, 1), sine, soundscape)
+    ]
+
+
+def probe_requests(config: LogMelConfig) -> list[tuple[str, Arrays]]:
+    """(signature, inputs) for every signature: each sound alone, and all of different lengths
+    together.
+    """
+    rate = config.sample_rate_hz
+    sounds = probe_sounds(rate)
+    requests: list[tuple[str, Arrays]] = []
+    for sound in sounds:
+        requests += [(signature, {"waveform": sound[None]}) for signature in (WAVEFORM, TOP_K)]
+        requests += [
+            (signature, {"log_mel": log_mel(sound, config)[None]})
+            for signature in (LOG_MEL, EVERY_FRAME)
+        ]
+    lengths = np.array([len(sound) for sound in sounds], np.int32)
+    requests.append((PADDED, {"waveform": pad_together(sounds), "lengths": lengths}))
+    stereo = np.stack([sounds[1], 0.5 * sounds[1][::-1]], axis=1)
+    wavs = [encode_wav(sound, rate) for sound in (*sounds, stereo)]
+    requests.append((WAV_BYTES, {"wav_bytes": bytes_array(wavs)}))
+    return requests
+
+
+class LiveModel:
+    """The answers of the network as it was evaluated: NumPy log-mel, Keras model.
+
+    Args:
+        student: a `wels_net`.
+        record: of its stage.
+    """
+
+    def __init__(self, student: keras.Model, record: StageRecord):
+        self._student, self._network, self._log_mel = student, record.config.network, record.log_mel
+
+    @functools.cached_property
+    def _every_frame(self) -> keras.Model:
+        return every_frame(self._student)
+
+    def __call__(self, inputs: Mapping[str, np.ndarray], every_frame: bool = False) -> Arrays:
+        """Clip and segment scores for the inputs of any signature; each clip by itself, whatever
+        its batch.
+
+        Of the segments that begin with every frame, segment scores alone; their clips are equally
+        long.
+        """
+        clips = self._log_mels(inputs)
+        if every_frame:
+            segment_scores = np.stack([self._scores_of_frames(clip) for clip in clips])
+            return {
+                "segment_scores": segment_scores,
+                "segment_onsets": self._onsets(segment_scores, 1),
+            }
+        answers = [self._scores(clip) for clip in clips]
+        scores = np.stack([scores for scores, _ in answers])
+        segments = max(len(one) for _, one in answers)
+        segment_scores = np.zeros((len(answers), segments, scores.shape[1]), np.float32)
+        for row, (_, one) in zip(segment_scores, answers, strict=True):
+            row[: len(one)] = one
+        onsets = self._onsets(segment_scores, self._network.stride_frames)
+        return {"scores": scores, "segment_scores": segment_scores, "segment_onsets": onsets}
+
+    def _onsets(self, segment_scores: np.ndarray, hop_frames: int) -> np.ndarray:
+        clips, segments = segment_scores.shape[:2]
+        hop = hop_frames * self._log_mel.hop_samples / self._log_mel.sample_rate_hz
+        return np.tile((np.arange(segments) * hop).astype(np.float32), (clips, 1))
+
+    def _log_mels(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """[frames, mel_bins] of each clip."""
+        if "log_mel" in inputs:
+            return list(inputs["log_mel"])
+        if "wav_bytes" in inputs:
+            read = (
+                soundfile.read(io.BytesIO(wav), dtype="float32", always_2d=True)
+                for wav in inputs["wav_bytes"]
+            )
+            sounds = [samples.mean(axis=1) for samples, _ in read]
+        else:
+            waveform = inputs["waveform"]
+            lengths = inputs.get("lengths", [waveform.shape[1]] * len(waveform))
+            sounds = [row[:length] for row, length in zip(waveform, lengths, strict=True)]
+        return [log_mel(sound, self._log_mel) for sound in sounds]
+
+    def _scores(self, clip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Scores float32 [C] and segment scores [K, C] of one log-mel."""
+        inputs = {"log_mel": clip[None], "num_frames": np.array([len(clip)], np.int32)}
+        outputs = self._student(inputs, training=False)
+        segments = self._network.num_segments(len(clip))
+        scores, segment_scores = (
+            sigmoid(outputs[name].numpy()[0]).astype(np.float32)
+            for name in ("logits", "segment_logits")
+        )
+        return scores, segment_scores[:segments]
+
+    def _scores_of_frames(self, clip: np.ndarray) -> np.ndarray:
+        """[K * stride, C] of one log-mel."""
+        inputs = {"log_mel": clip[None], "num_frames": np.array([len(clip)], np.int32)}
+        return sigmoid(self._every_frame(inputs, training=False).numpy()[0]).astype(np.float32)

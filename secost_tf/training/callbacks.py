@@ -1,0 +1,293 @@
+"""What happens between steps and epochs: validation, checkpoints, progress, losses that are not
+finite.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import sys
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import logging
+from tqdm import tqdm
+
+from secost_tf.data import Split
+from secost_tf.evaluation import Evaluation, Scorer, evaluate_scores
+from secost_tf.training import checkpoints, preemption
+from secost_tf.training.workers import Workers
+from tfrecord_tools import storage
+from tfrecord_tools.text import duration
+
+
+class NonFiniteLoss(ValueError):
+    """The loss, or its gradient, is no longer a number; the message says where, and what to try."""
+
+
+class TerminateOnNonFinite(keras.callbacks.Callback):
+    """Stop training at the first step whose loss or gradient is not finite.
+
+    It comes before `CheckpointCallback`, which would save that state.
+
+    Args:
+        checkpoint: the file of the last good state.
+        state: where training stands.
+        learning_rate: step -> learning rate.
+        steps: of an epoch.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str,
+        state: checkpoints.TrainingState,
+        learning_rate: Callable[[int], float],
+        steps: int,
+    ):
+        super().__init__()
+        self.checkpoint, self.state, self.learning_rate, self.steps = (
+            checkpoint,
+            state,
+            learning_rate,
+            steps,
+        )
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch, self.first_step = epoch, self.state.step
+
+    def on_train_batch_end(self, batch, logs=None):
+        logs = logs or {}
+        loss = float(logs.get("loss", 0.0))
+        if not math.isfinite(loss):
+            # The model makes the loss that it reports no number where a gradient is none; the parts
+            # of it are as they are.
+            of_gradient = math.isfinite(float(logs.get("label_loss", loss)))
+            step = self.first_step + batch
+            rate = float(self.learning_rate(self.epoch * self.steps + step))
+            raise NonFiniteLoss(
+                f"{'the gradient of the loss' if of_gradient else 'the loss'} is not finite at step {step + 1} of epoch "
+                f"{self.epoch + 1} (learning rate {rate:.3g}). The last good state is that after {self._last_good()}. Try "
+                "a lower --learning_rate, a longer --warmup_share, --clip_norm=1 or --precision=float32, and check the "
+                "data with: python -m tfrecord_tools.inspect DATA_DIR --verify"
+            )
+
+    def _last_good(self) -> str:
+        if self.state.step:
+            return f"step {self.state.step} of epoch {self.epoch + 1} ({self.checkpoint})"
+        return f"epoch {self.epoch} ({self.checkpoint if self.epoch else 'the start'})"
+
+
+class Validated(NamedTuple):
+    """The validation clips as an epoch left them: ids, labels and logits [clips, classes], and how
+    well they go together.
+    """
+
+    ids: list[str]
+    labels: np.ndarray
+    logits: np.ndarray
+    evaluation: Evaluation
+
+
+class Validation(keras.callbacks.Callback):
+    """Adds `val_loss`, plain binary cross-entropy against the labels, and `val_mAP` to each epoch's
+    figures.
+
+    Attributes:
+        last: what the last epoch's figures were made of; None before the first.
+        also: called with the epoch (from 0) after it was scored, while the student has the weights
+            that were scored.
+    """
+
+    def __init__(self, scorer: Scorer, split: Split):
+        super().__init__()
+        self.scorer, self.split = scorer, split
+        self.last: Validated | None = None
+        self.also: list[Callable[[int], None]] = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        with self.model.as_scored():
+            ids, labels, logits = self.scorer.split(self.split)
+            self.last = Validated(ids, labels, logits, evaluate_scores(labels, logits))
+            for call in self.also:
+                call(epoch)
+        logs["val_loss"] = float(np.mean(np.logaddexp(0.0, logits) - labels * logits))
+        logs["val_mAP"] = float(self.last.evaluation.mAP)
+
+
+class CheckpointCallback(keras.callbacks.Callback):
+    """Keep the best weights, and write the state of training and `history.csv`; after `Validation`.
+
+    The state is written after each epoch, and in between every so many seconds.
+
+    The best epoch is the one with the highest `val_mAP`, then the lowest `val_loss`; without them
+    the last. SIGTERM in any worker makes all write the state and end.
+
+    Args:
+        state: where training stands; what it continues from.
+        folder: of the checkpoint.
+        history_csv: one row an epoch.
+        learning_rate: step -> learning rate.
+        steps: of an epoch.
+        every_seconds: most time between two checkpoints; an epoch always ends with one.
+        workers: those that train together; the first one writes.
+    """
+
+    def __init__(
+        self,
+        state: checkpoints.TrainingState,
+        folder: str,
+        history_csv: str,
+        learning_rate: Callable[[int], float],
+        steps: int,
+        every_seconds: float,
+        workers: Workers,
+    ):
+        super().__init__()
+        self.state, self.folder, self.history_csv, self.workers = (
+            state,
+            folder,
+            history_csv,
+            workers,
+        )
+        self.learning_rate, self.steps, self.every_seconds = learning_rate, steps, every_seconds
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.first_step = self.state.step
+        self.started = time.monotonic() - self.state.seconds
+        self.saved = time.monotonic()
+        if self.state.step:
+            for tracker in self.model.metrics:
+                for variable, value in zip(
+                    tracker.variables, self.state.sums[tracker.name], strict=True
+                ):
+                    variable.assign(value)
+
+    def on_train_batch_end(self, batch, logs=None):
+        done = self.first_step + batch + 1
+        is_due = (
+            time.monotonic() - self.saved >= self.every_seconds or preemption.preemption.requested
+        )
+        if done == self.steps or not self.workers.any(is_due):
+            return
+        self.state.step = done
+        self.state.sums = {
+            tracker.name: [float(tf.convert_to_tensor(variable)) for variable in tracker.variables]
+            for tracker in self.model.metrics
+        }
+        self.state.seconds = time.monotonic() - self.started
+        self._save()
+        self._stop_if_asked(f"step {done} of epoch {self.state.epoch + 1}")
+
+    def _save(self) -> None:
+        if self.workers.is_chief:
+            checkpoints.save_state(self.folder, self.state, self.model)
+        self.saved = time.monotonic()
+
+    def _stop_if_asked(self, where: str) -> None:
+        if self.workers.any(preemption.preemption.requested):
+            preemption.preemption.stop(
+                f"the state is saved at {where} in {self.folder}; the same command continues"
+            )
+
+    def on_epoch_end(self, epoch, logs=None):
+        state = self.state
+        key = (-math.inf, -math.inf)
+        if "val_mAP" in logs:
+            key = (logs["val_mAP"] if math.isfinite(logs["val_mAP"]) else -1.0, -logs["val_loss"])
+        if state.best_key is None or key >= state.best_key:
+            state.best_epoch, state.best_key = epoch + 1, key
+            state.best_weights = self.model.scored_weights()
+        state.epoch, state.step, state.sums, state.seconds = epoch + 1, 0, {}, 0.0
+        figures = {name: float(value) for name, value in logs.items()}
+        step = int(tf.convert_to_tensor(self.model.optimizer.iterations).numpy())
+        state.history.append(
+            {
+                "epoch": epoch + 1,
+                **figures,
+                "learning_rate": float(self.learning_rate(step)),
+                "seconds": round(time.monotonic() - self.started, 3),
+            }
+        )
+        if self.workers.is_chief:
+            write_history(
+                self.history_csv, state.history
+            )  # before the state: it is never a row behind
+        self._save()
+        self._stop_if_asked(f"the end of epoch {epoch + 1}")
+
+
+def write_history(path: str, history: list[dict[str, float]]) -> None:
+    """Writes one csv row per epoch, atomically."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, list(history[-1]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    with storage.atomic_write(path) as file:
+        file.write(stream.getvalue())
+
+
+class Progress(keras.callbacks.Callback):
+    """A bar over the steps on a terminal, and a line per epoch; elsewhere also a line a minute
+    within an epoch.
+    """
+
+    def __init__(
+        self, label: str, epochs: int, steps: int, batch_size: int, state: checkpoints.TrainingState
+    ):
+        super().__init__()
+        self.label, self.epochs, self.steps, self.batch_size, self.state = (
+            label,
+            epochs,
+            steps,
+            batch_size,
+            state,
+        )
+        self.seconds: list[float] = []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch, self.started = epoch, time.monotonic()
+        self.last_line = self.started
+        self.bar = tqdm(
+            total=self.steps * self.batch_size,
+            desc=f"{self.label} epoch {epoch + 1}/{self.epochs}",
+            unit="clip",
+            leave=False,
+            initial=self.state.step * self.batch_size,
+            disable=not sys.stderr.isatty(),
+        )
+        self.first_step = self.state.step
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.bar.update(self.batch_size)
+        if self.bar.disable and time.monotonic() - self.last_line > 60:
+            self.last_line = time.monotonic()
+            loss = float(logs["loss"])
+            logging.info(
+                "%s epoch %d: step %d of %d, loss %.4f",
+                self.label,
+                self.epoch + 1,
+                self.first_step + batch + 1,
+                self.steps,
+                loss,
+            )
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.bar.close()
+        figures = self.state.history[-1]
+        self.seconds.append(time.monotonic() - self.started)
+        left = np.median(self.seconds) * (self.epochs - epoch - 1)
+        parts = [
+            f"loss {figures['loss']:.4f} (labels {figures['label_loss']:.4f}, teacher {figures['teacher_loss']:+.4f})"
+        ]
+        if "val_mAP" in figures:
+            parts.append(f"validation loss {figures['val_loss']:.4f}, mAP {figures['val_mAP']:.4f}")
+            parts.append(f"best epoch {self.state.best_epoch}")
+        parts.append(
+            f"{(self.steps - self.first_step) * self.batch_size / self.seconds[-1]:.0f} clips/s, {duration(left)} left"
+        )
+        logging.info("%s epoch %d/%d: %s", self.label, epoch + 1, self.epochs, "; ".join(parts))

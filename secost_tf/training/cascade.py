@@ -1,0 +1,131 @@
+"""The cascade: stages in order, each the teacher of the next; what is done is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from absl import logging
+
+from secost_tf.runs import (
+    CascadeConfig,
+    RunOptions,
+    StageConfig,
+    alpha_text,
+    summarize,
+    write_summary,
+)
+from tfrecord_tools import shards
+from tfrecord_tools.config import describe_difference
+from tfrecord_tools.text import _join, _list
+
+
+def run_cascade(
+    config: CascadeConfig,
+    data_dir: str,
+    run_dir: str,
+    make_strategy: Callable[[], object],
+    options: RunOptions = RunOptions(),  # noqa: B008
+    stage_done: Callable[[StageConfig], None] = lambda stage: None,
+) -> list[dict]:
+    """Trains stages 0 to `config.stage`, keeping those that are done, and writes the summary.
+
+    Args:
+        config: what to run.
+        data_dir: folder of the converted splits.
+        run_dir: folder of the run, made if need be.
+        make_strategy: gives the `tf.distribute.Strategy`; called only if there is something to
+            train.
+        options: what changes no result.
+        stage_done: called after each stage that was trained, not for those that were kept.
+
+    Returns:
+        The rows of the summary, one a stage.
+
+    Raises:
+        ValueError: if the data, the run folder or the settings do not go together; before anything
+            is trained.
+    """
+    configs, to_train = plan(config, data_dir, run_dir)
+    from secost_tf.runs import stage_dir  # import TensorFlow: after what can be checked without it
+    from secost_tf.training import alpha_search
+    from secost_tf.training.devices import custom_gradients_forgotten
+    from secost_tf.training.stage import train_stage
+    from secost_tf.training.workers import Workers
+
+    strategy = make_strategy() if to_train else None
+    is_chief = strategy is None or Workers(strategy).is_chief
+    if to_train:
+        alpha_search.check_choices(to_train[-1], data_dir, strategy)
+        logging.info("stages to train: %s", alpha_search.describe_trainings(to_train))
+    for one in configs:
+        if one in to_train:
+            logging.info("stage %d: %s", one.stage, _describe(one))
+            train = alpha_search.search_alpha if one.auto_alphas else train_stage
+            with custom_gradients_forgotten():
+                train(one, data_dir, run_dir, strategy, options)
+        else:
+            logging.info("stage %d: kept, done in %s", one.stage, stage_dir(run_dir, one.stage))
+        if is_chief:
+            alpha_search.remove_search(run_dir, one.stage)
+            write_summary(run_dir)
+        if one in to_train:
+            stage_done(one)
+    return summarize(run_dir)
+
+
+def _describe(config: StageConfig) -> str:
+    if not config.stage:
+        return "the base model"
+    alpha = alpha_text(config.alpha, config.alpha_note)
+    alpha = f"the best of {_list(config.auto_alphas)}" if config.auto_alphas else alpha
+    return f"alpha {alpha}, teacher {_join(config.teacher_stages)}"
+
+
+def plan(
+    config: CascadeConfig, data_dir: str, run_dir: str
+) -> tuple[list[StageConfig], list[StageConfig]]:
+    """The settings of stages 0 to `config.stage`, and of those among them that are yet to be
+    trained.
+
+    Raises:
+        ValueError: as `run_cascade`.
+    """
+    info = shards.read_dataset_info(data_dir, "train")
+    from secost_tf.runs import StageRecord, is_done, stage_dir
+
+    configs = [config.stage_config(stage, info) for stage in range(config.stage + 1)]
+    to_train = [one for one in configs if not is_done(run_dir, one.stage)]
+    for one in configs:
+        record = StageRecord.read(run_dir, one.stage)
+        if record is None:
+            continue
+        record.check_data(run_dir, info, data_dir)
+        if one not in to_train:
+            _check_kept(record.config, one, config, stage_dir(run_dir, one.stage))
+    missing = [one.stage for one in to_train if one.stage != config.stage]
+    if missing and not config.prerequisites:
+        raise ValueError(
+            f"stage {config.stage} needs stage {', '.join(map(str, missing))}, not done in {run_dir}: train "
+            f"{'it' if len(missing) == 1 else 'them'} first, or leave out --noprerequisites"
+        )
+    return configs, to_train
+
+
+def _check_kept(done: StageConfig, asked: StageConfig, config: CascadeConfig, folder: str) -> None:
+    """A stage that is done must be what was asked for, as far as it was asked for: the last stage,
+    and its alphas.
+    """
+    if asked.stage == config.stage:
+        difference = done.aligned_to(asked).differences(asked)
+    else:
+        named = ["alpha"] * (len(config.alphas) > 1) + ["class_alphas"] * bool(config.class_alphas)
+        difference = "; ".join(
+            describe_difference(name, getattr(done, name), getattr(asked, name))
+            for name in named
+            if getattr(done, name) != getattr(asked, name)
+        )
+    if difference:
+        raise ValueError(
+            f"{folder} is done, with other settings (there != asked): {difference}. Choose another --run_dir, or "
+            f"delete {folder} and the stages after it to train them anew"
+        )

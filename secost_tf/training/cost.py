@@ -1,0 +1,156 @@
+"""What training will cost, before it is paid: parameters, operations, records, steps, memory, and
+time from ten steps.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from secost_tf.models import WelsNetConfig
+from secost_tf.runs import CascadeConfig, RunOptions
+from secost_tf.training import alpha_search, cascade, devices, stage
+from tfrecord_tools.text import duration
+
+_TIMED_STEPS, _WARM_UP_STEPS = 10, 3
+
+
+def multiply_adds(config: WelsNetConfig, num_frames: int) -> int:
+    """Multiply-adds of the convolutions for one clip of `num_frames` frames: nearly all of a
+    forward pass.
+
+    A training step takes about three times as many: forward, and back to the weights and to the
+    inputs.
+    """
+    time_steps = max(
+        -(-num_frames // config.stride_frames) * config.stride_frames, config.window_frames
+    )
+    mel_bins, inputs, total = config.mel_bins, 1, 0
+    for channels, pool in zip(config.block_channels, config.block_pools, strict=True):
+        outputs = config.channels(channels)
+        for _ in range(config.block_convolutions):
+            total += time_steps * mel_bins * 3 * 3 * inputs * outputs
+            inputs = outputs
+        time_steps, mel_bins = time_steps // pool, mel_bins // pool
+    segments, kernel = config.num_segments(num_frames), config.embedding_frames * mel_bins
+    for channels in (config.embedding_channels, *config.hidden_channels):
+        outputs = config.channels(channels)
+        total += segments * kernel * inputs * outputs
+        inputs, kernel = outputs, 1
+    heads = 2 if config.pooling == "attention" else 1
+    return total + segments * inputs * config.num_classes * heads
+
+
+def estimate_cost(
+    config: CascadeConfig,
+    data_dir: str,
+    run_dir: str,
+    make_strategy: Callable[[], tf.distribute.Strategy],
+    options: RunOptions,
+) -> str:
+    """Makes ready the first stage that is yet to be trained, times ten of its steps, and says what
+    all stages will cost.
+
+    Nothing is written. Arguments and errors as for `cascade.run_cascade`.
+    """
+    _, to_train = cascade.plan(config, data_dir, run_dir)
+    if not to_train:
+        return f"nothing to train: all stages up to {config.stage} are done in {run_dir}"
+    first, strategy = to_train[0], make_strategy()
+    alpha_search.check_choices(to_train[-1], data_dir, strategy)
+    train, network = first.train, first.network
+    stage_data = stage.StageData.open(first, data_dir, run_dir)
+    training, info = stage_data.training, stage_data.training.info
+    with devices.precision_policy(train.precision):
+        model, _ = stage.make_model(stage_data.record(first), stage_data, run_dir, strategy)
+        timer = _StepTimer()
+        batches = stage.Batches(first, stage_data, strategy, options).epoch(0)
+        steps = stage.steps_per_epoch(train, training)
+        taken = min(steps, _WARM_UP_STEPS + _TIMED_STEPS)
+        model.fit(batches, steps_per_epoch=taken, callbacks=[timer], shuffle=False, verbose=0)
+    seconds = timer.seconds_a_step()
+    validation = stage_data.validation.num_clips if stage_data.validation else 0
+    # Scoring is the forward third of a step: the validation clips each epoch, all clips once for
+    # the next stage.
+    clip_seconds = seconds / train.batch_size / 3
+    scoring = clip_seconds * (validation * train.epochs + info.num_clips)
+    total = steps * train.epochs * seconds + scoring
+    trainings = sum(one.trainings for one in to_train)
+    parameters = sum(math.prod(weight.shape) for weight in model.student.trainable_variables)
+    adds = multiply_adds(network, info.max_frames)
+    of_a_pass = (
+        f"; a pass is {training.num_clips // train.batch_size:,} steps"
+        if train.steps_per_epoch
+        else ""
+    )
+    rows = [
+        ("stages to train", alpha_search.describe_trainings(to_train)),
+        ("parameters", f"{parameters:,}"),
+        (
+            "operations",
+            f"{2 * adds / 1e9:.2f} GFLOP a clip forward ({info.max_frames} frames), three times that a step",
+        ),
+        (
+            "records",
+            f"{training.num_clips:,} clips, {_gigabytes(sum(shard.bytes for shard in info.shards))}",
+        ),
+        (
+            "validation",
+            f"{validation:,} clips after each epoch"
+            if validation
+            else "none: the last epoch is kept",
+        ),
+        (
+            "steps",
+            f"{steps:,} an epoch of {train.batch_size} clips, {steps * train.epochs:,} a stage{of_a_pass}",
+        ),
+        ("memory", _memory()),
+        (
+            "speed",
+            f"{train.batch_size / seconds:.1f} clips/s ({1000 * seconds:.0f} ms a step, median of {len(timer.times)})",
+        ),
+        ("operations/s", f"{6 * adds * train.batch_size / seconds / 1e9:.0f} GFLOP/s"),
+        ("time a stage", f"about {duration(total)}, of which scoring {duration(scoring)}"),
+        ("time in all", f"about {duration(total * trainings)} for {trainings} stages"),
+    ]
+    if train.teacher == "online" and config.stage:
+        rows.append(("", "later stages take longer: the teacher scores each batch"))
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
+
+
+class _StepTimer(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.times: list[float] = []
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._started = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        float(logs["loss"])  # waits for the device
+        self.times.append(time.perf_counter() - self._started)
+
+    def seconds_a_step(self) -> float:
+        """The median, without the first steps, in which the graph is traced and the buffers fill."""
+        self.times = self.times[min(_WARM_UP_STEPS, len(self.times) - 1) :]
+        return float(np.median(self.times))
+
+
+def _memory() -> str:
+    parts = [
+        f"{_gigabytes(devices.peak_memory())} peak of this process so far, {_gigabytes(devices.available_memory())} free"
+    ]
+    for gpu in tf.config.list_logical_devices("GPU"):
+        peak = tf.config.experimental.get_memory_info(gpu.name.removeprefix("/device:"))["peak"]
+        parts.append(f"{_gigabytes(peak)} peak on {gpu.name}")
+    return "; ".join(parts)
+
+
+def _gigabytes(size: float) -> str:
+    return f"{size / 1e9:.2f} GB"

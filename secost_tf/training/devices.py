@@ -1,0 +1,262 @@
+"""What is chosen once for a process: devices, replicas, precision, seeds."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tensorflow.python.framework import ops
+
+from secost_tf.models import processor_flags
+
+STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker")
+
+PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
+
+_BFLOAT16_CHANNELS = 16  # whose multiples oneDNN's bfloat16 convolutions are made for
+
+
+def set_logical_cpus(count: int) -> None:
+    """Splits the processor into `count` logical devices, to try replicas on one machine; before
+    TensorFlow runs.
+    """
+    import tensorflow as tf
+
+    devices = [tf.config.LogicalDeviceConfiguration()] * count
+    try:
+        tf.config.set_logical_device_configuration(
+            tf.config.list_physical_devices("CPU")[0], devices
+        )
+    except RuntimeError as error:
+        raise ValueError(
+            f"logical_cpus: must be set before TensorFlow has started ({error})"
+        ) from error
+
+
+def make_strategy(name: str, logical_cpus: int = 0):
+    """A `tf.distribute.Strategy`.
+
+    `auto` mirrors over all GPUs if there are several, else over the logical CPUs if there are
+    several, else takes the one device; `mirrored` mirrors over all there are; `one_device` is
+    TensorFlow's default strategy, which computes on the first GPU, or on the CPU; `multi_worker`
+    mirrors over the devices of all processes that the environment variable TF_CONFIG names.
+    """
+    import tensorflow as tf
+
+    if name not in STRATEGIES:
+        raise ValueError(f"strategy: expected one of {', '.join(STRATEGIES)}, got {name!r}")
+    if logical_cpus > 1:
+        set_logical_cpus(logical_cpus)
+    if name == "multi_worker":
+        return _multi_worker_strategy()
+    gpus = tf.config.list_logical_devices("GPU")
+    devices = gpus or tf.config.list_logical_devices("CPU")
+    if name == "mirrored" or (name == "auto" and len(devices) > 1):
+        options = None if gpus else tf.distribute.ReductionToOneDevice()
+        return tf.distribute.MirroredStrategy(
+            [device.name for device in devices], cross_device_ops=options
+        )
+    # Any other strategy wraps the batches in a data set of its own, whose end may wait for seconds
+    # (`data._ahead`).
+    return tf.distribute.get_strategy()
+
+
+def _multi_worker_strategy():
+    import tensorflow as tf
+
+    from secost_tf.models import KERAS_3
+
+    if KERAS_3:
+        raise ValueError(
+            "strategy: multi_worker needs Python 3.10 or 3.11 (TensorFlow 2.15): Keras 3 cannot train under a "
+            "MultiWorkerMirroredStrategy (keras-team/keras#20585). On one machine, use --strategy=mirrored"
+        )
+    cluster_config()
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except RuntimeError as error:
+        raise ValueError(
+            f"strategy: multi_worker must be set up before TensorFlow has started ({error})"
+        ) from error
+
+
+def cluster_config() -> dict:
+    """TF_CONFIG: `{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index":
+    0}}`.
+
+    Raises:
+        ValueError: if the environment has none, or another; says what is expected.
+    """
+    expected = (
+        'multi_worker reads TF_CONFIG, on each worker its own index: \'{"cluster": {"worker": ["host1:2222", '
+        '"host2:2222"]}, "task": {"type": "worker", "index": 0}}\''
+    )
+    text = os.environ.get("TF_CONFIG", "")
+    try:
+        config = json.loads(text)
+        cluster, task = config["cluster"], config["task"]
+        cluster[task["type"]][int(task["index"])]
+        if not set(cluster) <= {"chief", "worker"}:
+            raise ValueError(
+                f"tasks of type {', '.join(sorted(cluster))}, only chief and worker are known"
+            )
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        found = f"got {text!r} ({error})" if text else "it is not set"
+        raise ValueError(f"strategy: {expected}; {found}") from error
+    return config
+
+
+def set_threads(threads: int = 0) -> tuple[int, str]:
+    """Sets how many threads an operation may use; before TensorFlow runs. Returns the number and
+    the reason.
+
+    TensorFlow takes a thread for each core that it sees. In a container it does not see the limit
+    that is set there, and many threads on few cores are slow.
+
+    Args:
+        threads: how many; 0: as many as this process may use cores.
+    """
+    import tensorflow as tf
+
+    from tfrecord_tools.parallel import available_cores
+
+    number, reason = (
+        threads or available_cores(),
+        "as asked" if threads else "all cores that it may use",
+    )
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(number)
+        tf.config.threading.set_inter_op_parallelism_threads(number)
+    except RuntimeError as error:
+        if threads:
+            raise ValueError(
+                f"threads: must be set before TensorFlow has started ({error})"
+            ) from error
+        return 0, "TensorFlow had started"
+    return number, reason
+
+
+def available_memory() -> int:
+    """Bytes of memory that are free, or can be freed, for this process: of the machine and of its
+    container.
+    """
+    meminfo = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+    free = int(meminfo["MemAvailable"].split()[0]) * 1024
+    with contextlib.suppress(OSError, ValueError):  # no such limit
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
+        free = min(free, limit - int(Path("/sys/fs/cgroup/memory.current").read_text()))
+    return free
+
+
+def peak_memory() -> int:
+    """The most bytes of memory that this process has held."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) * 1024
+
+
+def make_deterministic() -> None:
+    """From now on, the same operations on the same values give the same bits; TensorFlow leaves out
+    faster ways.
+    """
+    import tensorflow as tf
+
+    tf.config.experimental.enable_op_determinism()
+
+
+def describe(strategy, precision: str, reason: str, threads: int, why_threads: str) -> str:
+    """One line for people: versions, devices, threads, kernels, precision, and why."""
+    import keras
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    one_dnn = os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "1"
+    devices = (
+        f"{len(gpus)} GPU{'s' * (len(gpus) > 1)}"
+        if gpus
+        else f"processor with {threads} threads ({why_threads})"
+    )
+    replicas = strategy.num_replicas_in_sync
+    return (
+        f"TensorFlow {tf.__version__}, Keras {keras.__version__}; {devices}, oneDNN {'on' if one_dnn else 'off'}; "
+        f"{type(strategy).__name__.lstrip('_')}, {replicas} replica{'s' * (replicas > 1)}; precision {precision} ({reason})"
+    )
+
+
+def choose_precision(name: str, channels: Sequence[int]) -> tuple[str, str]:
+    """Turns `auto` into a Keras policy; returns it and the reason, for people to read.
+
+    Args:
+        name: one of `PRECISIONS`.
+        channels: of the network's 3x3 convolutions; oneDNN's bfloat16 kernels are fast for
+            multiples of 16 alone, and two to four times as slow as float32 for others.
+    """
+    if name not in PRECISIONS:
+        raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}, got {name!r}")
+    if name != "auto":
+        return name, "as asked"
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        capabilities = [
+            tf.config.experimental.get_device_details(gpu).get("compute_capability") for gpu in gpus
+        ]
+        if all(capability and capability >= (8, 0) for capability in capabilities):
+            return "mixed_bfloat16", "the GPUs have fast bfloat16"
+        return "float32", "not all GPUs have fast bfloat16"
+    flags = processor_flags()
+    fast = sorted(flags & {"amx_bf16", "avx512_bf16"})
+    if fast and any(number % _BFLOAT16_CHANNELS for number in channels):
+        numbers = ", ".join(map(str, channels))
+        return (
+            "float32",
+            f"bfloat16 is slow where channels are no multiples of {_BFLOAT16_CHANNELS}: {numbers}",
+        )
+    if fast:
+        return "mixed_bfloat16", f"the processor has {' and '.join(fast)}"
+    return "float32", "the processor has neither amx_bf16 nor avx512_bf16"
+
+
+@contextlib.contextmanager
+def precision_policy(name: str) -> Iterator[None]:
+    """Sets Keras's global precision policy for the block."""
+    import keras
+
+    before = keras.mixed_precision.global_policy().name
+    keras.mixed_precision.set_global_policy(name)
+    try:
+        yield
+    finally:
+        keras.mixed_precision.set_global_policy(before)
+
+
+def set_seed(seed: int) -> None:
+    """Seeds Python, NumPy and TensorFlow, and with them the weights of the next network built."""
+    import keras
+
+    keras.utils.set_random_seed(seed)
+
+
+_NAME = "CustomGradient-"  # of what `tf.custom_gradient` registers each time that it is traced
+
+
+@contextlib.contextmanager
+def custom_gradients_forgotten() -> Iterator[None]:
+    """At its end, forgets the custom gradients that were traced in the block; no graph of the block
+    may be used after it.
+
+    TensorFlow registers them by a name of their own, for good, and with each the graph that it lies
+    in and all variables of that graph. Keras 3's optimizers trace one for each network, in
+    `all_reduce`: without this, every stage would leave its weights and those of its optimizer in
+    memory.
+    """
+    registry = getattr(getattr(ops, "gradient_registry", None), "_registry", {})
+    before = set(registry)
+    try:
+        yield
+    finally:
+        for name in [name for name in registry if name.startswith(_NAME) and name not in before]:
+            del registry[name]

@@ -1,0 +1,272 @@
+"""An experiment: a cascade, or a sweep of alpha over one stage, trained with several seeds; what is
+done is kept.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import time
+from collections.abc import Callable, Sequence
+
+from absl import logging
+
+from secost_tf.runs import (
+    CascadeConfig,
+    ExperimentRecord,
+    RunOptions,
+    StageConfig,
+    check_name,
+    data_digest,
+    leading_stages,
+    read_metrics,
+    run_folder,
+    share_stages,
+    write_summary,
+)
+from secost_tf.training import cascade
+from tfrecord_tools import shards, storage
+from tfrecord_tools.shards import DatasetInfo
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One run of an experiment: an ordinary run folder.
+
+    Attributes:
+        seed: of its weights and order of clips.
+        alpha: that of a sweep; None in a cascade.
+        run_dir: its folder.
+        cascade: what it trains.
+    """
+
+    seed: int
+    alpha: float | None
+    run_dir: str
+    cascade: CascadeConfig
+
+    def stage_configs(self, info: DatasetInfo) -> tuple[StageConfig, ...]:
+        """The settings of its stages on this data."""
+        return tuple(
+            self.cascade.stage_config(stage, info) for stage in range(self.cascade.stage + 1)
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class ExperimentConfig:
+    """What to run.
+
+    Attributes:
+        name: that of its folder.
+        cascade: what each seed trains; the seed in it is not used.
+        seeds: how many; they are 0, 1, ...
+        sweep_alphas: alphas of stage 1, each with a run of its own after one stage 0 for all; none:
+            a cascade.
+        only_seeds: those of the seeds that are trained now; none: all.
+    """
+
+    name: str
+    cascade: CascadeConfig
+    seeds: int = 5
+    sweep_alphas: tuple[float, ...] = ()
+    only_seeds: tuple[int, ...] = ()
+
+    def __post_init__(self):
+        check_name(self.name)
+        if self.seeds < 1:
+            raise ValueError(f"seeds: expected at least 1, got {self.seeds}")
+        for seed in self.only_seeds:
+            if not 0 <= seed < self.seeds:
+                raise ValueError(
+                    f"only_seeds: expected seeds from 0 to {self.seeds - 1} (--seeds), got {seed}"
+                )
+        if self.sweep_alphas and self.cascade.stage != 1:
+            raise ValueError(
+                f"stage: expected 1 with --sweep_alphas, the one stage that is swept, got {self.cascade.stage}"
+            )
+        if self.sweep_alphas and self.cascade.auto_alphas:
+            raise ValueError("sweep_alphas: tries alphas of its own; leave out --alpha=auto")
+        if len(set(self.sweep_alphas)) < len(self.sweep_alphas):
+            listed = ", ".join(f"{alpha:g}" for alpha in self.sweep_alphas)
+            raise ValueError(f"sweep_alphas: expected each alpha once, got {listed}")
+        for alpha in self.sweep_alphas:
+            if not 0 <= alpha <= 1:
+                raise ValueError(
+                    f"sweep_alphas: expected numbers in [0, 1], the weight of the labels, got {alpha:g}"
+                )
+
+    def runs(self, experiments_dir: str) -> list[Run]:
+        """Its runs, seed by seed."""
+        runs = []
+        for seed in self.only_seeds or range(self.seeds):
+            train = dataclasses.replace(self.cascade.train, seed=seed)
+            of_seed = dataclasses.replace(self.cascade, train=train)
+            for alpha in self.sweep_alphas or (None,):
+                of_run = of_seed if alpha is None else dataclasses.replace(of_seed, alphas=(alpha,))
+                folder = run_folder(experiments_dir, self.name, seed, alpha)
+                runs.append(Run(seed, alpha, folder, of_run))
+        return runs
+
+    def record(self, data_dir: str) -> ExperimentRecord:
+        """What is kept of it: all but the number of seeds."""
+        settings = dataclasses.asdict(self.cascade)
+        del settings["train"]["seed"], settings["prerequisites"]
+        if self.sweep_alphas:
+            del settings["alphas"]
+        return ExperimentRecord(
+            name=self.name,
+            stage=self.cascade.stage,
+            sweep_alphas=self.sweep_alphas,
+            settings=json.loads(json.dumps(settings)),
+            data_dir=storage.absolute(data_dir),
+            data_digest=data_digest(data_dir),
+        )
+
+
+def run_experiment(
+    config: ExperimentConfig,
+    data_dir: str,
+    experiments_dir: str,
+    make_strategy: Callable[[], object],
+    options: RunOptions = RunOptions(),  # noqa: B008
+) -> None:
+    """Trains what is not done of an experiment, seed by seed.
+
+    A stage that another run below `experiments_dir` has trained with the same settings, data,
+    versions and teachers is taken from there: stage 0, above all, is trained once a seed for all
+    experiments on the same data.
+
+    Args:
+        config: what to run.
+        data_dir: folder of the converted splits.
+        experiments_dir: folder of the experiments, a folder each.
+        make_strategy: gives the `tf.distribute.Strategy`; called once, if there is something to
+            train.
+        options: what changes no result. Its flags are those that the runs have in common.
+
+    Raises:
+        ValueError: if what stands there was begun with other settings or data, or as
+            `cascade.run_cascade`.
+    """
+    info = shards.read_dataset_info(data_dir, "train")
+    record = config.record(data_dir)
+    record.begin(experiments_dir)
+    runs = config.runs(experiments_dir)
+    progress = _Progress(config.name, runs, info)
+    make_strategy = functools.cache(make_strategy)
+    for run in runs:
+        _, to_train = cascade.plan(run.cascade, data_dir, run.run_dir)
+        if not to_train:
+            write_summary(run.run_dir)
+            continue
+        configs = run.stage_configs(info)
+        for stage, donor in share_stages(run.run_dir, configs, record, experiments_dir, run.seed):
+            logging.info("%s, stage %d: taken from %s", progress.label(run), stage, donor)
+        run_options = dataclasses.replace(
+            options, flags=options.flags and options.flags + run_flags(run)
+        )
+        cascade.run_cascade(
+            run.cascade, data_dir, run.run_dir, make_strategy, run_options, progress.reporter(run)
+        )
+
+
+def estimate_experiment(
+    config: ExperimentConfig,
+    data_dir: str,
+    experiments_dir: str,
+    make_strategy: Callable[[], object],
+    options: RunOptions,
+) -> str:
+    """What the first unfinished run will cost (`cost.estimate_cost`), and how many stages there are
+    to train in all.
+
+    Nothing is written. Arguments and errors as for `run_experiment`.
+    """
+    from secost_tf.training.cost import estimate_cost  # imports TensorFlow
+
+    runs = config.runs(experiments_dir)
+    progress = _Progress(config.name, runs, shards.read_dataset_info(data_dir, "train"))
+    unfinished = (run for run in runs if len(leading_stages(run.run_dir)) <= run.cascade.stage)
+    run = next(unfinished, runs[-1])
+    cost = estimate_cost(run.cascade, data_dir, run.run_dir, make_strategy, options)
+    return (
+        f"{cost}\nThis is {progress.label(run)}. {config.name} has {progress.left} stages to train in all; of these, what "
+        f"other experiments have trained already is taken from them"
+    )
+
+
+def run_flags(run: Run) -> str:
+    """The flags of `secost_tf.train` in which the runs of an experiment differ, or that it sets, as
+    flagfile lines.
+    """
+    values = {
+        "run_dir": run.run_dir,
+        "stage": run.cascade.stage,
+        "alpha": ",".join(map(str, run.cascade.alphas)) or "auto",
+        "epochs": run.cascade.train.epochs,
+        "seed": run.seed,
+    }
+    return "".join(f"--{name}={value}\n" for name, value in values.items())
+
+
+class _Progress:
+    """Counts the stages of an experiment, those that runs share once, and says how long the rest
+    will take.
+    """
+
+    def __init__(self, name: str, runs: Sequence[Run], info: DatasetInfo):
+        self._name, self._info = name, info
+        self._all: dict[str, int] = {}
+        self._done: set[str] = set()
+        for run in runs:
+            stages = self._stages(run)
+            self._all.update(stages)
+            self._done.update(list(stages)[: len(leading_stages(run.run_dir))])
+        self._seconds: list[float] = []
+
+    @property
+    def left(self) -> int:
+        """Stages that are not done, those with --alpha=auto as often as they are trained."""
+        return sum(trainings for stage, trainings in self._all.items() if stage not in self._done)
+
+    def label(self, run: Run) -> str:
+        """`increasing_teacher, seed 2`."""
+        of_sweep = "" if run.alpha is None else f", alpha {run.alpha:g}"
+        return f"{self._name}, seed {run.seed}{of_sweep}"
+
+    def reporter(self, run: Run) -> Callable[[StageConfig], None]:
+        """Called after each stage of a run that was trained, it logs a line."""
+        from tfrecord_tools.text import duration  # imports TensorFlow
+
+        stages = list(self._stages(run))
+        self._done.update(stages[: len(leading_stages(run.run_dir))])  # shared ones among them
+        started = time.monotonic()
+
+        def report(stage: StageConfig) -> None:
+            nonlocal started
+            now = time.monotonic()
+            self._seconds.append((now - started) / stage.trainings)
+            started = now
+            self._done.add(stages[stage.stage])
+            left = self.left * sum(self._seconds) / len(self._seconds)
+            mAP = read_metrics(run.run_dir, stage.stage)["mAP"]
+            logging.info(
+                "%s, stage %d: mAP %s, %s; %d of %d stages done, about %s left",
+                self.label(run),
+                stage.stage,
+                "-" if mAP is None else f"{mAP:.4f}",
+                duration(self._seconds[-1] * stage.trainings),
+                len(self._done),
+                len(self._all),
+                duration(left),
+            )
+
+        return report
+
+    def _stages(self, run: Run) -> dict[str, int]:
+        """The trainings of each stage, by what tells it from those of all runs: its settings and of
+        those before, the seed too.
+        """
+        configs = run.stage_configs(self._info)
+        return {repr(configs[: one.stage + 1]): one.trainings for one in configs}

@@ -1,0 +1,431 @@
+"""What TensorBoard shows of a stage, under the same tags for every stage, so that stages lie over
+one another.
+
+    training/     loss and its two parts, learning rate, gradient norm, clips/s, seconds        every epoch
+    validation/   loss, mAP, mAUC, d', and a histogram of the classes' average precision        every epoch
+    precision_recall/, clips/   curves of some classes, some clips with their segment scores    every few epochs
+    evaluation/   the figures of `metrics.json`, at the last epoch                              once
+    and, once, the settings: as text, and as hyper-parameters, a row a stage in the table of HPARAMS
+
+A step is an epoch, from 1. Everything goes through `tf.summary`, so that the folder may be remote.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import json
+import math
+import time
+from collections import defaultdict
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import logging
+from tensorboard.plugins.hparams import api_pb2
+from tensorboard.plugins.hparams import summary as hparams_summary
+from tensorboard.plugins.pr_curve import summary as pr_summary
+
+from secost_tf.data import read_clips
+from secost_tf.detection import clip_figure
+from secost_tf.models import segment_times
+from secost_tf.runs import RunOptions, StageRecord
+from secost_tf.training import checkpoints
+from secost_tf.training.callbacks import Validated, Validation
+from tfrecord_tools import storage
+from tfrecord_tools.shards import ClipRecord
+from tfrecord_tools.text import sigmoid
+
+_THRESHOLDS = 201  # of precision-recall curves: 0, 0.005, ... 1
+
+_CURVES = 8  # classes whose precision-recall curve is drawn
+
+_CURVES_OF_A_CLIP = 4  # classes whose segment scores are drawn
+
+_PICTURE_DPI = 80
+
+_NOT_OF_THE_TRAINING = ("epoch", "val_loss", "val_mAP")  # of the history's columns
+
+_EVALUATION = ("mAP", "mAUC", "d_prime", "lwlrap", "chance", "best_epoch", "training_seconds")
+
+_HPARAMS = {
+    "stage": api_pb2.DATA_TYPE_FLOAT64,
+    "alpha": api_pb2.DATA_TYPE_FLOAT64,
+    "alpha_note": api_pb2.DATA_TYPE_STRING,
+    "teacher_stages": api_pb2.DATA_TYPE_STRING,
+    "width": api_pb2.DATA_TYPE_FLOAT64,
+    "pooling": api_pb2.DATA_TYPE_STRING,
+    "seed": api_pb2.DATA_TYPE_FLOAT64,
+    "epochs": api_pb2.DATA_TYPE_FLOAT64,
+    "batch_size": api_pb2.DATA_TYPE_FLOAT64,
+    "optimizer": api_pb2.DATA_TYPE_STRING,
+    "learning_rate": api_pb2.DATA_TYPE_FLOAT64,
+    "warmup_share": api_pb2.DATA_TYPE_FLOAT64,
+    "balanced_sampling": api_pb2.DATA_TYPE_BOOL,
+    "mixup_alpha": api_pb2.DATA_TYPE_FLOAT64,
+    "clip_norm": api_pb2.DATA_TYPE_FLOAT64,
+    "ema": api_pb2.DATA_TYPE_FLOAT64,
+    "precision": api_pb2.DATA_TYPE_STRING,
+    "teacher": api_pb2.DATA_TYPE_STRING,
+}
+
+_SHOWN = (
+    "alpha",
+    "pooling",
+    "seed",
+    "stage",
+    "width",
+)  # first: TensorBoard shows five, until more are ticked
+
+_METRICS = {
+    "validation/mAP": "val_mAP",
+    "evaluation/mAP": "mAP",
+    "evaluation/mAUC": "mAUC",
+    "validation/loss": "val_loss",
+    "training/loss": "loss",
+}  # columns of the table of HPARAMS, by tag
+
+
+class TensorBoard(keras.callbacks.Callback):
+    """Write what TensorBoard shows of a stage; after `CheckpointCallback`, whose rows it writes.
+
+    Close it when all is done.
+
+    A stage that is continued writes on: the epochs that the state holds and the folder does not are
+    written first. What an attempt left that is not continued is removed, so that no epoch is there
+    twice.
+
+    Args:
+        folder: of this stage.
+        record: the stage.
+        state: where training stands.
+        steps: of an epoch.
+        options: what to show, and the flags.
+        validation: where the validation clips are scored; None where there are none.
+
+    Raises:
+        ValueError: if the steps to profile reach past the stage's last.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        record: StageRecord,
+        state: checkpoints.TrainingState,
+        steps: int,
+        options: RunOptions = RunOptions(),  # noqa: B008
+        validation: Validation | None = None,
+    ):
+        super().__init__()
+        self.folder, self.record, self.state, self.steps, self.options = (
+            folder,
+            record,
+            state,
+            steps,
+            options,
+        )
+        self.validation = validation
+        self._clips: list[ClipRecord] | None = None
+        self._segment_scores: list[np.ndarray] = []
+        self._is_profiling = False
+        total = record.config.train.epochs * steps
+        if options.profile_steps and options.profile_steps[1] > total:
+            raise ValueError(
+                f"profile_steps: expected at most {total}, the steps of a stage ({record.config.train.epochs} epochs of "
+                f"{steps}), got {','.join(map(str, options.profile_steps))}"
+            )
+        written = written_steps(folder)
+        epochs = written.get("training/loss", set())
+        if not (state.epoch or state.step) or max(epochs, default=0) > state.epoch:
+            storage.remove_tree(folder)
+            written, epochs = {}, set()
+        if "settings/config" not in written:
+            self._write_settings()
+        for row in state.history:
+            if int(row["epoch"]) not in epochs:
+                self._write_row(row)
+        if validation and options.picture_clips:
+            validation.also.append(self._score_clips)
+
+    @functools.cached_property
+    def _writer(self):
+        return tf.summary.create_file_writer(self.folder)
+
+    def close(self) -> None:
+        """Ends a profile that is still going on, and closes the file."""
+        self._stop_profile()
+        if "_writer" in vars(self):
+            self._writer.close()
+
+    # --- steps ---
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.first_step, self.started = self.state.step, time.monotonic()
+        self.done, self.stopped = 0, self.started
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.options.profile_steps and self._step(batch) == self.options.profile_steps[0]:
+            try:
+                tf.profiler.experimental.start(self.folder)
+                self._is_profiling = True
+            except tf.errors.OpError as error:  # another profile is going on in this process
+                logging.warning("profile_steps: no profile is made (%s)", error.message)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.done, self.stopped = batch + 1, time.monotonic()
+        if self._is_profiling and self._step(batch) >= self.options.profile_steps[1]:
+            self._stop_profile()
+
+    def _step(self, batch: int) -> int:
+        """The step of the stage, from 1, that a batch of this epoch is."""
+        return self.state.epoch * self.steps + self.first_step + batch + 1
+
+    def _stop_profile(self) -> None:
+        if self._is_profiling:
+            self._is_profiling = False
+            tf.profiler.experimental.stop()
+
+    # --- epochs ---
+
+    def on_epoch_end(self, epoch, logs=None):
+        # The state is that after the epoch; where several workers train, `validation` has scored on
+        # all of them.
+        clips = self.done * self.record.config.train.batch_size
+        seconds = self.stopped - self.started
+        self._write_row(
+            self.state.history[-1], {"clips_per_second": clips / seconds} if seconds else {}
+        )
+        if self.validation:
+            self._write_validation(epoch + 1, self.validation.last)
+        self._writer.flush()
+
+    def _write_row(self, row: dict[str, float], also: dict[str, float] | None = None) -> None:
+        """The figures of an epoch: a row of the history, and what else is known of its training."""
+        with self._writer.as_default(step=int(row["epoch"])):
+            for name, value in {**row, **(also or {})}.items():
+                if name not in _NOT_OF_THE_TRAINING and math.isfinite(value):
+                    tf.summary.scalar(f"training/{name}", value)
+            for name in ("loss", "mAP"):
+                if math.isfinite(row.get(f"val_{name}", math.nan)):
+                    tf.summary.scalar(f"validation/{name}", row[f"val_{name}"])
+
+    def _write_validation(self, step: int, validated: Validated) -> None:
+        evaluation = validated.evaluation
+        with self._writer.as_default(step=step):
+            for name in ("mAUC", "d_prime"):
+                if math.isfinite(value := getattr(evaluation, name)):
+                    tf.summary.scalar(f"validation/{name}", value)
+            precision = evaluation.per_class.average_precision
+            tf.summary.histogram("validation/AP_of_classes", precision[np.isfinite(precision)])
+            if not self._is_detailed(step - 1):
+                return
+            for name, curve in self._curves(validated).items():
+                _write_curve(name, curve, step)
+            if self._clips:
+                for clip, scores in zip(self._clips, self._segment_scores, strict=True):
+                    tf.summary.image(
+                        f"clips/{clip.video_id}", self._picture(clip, scores, step)[None]
+                    )
+
+    def _is_detailed(self, epoch: int) -> bool:
+        """Whether an epoch, from 0, has curves and pictures."""
+        return (
+            epoch + 1
+        ) % self.options.picture_epochs == 0 or epoch + 1 == self.record.config.train.epochs
+
+    def _curves(self, validated: Validated) -> dict[str, np.ndarray]:
+        """Counts of the classes with the most positive clips, which are the same in every stage,
+        and of all together.
+        """
+        scores, labels = sigmoid(validated.logits), validated.labels
+        positives = labels.sum(axis=0)
+        classes = [c for c in np.argsort(-positives, kind="stable")[:_CURVES] if positives[c]]
+        names = self.record.class_map.display_names
+        curves = {names[c]: curve_counts(labels[:, c], scores[:, c]) for c in classes}
+        return {"all classes (micro-average)": curve_counts(labels, scores), **curves}
+
+    # --- clips ---
+
+    def _score_clips(self, epoch: int) -> None:
+        """Scores the segments of the clips that are shown, with the weights that were validated."""
+        if not self._is_detailed(epoch):
+            return
+        if self._clips is None:
+            last, split = self.validation.last, self.validation.split
+            chosen = choose_clips(last.labels, self.options.picture_clips)
+            self._clips = read_clips(split, [last.ids[index] for index in chosen])
+        if not self._clips:
+            return
+        config, frames = self.record.config.network, [len(clip.log_mel) for clip in self._clips]
+        log_mels = np.zeros((len(frames), max(frames), config.mel_bins), np.float32)
+        for clip, padded in zip(self._clips, log_mels, strict=True):
+            padded[: len(clip.log_mel)] = clip.log_mel
+        inputs = {"log_mel": tf.constant(log_mels), "num_frames": tf.constant(frames, tf.int32)}
+        logits = self.validation.scorer.student(inputs, training=False)["segment_logits"].numpy()
+        self._segment_scores = [
+            sigmoid(one[: config.num_segments(count)])
+            for one, count in zip(logits, frames, strict=True)
+        ]
+
+    def _picture(self, clip: ClipRecord, scores: np.ndarray, step: int) -> np.ndarray:
+        """A clip with the scores of its labels, and of the classes scored highest besides: uint8
+        [height, width, 3].
+        """
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+        names = self.record.class_map.display_names
+        order = [*sorted(clip.labels), *np.argsort(-scores.max(axis=0), kind="stable").tolist()]
+        classes = list(dict.fromkeys(order))[:_CURVES_OF_A_CLIP]
+        labels = ", ".join(names[c] for c in clip.labels) or "no label"
+        figure = clip_figure(
+            clip.log_mel,
+            self.record.log_mel,
+            segment_times(self.record.config.network, self.record.log_mel, len(clip.log_mel)),
+            {names[c]: scores[:, c] for c in classes},
+            [(names[c], onset, offset) for c, onset, offset in clip.events],
+            title=f"stage {self.record.config.stage}, epoch {step}: {clip.video_id} ({labels})",
+        )
+        figure.set_dpi(_PICTURE_DPI)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        return np.asarray(canvas.buffer_rgba())[..., :3]
+
+    # --- settings ---
+
+    def _write_settings(self) -> None:
+        config = self.record.config
+        settings = {
+            "stage": config.to_dict(),
+            "data_dir": self.record.data_dir,
+            "log_mel": self.record.log_mel.to_dict(),
+        }
+        hparams = hparams_of(self.record)
+        infos = [
+            api_pb2.HParamInfo(name=name, type=kind, differs=name in _SHOWN)
+            for name, kind in _HPARAMS.items()
+        ]
+        metrics = [
+            api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag), display_name=name)
+            for tag, name in _METRICS.items()
+        ]
+        with self._writer.as_default(step=0):
+            _write_proto(hparams_summary.experiment_pb(infos, metrics), 0)
+            # A row of its own, not one that is averaged over all that have the same settings.
+            row = f"stage {config.stage} of {storage.absolute(self.folder)}"
+            _write_proto(hparams_summary.session_start_pb(hparams, group_name=row), 0)
+            if self.options.flags:
+                tf.summary.text("settings/flags", f"```\n{self.options.flags}```")
+            tf.summary.text("settings/config", f"```json\n{json.dumps(settings, indent=1)}\n```")
+        self._writer.flush()
+
+
+def hparams_of(record: StageRecord) -> dict[str, float | str | bool]:
+    """The settings of a stage that are worth a column."""
+    config = record.config
+    values = {
+        **dataclasses.asdict(config.train),
+        **{name: getattr(config.network, name) for name in ("width", "pooling")},
+        "stage": config.stage,
+        "alpha": config.alpha,
+        "alpha_note": config.alpha_note or "none",
+        "teacher_stages": " ".join(map(str, config.teacher_stages)) or "none",
+    }
+    return {name: values[name] for name in _HPARAMS}
+
+
+def curve_counts(
+    labels: np.ndarray, scores: np.ndarray, num_thresholds: int = _THRESHOLDS
+) -> np.ndarray:
+    """What TensorBoard's precision-recall plugin shows: counts at thresholds evenly spread over [0,
+    1].
+
+    Args:
+        labels: 0 or 1, any shape.
+        scores: in 0..1, of the same shape; a clip is found at a threshold if its score is no lower.
+        num_thresholds: two or more.
+
+    Returns:
+        float64 [6, num_thresholds]: true positives, false positives, true negatives, false
+        negatives, precision (0 where nothing is found) and recall.
+    """
+    is_positive = np.asarray(labels).ravel() > 0
+    highest = np.floor(np.asarray(scores, np.float64).ravel() * (num_thresholds - 1)).astype(int)
+    found = [
+        np.bincount(highest[chosen], minlength=num_thresholds)[::-1]
+        .cumsum()[::-1]
+        .astype(np.float64)
+        for chosen in (is_positive, ~is_positive)
+    ]
+    true, false = found
+    missed, spared = true[0] - true, false[0] - false
+    precision = true / np.maximum(true + false, 1)
+    return np.stack([true, false, spared, missed, precision, true / max(true[0], 1)])
+
+
+def _write_curve(name: str, counts: np.ndarray, step: int) -> None:
+    proto = pr_summary.raw_data_pb(
+        f"precision_recall/{name}", *counts, num_thresholds=counts.shape[1], display_name=name
+    )
+    _write_proto(proto, step)
+
+
+def _write_proto(proto, step: int) -> None:
+    """Writes a `Summary` with the default writer."""
+    tf.summary.experimental.write_raw_pb(proto.SerializeToString(), step=step)
+
+
+def choose_clips(labels: np.ndarray, count: int) -> list[int]:
+    """A handful of clips that shows as many classes as it can: the first of each class, then the
+    first that have labels.
+
+    Args:
+        labels: multi-hot, [clips, classes].
+        count: how many at most.
+
+    Returns:
+        Indices of clips, ascending; a function of the labels alone.
+    """
+    shown, chosen = np.zeros(labels.shape[1], bool), []
+    for index in np.flatnonzero(labels.any(axis=1)):
+        if len(chosen) < count and (labels[index].astype(bool) & ~shown).any():
+            chosen.append(int(index))
+            shown |= labels[index].astype(bool)
+    rest = [int(index) for index in np.flatnonzero(labels.any(axis=1)) if index not in chosen]
+    return sorted(chosen + rest[: count - len(chosen)])
+
+
+def written_steps(folder: str) -> dict[str, set[int]]:
+    """The steps that a folder's event files hold, by tag; a file that ends in the middle counts up
+    to there.
+    """
+    steps: dict[str, set[int]] = defaultdict(set)
+    for name in storage.list_dir(folder):
+        if "tfevents" not in name:
+            continue
+        with contextlib.suppress(tf.errors.DataLossError):
+            for record in tf.data.TFRecordDataset(storage.join(folder, name)).as_numpy_iterator():
+                event = tf.compat.v1.Event.FromString(record)
+                for value in event.summary.value:
+                    steps[value.tag].add(event.step)
+    return dict(steps)
+
+
+def write_final(folder: str, record: StageRecord, figures: dict) -> None:
+    """Writes the figures of a stage's `metrics.json` at its last epoch, and that it is done; once.
+
+    Args:
+        folder: the stage's, of TensorBoard.
+        record: the stage.
+        figures: the content of `metrics.json`.
+    """
+    step = record.config.train.epochs
+    if any(tag.startswith("evaluation/") for tag in written_steps(folder)):
+        return
+    with tf.summary.create_file_writer(folder).as_default(step=step) as writer:
+        for name in _EVALUATION:
+            if figures.get(name) is not None:
+                tf.summary.scalar(f"evaluation/{name}", figures[name])
+        _write_proto(hparams_summary.session_end_pb(api_pb2.STATUS_SUCCESS), step)
+        writer.close()

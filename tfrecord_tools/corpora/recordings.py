@@ -1,0 +1,291 @@
+"""The recordings that events are cut from: a manifest or a folder of classes, split into train and
+eval without overlap.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+
+from absl import logging
+
+from tfrecord_tools import storage
+from tfrecord_tools.audio import EXTENSIONS
+from tfrecord_tools.corpora.mixing import SPLITS
+from tfrecord_tools.datasets import (
+    ALIASES,
+    ClassMap,
+    Clip,
+    parse_int,
+    read_class_map,
+    read_manifest,
+    read_table,
+)
+
+DEFAULT_EVAL_SHARE = 0.25
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordedSources:
+    """What events are cut from.
+
+    Attributes:
+        class_map: the classes.
+        clips: the recordings of each split, those that were not found among them; each has one
+            label.
+        settings: what decided the splits, as JSON has it, and a digest of the recordings' names,
+            sizes, spans, classes and splits, by which a corpus made from others is known.
+    """
+
+    class_map: ClassMap
+    clips: dict[str, tuple[Clip, ...]]
+    settings: dict[str, object]
+
+
+def read_sources(
+    source: str,
+    eval_folds: Sequence[int] = (),
+    eval_share: float | None = None,
+    class_labels_csv: str | None = None,
+) -> RecordedSources:
+    """Lists the recordings of a collection that hold one class each, and splits them.
+
+    Args:
+        source: a folder with a sub-folder for each class, of recordings in any depth; or a
+            manifest, as `datasets.manifest` reads it. Rows with no label or several are passed
+            over.
+        eval_folds: the folds of a manifest that are for eval; the others are for train.
+        eval_share: where neither folds nor a column `split` (train, eval) decide, about this share
+            of each class's recordings, at least one, is for eval: those whose names have the lowest
+            hashes. Spans of one recording stay together. None: 0.25, unless the manifest has folds.
+        class_labels_csv: classes (index, mid, display_name), for labels that are mids, or folders
+            named so. Those without a recording are dropped. By default the classes are the labels,
+            sorted; mids are made of their names.
+
+    Raises:
+        ValueError: if there is nothing to read, the manifest is wrong, it does not say how it is to
+            be split, a recording is in both splits, or a class has no recording in one of them.
+    """
+    if eval_share is not None and not 0 < eval_share < 1:
+        raise ValueError(f"eval_share: expected a number between 0 and 1, got {eval_share:g}")
+    if eval_folds and eval_share is not None:
+        raise ValueError("eval_share: does not go with eval_folds, which decide; give one of them")
+    if storage.is_dir(source):
+        if eval_folds:
+            raise ValueError(
+                f"eval_folds: {source} is a folder, which has no folds; give eval_share instead"
+            )
+        folder = source
+        clips, class_map = _clips_in_folder(source, class_labels_csv)
+        by_split = {"": clips}
+    else:
+        folder = os.path.dirname(source)
+        by_split, class_map = _clips_of_manifest(source, eval_folds, eval_share, class_labels_csv)
+
+    several = sum(len(clip.labels) != 1 for clips in by_split.values() for clip in clips)
+    if several:
+        logging.info(
+            "%s: %d rows without exactly one label are not used as events", source, several
+        )
+    by_split = {
+        split: [clip for clip in clips if len(clip.labels) == 1]
+        for split, clips in by_split.items()
+    }
+    if "" in by_split:
+        eval_share = DEFAULT_EVAL_SHARE if eval_share is None else eval_share
+        by_split = _split_by_hash(by_split[""], folder, eval_share)
+    by_split, class_map = _used_classes(by_split, class_map)
+    _check_splits(source, by_split, class_map)
+    listed = sorted(
+        [split, class_map.mids[clip.labels[0]], name, clip.start_seconds, clip.end_seconds, size]
+        for split, clips in by_split.items()
+        for clip in clips
+        for name, size in [(_name(clip, folder), storage.size(clip.path) if clip.path else 0)]
+    )
+    settings = {
+        "eval_folds": sorted(eval_folds),
+        "eval_share": eval_share,
+        "source_digest": hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:16],
+    }
+    return RecordedSources(class_map, {split: tuple(by_split[split]) for split in SPLITS}, settings)
+
+
+# === Reading ===
+def _clips_in_folder(folder: str, class_labels_csv: str | None) -> tuple[list[Clip], ClassMap]:
+    """The recordings below each sub-folder, which is their class."""
+    paths = {
+        name: list(_recordings_below(storage.join(folder, name)))
+        for name in storage.list_dir(folder)
+        if not name.startswith(".") and storage.is_dir(storage.join(folder, name))
+    }
+    names = [name for name, found in paths.items() if found]
+    if not names:
+        raise ValueError(
+            f"{folder}: expected a sub-folder of recordings for each class, or a manifest csv; found no recording "
+            f"({', '.join(EXTENSIONS)}) in {len(paths)} sub-folders"
+        )
+    class_map = read_class_map(class_labels_csv) if class_labels_csv else _named_classes(names)
+    clips = []
+    for name in names:
+        try:
+            label = class_map.index(name)
+        except ValueError as error:
+            raise ValueError(f"{storage.join(folder, name)}: {error}") from error
+        clips += [
+            Clip(id=_relative(path, folder), path=path, labels=(label,)) for path in paths[name]
+        ]
+    return clips, class_map
+
+
+def _recordings_below(folder: str) -> Iterator[str]:
+    for name in storage.list_dir(folder):
+        path = storage.join(folder, name)
+        if name.startswith("."):
+            continue
+        if storage.is_dir(path):
+            yield from _recordings_below(path)
+        elif os.path.splitext(name)[1].lower() in EXTENSIONS:
+            yield path
+
+
+def _clips_of_manifest(
+    path: str, eval_folds: Sequence[int], eval_share: float | None, class_labels_csv: str | None
+) -> tuple[dict[str, list[Clip]], ClassMap]:
+    """The clips of both splits; or of neither, under "", if they are to be split by hash."""
+    rows = list(read_table(path, ("path", "labels"), ("split", "fold"), ALIASES))
+    columns = rows[0][1] if rows else {}
+
+    def read(split: str, folds: Sequence[int] = ()) -> tuple[list[Clip], ClassMap]:
+        return read_manifest(
+            manifest=path, split=split, class_labels_csv=class_labels_csv, folds=tuple(folds)
+        )
+
+    if eval_folds:
+        if "fold" not in columns:
+            raise ValueError(f"{path}, line 1: eval_folds needs a column 'fold'")
+        if "split" in columns:
+            raise ValueError(
+                f"{path}: has a column 'split', which decides what is for train and eval; leave eval_folds out"
+            )
+        found = sorted({parse_int(row["fold"], "fold", where) for where, row in rows})
+        missing, others = sorted(set(eval_folds) - set(found)), sorted(set(found) - set(eval_folds))
+        if missing or not others:
+            raise ValueError(
+                f"eval_folds: expected some of the folds of {path}, {', '.join(map(str, found))}, and others left for "
+                f"train, got {', '.join(map(str, eval_folds))}"
+            )
+        (train, class_map), (evaluation, _) = read("train", others), read("eval", eval_folds)
+        by_split = {"train": train, "eval": evaluation}
+    elif "split" in columns:
+        if eval_share is not None:
+            raise ValueError(
+                f"{path}: has a column 'split', which decides what is for train and eval; leave eval_share out"
+            )
+        (train, class_map), (evaluation, _) = read("train"), read("eval")
+        by_split = {"train": train, "eval": evaluation}
+    elif "fold" in columns and eval_share is None:
+        raise ValueError(
+            f"{path}: has a column 'fold': say which folds are for eval (--eval_folds), or split it by its recordings, "
+            "whatever their folds (--eval_share)"
+        )
+    else:
+        clips, class_map = read("train")
+        by_split = {"": clips}
+    return by_split, class_map if class_labels_csv else _named_classes(class_map.display_names)
+
+
+def _named_classes(names: Sequence[str]) -> ClassMap:
+    """Classes that have names alone: their mids are these, with `_` for what would end a cell or a
+    label of AudioSet's csv.
+    """
+    mids = tuple(
+        "_".join(name.replace(",", " ").replace('"', " ").replace("#", " ").split())
+        for name in names
+    )
+    return ClassMap(mids, tuple(names))
+
+
+# === Splitting ===
+def _split_by_hash(clips: list[Clip], folder: str, eval_share: float) -> dict[str, list[Clip]]:
+    """Takes whole recordings for eval, in the order of their hashes, while one of their classes is
+    short of its share.
+    """
+    classes_of: dict[str, set[int]] = defaultdict(set)
+    for clip in clips:
+        classes_of[_name(clip, folder)].add(clip.labels[0])
+    counts = Counter(label for labels in classes_of.values() for label in labels)
+    wanted = {label: min(max(1, round(eval_share * n)), n - 1) for label, n in counts.items()}
+    evaluation = set()
+    for name in sorted(
+        classes_of, key=lambda name: hashlib.sha256(name.encode(errors="replace")).digest()
+    ):
+        if any(wanted[label] > 0 for label in classes_of[name]):
+            evaluation.add(name)
+            wanted.update({label: wanted[label] - 1 for label in classes_of[name]})
+    return {
+        split: [clip for clip in clips if (_name(clip, folder) in evaluation) == (split == "eval")]
+        for split in SPLITS
+    }
+
+
+def _used_classes(
+    by_split: dict[str, list[Clip]], class_map: ClassMap
+) -> tuple[dict[str, list[Clip]], ClassMap]:
+    """Drops the classes that no recording has to itself."""
+    used = sorted({clip.labels[0] for clips in by_split.values() for clip in clips})
+    if not used:
+        raise ValueError("source: no recording has exactly one label, as events must")
+    dropped = [name for label, name in enumerate(class_map.display_names) if label not in used]
+    if dropped:
+        some = ", ".join(dropped[:5]) + " ..." * (len(dropped) > 5)
+        logging.info(
+            "%d classes are dropped, no recording is of them alone: %s", len(dropped), some
+        )
+    place = {label: index for index, label in enumerate(used)}
+    kept = ClassMap(
+        tuple(class_map.mids[label] for label in used),
+        tuple(class_map.display_names[label] for label in used),
+    )
+    return {
+        split: [dataclasses.replace(clip, labels=(place[clip.labels[0]],)) for clip in clips]
+        for split, clips in by_split.items()
+    }, kept
+
+
+def _check_splits(source: str, by_split: dict[str, list[Clip]], class_map: ClassMap) -> None:
+    for split, clips in by_split.items():
+        lacking = sorted(set(range(len(class_map))) - {clip.labels[0] for clip in clips})
+        if lacking:
+            names = ", ".join(repr(class_map.display_names[label]) for label in lacking[:5])
+            raise ValueError(
+                f"{source}: {len(lacking)} of {len(class_map)} classes have no recording for {split}: {names}"
+                f"{' ...' * (len(lacking) > 5)}; every class needs one in each split"
+            )
+    train, evaluation = (
+        {_identity(clip) for clip in by_split[split] if clip.path} for split in SPLITS
+    )
+    if both := sorted(train & evaluation):
+        raise ValueError(
+            f"{source}: {len(both)} recordings are in train and in eval, which must not share any, such as {both[0]}"
+        )
+
+
+def _identity(clip: Clip) -> str:
+    return clip.path if storage.is_remote(clip.path) else os.path.realpath(clip.path)
+
+
+def _name(clip: Clip, folder: str) -> str:
+    """A recording's path in its collection, wherever that lies; of one that was not found, the
+    clip's id.
+    """
+    return _relative(clip.path, folder) if clip.path else clip.id
+
+
+def _relative(path: str, folder: str) -> str:
+    if storage.is_remote(path):
+        return path.removeprefix(folder).lstrip("/")
+    return os.path.relpath(path, folder or ".")

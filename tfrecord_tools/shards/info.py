@@ -1,0 +1,178 @@
+"""`dataset.json`: what a split is made of."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+from tfrecord_tools import storage
+from tfrecord_tools.datasets import ClassMap
+from tfrecord_tools.log_mel import LogMelConfig
+
+FORMAT_VERSION = 2
+
+DATASET_JSON = "dataset.json"
+
+CLASSES_CSV = "classes.csv"
+
+CLIPS_CSV = "clips.csv"
+
+FAILURES_CSV = "failures.csv"
+
+WARNINGS_CSV = "warnings.csv"
+
+PROGRESS_DIR = "progress"  # in a split's folder while its conversion is not finished
+
+CLIPS_COLUMNS = ("video_id", "shard", "record", "num_frames")
+
+
+def shard_name(split: str, index: int, count: int) -> str:
+    """`train-00000-of-00008.tfrecord`."""
+    return f"{split}-{index:05d}-of-{count:05d}.tfrecord"
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """One shard file of a split: its name, number of clips, and size in bytes."""
+
+    file: str
+    clips: int
+    bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetInfo:
+    """What `dataset.json` says of one split; the one source of truth for readers of its shards.
+
+    Attributes:
+        split: `train`, `eval` or `validation`.
+        dataset: the reader it was converted with.
+        log_mel: the log-mel settings of every record.
+        feature_dtype: the stored type of the log-mel.
+        feature_range: the log-mels that uint8 stores as 0 and 255; None for the other types.
+        compression: of the shards, NONE or GZIP.
+        class_map: the classes, in the order of the labels.
+        num_clips: number of records in all shards.
+        seconds: total length of the clips.
+        max_frames: frames of the longest clip.
+        positives: number of positive clips per class, [classes].
+        mean, variance: of the log-mel over all frames, per mel bin, [mel_bins].
+        shards: the shard files, in order.
+        failures: number of clips that could not be converted, by kind.
+        settings: the conversion's own settings, for the record.
+    """
+
+    split: str
+    dataset: str
+    log_mel: LogMelConfig
+    feature_dtype: str
+    feature_range: tuple[float, float] | None
+    compression: str
+    class_map: ClassMap
+    num_clips: int
+    seconds: float
+    max_frames: int
+    positives: tuple[int, ...]
+    mean: tuple[float, ...]
+    variance: tuple[float, ...]
+    shards: tuple[Shard, ...]
+    failures: dict[str, int]
+    settings: dict
+
+    def to_dict(self) -> dict:
+        """Plain values, for JSON."""
+        return {
+            "format": FORMAT_VERSION,
+            **{field.name: getattr(self, field.name) for field in dataclasses.fields(self)},
+            "log_mel": self.log_mel.to_dict(),
+            "class_map": {
+                "mids": self.class_map.mids,
+                "display_names": self.class_map.display_names,
+            },
+            "shards": [dataclasses.asdict(shard) for shard in self.shards],
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict) -> DatasetInfo:
+        """The inverse of `to_dict`."""
+        values = dict(values)
+        if values.pop("format", None) != FORMAT_VERSION:
+            raise ValueError(
+                f"made by another version of this software (expected format {FORMAT_VERSION})"
+            )
+        names = {field.name for field in dataclasses.fields(cls)}
+        if set(values) != names:
+            raise ValueError(f"missing or unknown keys: {', '.join(sorted(set(values) ^ names))}")
+        class_map = {name: tuple(items) for name, items in values["class_map"].items()}
+        tuples = {name: tuple(values[name]) for name in ("positives", "mean", "variance")}
+        if values["feature_range"] is not None:
+            tuples["feature_range"] = tuple(values["feature_range"])
+        return cls(
+            **{
+                **values,
+                **tuples,
+                "log_mel": LogMelConfig.from_dict(values["log_mel"]),
+                "class_map": ClassMap(**class_map),
+                "shards": tuple(Shard(**shard) for shard in values["shards"]),
+            }
+        )
+
+    def write(self, data_dir: str) -> None:
+        """Writes `dataset.json` into the split's folder, atomically."""
+        storage.write_json(storage.join(data_dir, self.split, DATASET_JSON), self.to_dict())
+
+    def shard_paths(self, data_dir: str) -> list[str]:
+        """Full paths of the shards, in order."""
+        return [storage.join(data_dir, self.split, shard.file) for shard in self.shards]
+
+
+def has_split(data_dir: str, split: str) -> bool:
+    """Whether `data_dir` holds a complete split of this name."""
+    return storage.exists(storage.join(data_dir, split, DATASET_JSON))
+
+
+def list_splits(data_dir: str) -> list[str]:
+    """The complete splits in `data_dir`, sorted."""
+    return [name for name in storage.list_dir(data_dir) if has_split(data_dir, name)]
+
+
+def read_dataset_info(data_dir: str, split: str, check_shards: bool = True) -> DatasetInfo:
+    """Reads a split's `dataset.json` and checks that its shards stand there at their full size.
+
+    Raises:
+        ValueError: if the folder or split is missing, unreadable, or (unless `check_shards` is
+            False) a shard is missing or of another size; says what was looked for and what to do.
+    """
+    path = storage.join(data_dir, split, DATASET_JSON)
+    if not storage.exists(path):
+        if not storage.is_dir(data_dir):
+            found = "there is no such folder"
+        else:
+            splits = ", ".join(list_splits(data_dir))
+            found = f"it holds {splits}" if splits else "it holds no converted split"
+        if storage.is_dir(storage.join(data_dir, split, PROGRESS_DIR)):
+            found += ", and an unfinished conversion of this one, which the same command continues"
+        raise ValueError(
+            f"{data_dir}: no converted split {split!r} ({DATASET_JSON} is looked for at {path}); {found}. "
+            f"Make it with: python -m tfrecord_tools.convert --split={split} --out={data_dir} ..."
+        )
+    try:
+        info = DatasetInfo.from_dict(storage.read_json(path))
+    except (TypeError, KeyError, ValueError) as error:
+        raise ValueError(f"{path}: {error}; convert the split again") from error
+    if check_shards:
+        for problem in shard_problems(data_dir, info):
+            raise ValueError(problem)
+    return info
+
+
+def shard_problems(data_dir: str, info: DatasetInfo) -> Iterator[str]:
+    """Yields a sentence for each shard that is missing or whose size is not that in `dataset.json`."""
+    for shard, path in zip(info.shards, info.shard_paths(data_dir), strict=True):
+        if not storage.exists(path):
+            yield f"{path}: shard is missing; convert the split again, or restore the file"
+        elif (size := storage.size(path)) != shard.bytes:
+            yield (
+                f"{path}: shard has {size} bytes, {DATASET_JSON} says {shard.bytes}; it is cut short or was changed: "
+                "convert the split again, or restore the file"
+            )

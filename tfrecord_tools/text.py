@@ -1,0 +1,39 @@
+"""Texts for people: lists, durations, sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def duration(seconds: float) -> str:
+    """`2 h 05 min`, `3 min 20 s` or `45 s`."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return (
+        f"{hours} h {minutes:02d} min"
+        if hours
+        else f"{minutes} min {seconds:02d} s"
+        if minutes
+        else f"{seconds} s"
+    )
+
+
+def _list(alphas: Sequence[float]) -> str:
+    return ", ".join(f"{alpha:g}" for alpha in alphas)
+
+
+def _join(stages: Sequence[int]) -> str:
+    return "+".join(map(str, stages)) or "-"
+
+
+# === Text ===
+def format_size(num_bytes: int) -> str:
+    """Return a file's size as `812 kB` or `1.42 MB`."""
+    return f"{num_bytes / 1e6:.2f} MB" if num_bytes >= 1e6 else f"{num_bytes / 1e3:.0f} kB"
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Scores in 0..1, float64, of the same shape."""
+    return 0.5 * (1.0 + np.tanh(0.5 * np.asarray(logits, np.float64)))
