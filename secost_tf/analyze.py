@@ -16,9 +16,8 @@ import dataclasses
 import os
 from collections.abc import Sequence
 
+from secost_tf import evaluation, reporting
 from secost_tf.command_settings import ScoringSettings, StageSettings
-from secost_tf.evaluation import analyze_run
-from secost_tf.reporting import ANALYSIS, format_analysis
 from tfrecord_tools import storage
 from tfrecord_tools.commands import run_command
 from tfrecord_tools.config import setting
@@ -60,10 +59,12 @@ def main(argv: Sequence[str]) -> None:
     """Read the flags, compare the stages, and print what came out and where it is."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     settings = read_flags(AnalyzeSettings)
-    results = analyze_run(**settings.to_dict())
-    print(format_analysis(results))
-    out = settings.out or storage.join(settings.run_dir, ANALYSIS)
-    print(f"\n{out} holds the tables and pictures")
+    values = settings.to_dict()
+    folder = values.pop("out") or storage.join(settings.run_dir, reporting.ANALYSIS)
+    comparison = evaluation.compare_stages(**values)
+    reporting.write_analysis(folder, comparison)
+    print(reporting.format_analysis(comparison.results))
+    print(f"\n{folder} holds the tables and pictures")
 
 
 def run() -> None:

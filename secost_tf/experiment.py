@@ -13,18 +13,13 @@ from collections.abc import Sequence
 
 from absl import flags, logging
 
-from secost_tf import train
 from secost_tf.evaluation import default_command, experiment_results
 from secost_tf.reporting import format_results, write_results
 from secost_tf.runs import check_name
 from secost_tf.training import (
     ExperimentConfig,
     cascade_config,
-    define_cascade_flags,
-    define_device_flags,
-    define_network_flags,
-    define_run_flags,
-    define_training_flags,
+    define_train_flags,
     estimate_experiment,
     parse_numbers,
     run_experiment,
@@ -195,19 +190,6 @@ def command_for(name: str, argv: Sequence[str]) -> str:
         )
         arguments = [own.sub(name, one) for one in arguments if not of_this_one.match(one)]
     return shlex.join(["python", "-m", "secost_tf.experiment", *arguments])
-
-
-def define_train_flags() -> None:
-    """All flags of `secost_tf.train`, shown by --help among this command's own."""
-    for define in (
-        define_cascade_flags,
-        define_network_flags,
-        define_training_flags,
-        define_device_flags,
-        define_run_flags,
-    ):
-        define()
-    flags.adopt_module_key_flags(train)
 
 
 def run() -> None:

@@ -11,11 +11,7 @@ from secost_tf.reporting import format_table
 from secost_tf.training import (
     FLAGS,
     cascade_config,
-    define_cascade_flags,
-    define_device_flags,
-    define_network_flags,
-    define_run_flags,
-    define_training_flags,
+    define_train_flags,
     run_cascade,
     run_options,
     set_up,
@@ -40,14 +36,7 @@ def main(argv: Sequence[str]) -> None:
 
 def run() -> None:
     """The console script."""
-    run_command(
-        main,
-        define_cascade_flags,
-        define_network_flags,
-        define_training_flags,
-        define_device_flags,
-        define_run_flags,
-    )
+    run_command(main, define_train_flags)
 
 
 if __name__ == "__main__":

@@ -32,18 +32,29 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture
+def flags_defined_anew():
+    """Undefines, at the end, the flags that the test defined."""
+    before = set(flags.FLAGS)
+    yield
+    for name in set(flags.FLAGS) - before:
+        delattr(flags.FLAGS, name)
+    flags.FLAGS.unparse_flags()
+
+
+@pytest.fixture
 def command(monkeypatch, capsys):
     """Runs a command in this process: (exit status, what it printed, what it said on stderr)."""
 
     def run(module, *arguments) -> tuple[int, str, str]:
         monkeypatch.setattr(commands, "_exit_at_once", lambda status: None)  # would end the tests
+        before = set(flags.FLAGS)
         monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, arguments)])
         try:
             with pytest.raises(SystemExit) as stopped:
                 module.run()
         finally:
-            for flag in flags.FLAGS.get_key_flags_for_module(module.__name__):
-                delattr(flags.FLAGS, flag.name)
+            for name in set(flags.FLAGS) - before:
+                delattr(flags.FLAGS, name)
             flags.FLAGS.unparse_flags()
         printed = capsys.readouterr()
         return stopped.value.code or 0, printed.out, printed.err

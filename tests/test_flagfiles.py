@@ -12,7 +12,7 @@ from absl import flags
 from secost_tf import experiment
 from secost_tf.models.optimizers import make_optimizer
 from secost_tf.models.pooling import HEADS
-from secost_tf.training import flags
+from secost_tf.training import flags as training_flags
 from tfrecord_tools import soundscapes
 from tfrecord_tools.config_flags import define_flags, read_flags
 from tfrecord_tools.corpora.label_noise import rates_for_precisions, read_label_precisions
@@ -26,10 +26,10 @@ FLAGFILES = sorted(path.relative_to(ROOT) for path in ROOT.glob("flags/**/*.flag
 # What defines the flags of each command that a flagfile may be for.
 DEFINE = {
     "secost_tf.train": (
-        flags.define_cascade_flags,
-        flags.define_network_flags,
-        flags.define_training_flags,
-        flags.define_device_flags,
+        training_flags.define_cascade_flags,
+        training_flags.define_network_flags,
+        training_flags.define_training_flags,
+        training_flags.define_device_flags,
     ),
     "secost_tf.experiment": (experiment.define_experiment_flags, experiment.define_train_flags),
     "tfrecord_tools.soundscapes": (
@@ -123,7 +123,7 @@ def assert_cascade_can_be(config) -> None:
 @pytest.mark.parametrize("path", FLAGFILES_OF["secost_tf.train"], ids=str)
 def test_a_flagfile_makes_settings(parse, path):
     parse("secost_tf.train", f"--flagfile={ROOT / path}")
-    assert_cascade_can_be(flags.cascade_config())
+    assert_cascade_can_be(training_flags.cascade_config())
     assert_all_given(path)
 
 

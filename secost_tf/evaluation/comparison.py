@@ -14,8 +14,14 @@ import numpy as np
 
 from secost_tf.evaluation import metrics
 from secost_tf.evaluation.intervals import Interval, bootstrap_mAP_difference
-from secost_tf.evaluation.label_errors import _judge, _read_training_clips, _teacher
-from secost_tf.reporting import ANALYSIS, _write
+from secost_tf.evaluation.label_errors import (
+    EXTREMES,
+    Disagreement,
+    LabelErrors,
+    describe_disagreement,
+    judge_label_errors,
+    read_training_clips,
+)
 from tfrecord_tools import shards, storage
 
 RANGES = tuple(np.round(np.arange(0, 1.05, 0.1), 1).tolist())
@@ -86,8 +92,6 @@ def calibration(labels: np.ndarray, scores: np.ndarray, bins: int = 10) -> Calib
 
 LEVEL = 0.95
 
-_EXTREMES = 10  # best and worst classes
-
 
 @dataclasses.dataclass(frozen=True)
 class Stages:
@@ -101,7 +105,24 @@ class Stages:
     per_class: tuple[metrics.PerClass, metrics.PerClass]
 
 
-def analyze_run(
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Two stages compared.
+
+    Attributes:
+        results: the content of `analysis.json`.
+        stages: labels, scores and figures on the split.
+        disagreement: of the later stage with its teacher on the training clips; None if it has none.
+        errors: labels of the training clips that the later stage contradicts; None if not asked for.
+    """
+
+    results: dict
+    stages: Stages
+    disagreement: Disagreement | None
+    errors: LabelErrors | None
+
+
+def compare_stages(
     run_dir: str,
     base: int = 0,
     stage: int | None = None,
@@ -112,10 +133,9 @@ def analyze_run(
     clean_labels_csv: str | None = None,
     label_errors: int = 1000,
     resamples: int = 1000,
-    out: str | None = None,
     batch_size: int = 32,
-) -> dict:
-    """Compares two stages, writes the results and returns the content of `analysis.json`.
+) -> Comparison:
+    """Compare two stages on a split, and the later one with the labels that it learned from.
 
     Args:
         run_dir: the run of the later stage.
@@ -127,7 +147,6 @@ def analyze_run(
             any.
         label_errors: how many of each kind to list; 0 leaves them out.
         resamples: of the bootstrap.
-        out: folder for the results, by default `analysis` in the run.
         batch_size: clips scored at once.
 
     Raises:
@@ -200,15 +219,14 @@ def analyze_run(
     if label_errors:
         train = Split(folder, shards.read_dataset_info(folder, "train"))
         record.check_data(run_dir, train.info, folder)
-        disagreement, errors = _read_training_clips(
+        disagreement, errors = read_training_clips(
             train, run_dir, stage, record.config.teacher_stages, label_errors, clean_labels_csv
         )
-        results["label_errors"] = _judge(errors)
-        results["teacher"] = disagreement and _teacher(
+        results["label_errors"] = judge_label_errors(errors)
+        results["teacher"] = disagreement and describe_disagreement(
             disagreement, record.config.teacher_stages, stages.classes
         )
-    _write(out or storage.join(run_dir, ANALYSIS), results, stages, disagreement, errors)
-    return results
+    return Comparison(results, stages, disagreement, errors)
 
 
 def _compare(stages: Stages, interval: Interval) -> dict:
@@ -235,8 +253,8 @@ def _compare(stages: Stages, interval: Interval) -> dict:
             "improved": int((found > 0).sum()),
             "worse": int((found < 0).sum()),
         },
-        "best": described(order[:_EXTREMES]),
-        "worst": described(order[::-1][:_EXTREMES]),
+        "best": described(order[:EXTREMES]),
+        "worst": described(order[::-1][:EXTREMES]),
         "ranges": [dataclasses.asdict(one) for one in gain_by_range(before, gains)],
         "calibration": {
             side: dataclasses.asdict(calibration(stages.labels, scores))

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from secost_tf.evaluation.comparison import _EXTREMES
 from tfrecord_tools import shards, storage
 from tfrecord_tools.datasets import read_labels
 from tfrecord_tools.shards import ClipRecord, decode, decode_teacher_scores
@@ -233,11 +232,12 @@ class Disagreement:
 
 _COUNTS = (10, 100, 1000)
 
+EXTREMES = 10  # best and worst classes
 _WIDEST = 100  # pairs of a clip and a class where student and teacher are furthest apart
 
 
 # === The training clips: labels, scores, and what is wrong ===
-def _read_training_clips(
+def read_training_clips(
     split,
     run_dir: str,
     stage: int,
@@ -310,7 +310,7 @@ def _read_labels(
     return ids, table[0], table[1]
 
 
-def _judge(errors: LabelErrors) -> dict:
+def judge_label_errors(errors: LabelErrors) -> dict:
     """What was listed, and how much of it is wrong indeed, where that is known; by kind."""
     return {
         name: {
@@ -323,8 +323,10 @@ def _judge(errors: LabelErrors) -> dict:
     }
 
 
-def _teacher(found: Disagreement, teachers: Sequence[int], classes: Sequence[str]) -> dict:
-    order = np.argsort(-found.mean_absolute)[:_EXTREMES]
+def describe_disagreement(
+    found: Disagreement, teachers: Sequence[int], classes: Sequence[str]
+) -> dict:
+    order = np.argsort(-found.mean_absolute)[:EXTREMES]
     return {
         "stages": list(teachers),
         "clips": found.clips,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tfrecord_tools._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from secost_tf.models.backend import KERAS_3, processor_flags
+    from secost_tf.models.backend import KERAS_3
     from secost_tf.models.config import POOLING_HEADS, WelsNetConfig
     from secost_tf.models.distillation import TeacherDistillation, average_teacher
     from secost_tf.models.frame_segments import every_frame
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from secost_tf.models.losses import SeCoSTLoss
     from secost_tf.models.network import wels_net
     from secost_tf.models.optimizers import build_optimizer, make_optimizer, optimizer_variables
+    from secost_tf.models.processor import processor_flags
     from secost_tf.models.segments import (
         context_frames,
         fine_segments,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from secost_tf.models import backend
+from secost_tf.models import processor
 from secost_tf.models.backend import KERAS_3
 from secost_tf.models.layers import _Float32Layer
 
@@ -284,7 +284,7 @@ def _is_oneDNN_slow(kernel: tf.Tensor) -> bool:
     """
     if min(kernel.shape[2:]) < _PRODUCTS_FROM_CHANNELS or tf.config.list_physical_devices("GPU"):
         return False
-    return kernel.dtype == tf.bfloat16 or "avx512f" not in backend.processor_flags()
+    return kernel.dtype == tf.bfloat16 or "avx512f" not in processor.processor_flags()
 
 
 @tf.custom_gradient

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from secost_tf.evaluation import Disagreement, LabelErrors, Stages, analyze_run
+from secost_tf.evaluation import Comparison, compare_stages
 from secost_tf.reporting import figures
 from secost_tf.reporting.page import Analysis, LabelError, Picture, StageFigures
 from secost_tf.reporting.pictures import drawing
@@ -38,7 +38,11 @@ def run_analysis(
         is_asked = all(results.get(name) == value for name, value in asked.items())
         if is_asked and "label_errors" in results and _is_of(results["mAP"], stages):
             return results
-    return analyze_run(run_dir, base, stage, data_dir=data_dir, split=split, batch_size=batch_size)
+    comparison = compare_stages(
+        run_dir, base, stage, data_dir=data_dir, split=split, batch_size=batch_size
+    )
+    write_analysis(folder, comparison)
+    return comparison.results
 
 
 def _is_of(mAP: dict, stages: tuple[StageFigures, StageFigures]) -> bool:
@@ -147,15 +151,12 @@ _DPI = 150
 
 
 # === Files and text ===
-def _write(
-    folder: str,
-    results: dict,
-    stages: Stages,
-    disagreement: Disagreement | None,
-    errors: LabelErrors | None,
-) -> None:
-    from secost_tf.reporting import figures
+def write_analysis(folder: str, comparison: Comparison) -> None:
+    """Write `analysis.json`, the tables and the pictures of two stages compared into a folder."""
     from tfrecord_tools import plots  # imports Matplotlib
+
+    results, stages = comparison.results, comparison.stages
+    disagreement, errors = comparison.disagreement, comparison.errors
 
     storage.make_dirs(folder)
     before, after = (one.average_precision for one in stages.per_class)

@@ -17,7 +17,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import secost_tf
 from secost_tf.runs.settings import StageConfig
 from secost_tf.runs.stage_folder import (
     _STATE,
@@ -25,6 +24,7 @@ from secost_tf.runs.stage_folder import (
     METRICS_JSON,
     copy_stage,
     leading_stages,
+    library_versions,
     stage_dir,
     weights_of,
 )
@@ -201,14 +201,7 @@ def _runs_on_same_data(record: ExperimentRecord, experiments_dir: str, seed: int
 
 def _common_stages(run_dir: str, donor: str, configs: Sequence[StageConfig], data_dir: str) -> int:
     """How many stages of `donor` are done and are, from 0 on, those of `run_dir`."""
-    import keras
-    import tensorflow as tf
-
-    versions = {
-        "secost_tf": secost_tf.__version__,
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-    }
+    versions = library_versions()
     for stage in range(len(configs)):
         mine, theirs = stage_dir(run_dir, stage), stage_dir(donor, stage)
         if stage not in leading_stages(donor):

@@ -9,9 +9,6 @@ import os
 import shutil
 from collections.abc import Collection, Iterator
 
-import keras
-import tensorflow as tf
-
 import secost_tf
 from secost_tf.runs.settings import StageConfig
 from tfrecord_tools import storage
@@ -60,6 +57,18 @@ def done_stages(run_dir: str) -> list[int]:
     return done
 
 
+def library_versions() -> dict[str, str]:
+    """Return the versions that a stage is trained with."""
+    import keras
+    import tensorflow as tf
+
+    return {
+        "secost_tf": secost_tf.__version__,
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+    }
+
+
 @dataclasses.dataclass(frozen=True)
 class StageRecord:
     """What `config.json` keeps of a stage: its settings, and the data it was made with."""
@@ -79,11 +88,7 @@ class StageRecord:
                 "display_names": self.class_map.display_names,
             },
             "log_mel": self.log_mel.to_dict(),
-            "versions": {
-                "secost_tf": secost_tf.__version__,
-                "tensorflow": tf.__version__,
-                "keras": keras.__version__,
-            },
+            "versions": library_versions(),
         }
         storage.write_json(storage.join(stage_dir(run_dir, self.config.stage), CONFIG_JSON), values)
 

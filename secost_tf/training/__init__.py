@@ -11,11 +11,7 @@ if TYPE_CHECKING:
     from secost_tf.training.flags import (
         FLAGS,
         cascade_config,
-        define_cascade_flags,
-        define_device_flags,
-        define_network_flags,
-        define_run_flags,
-        define_training_flags,
+        define_train_flags,
         parse_numbers,
         run_options,
         set_up,

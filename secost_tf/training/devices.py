@@ -8,8 +8,6 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tensorflow.python.framework import ops
-
 from secost_tf.models import processor_flags
 
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker")
@@ -253,6 +251,8 @@ def custom_gradients_forgotten() -> Iterator[None]:
     `all_reduce`: without this, every stage would leave its weights and those of its optimizer in
     memory.
     """
+    from tensorflow.python.framework import ops
+
     registry = getattr(getattr(ops, "gradient_registry", None), "_registry", {})
     before = set(registry)
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Callable, Collection, Sequence
 
 from absl import flags, logging
@@ -16,12 +15,28 @@ from tfrecord_tools import shards
 from tfrecord_tools.corpora import make_builtin_data
 
 FLAGS = flags.FLAGS
+flags.disclaim_key_flags()  # they are those of the command that defines them
 
 _CHOSEN_BY_MAIN = ("precision", "input_streams")
 
 _NETWORK_FLAGS = ("width", "pooling", "pooling_k", "block_convolutions")
 
 _NETWORK_LISTS = ("block_channels", "block_pools", "hidden_channels")
+
+
+def define_train_flags() -> None:
+    """Define all flags of `secost_tf.train`."""
+    before = set(FLAGS)
+    for define in (
+        define_cascade_flags,
+        define_network_flags,
+        define_training_flags,
+        define_device_flags,
+        define_run_flags,
+    ):
+        define()
+    for name in set(FLAGS) - before:
+        FLAGS.register_flag_by_module(__name__, FLAGS[name])  # what `command_flags` keeps
 
 
 def define_cascade_flags() -> None:
@@ -415,9 +430,7 @@ def run_options(leave_out: Collection[str] = ("dry_run",)) -> RunOptions:
 
 def command_flags(leave_out: Collection[str] = ("dry_run",)) -> str:
     """The flags of this command as they were given, but for some, as a flagfile."""
-    names = [
-        flag.name for flag in FLAGS.get_flags_for_module(sys.modules[__name__]) if flag.present
-    ]
+    names = [flag.name for flag in FLAGS.get_flags_for_module(__name__) if flag.present]
     return "# python -m secost_tf.train --flagfile=flags.txt\n" + "".join(
         f"{FLAGS[name].serialize()}\n" for name in names if name not in leave_out
     )

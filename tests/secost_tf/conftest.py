@@ -323,7 +323,7 @@ class ServingServer:
 @contextlib.contextmanager
 def _run_server(export_dir: Path | str, grpc: bool = True):
     has_grpc = grpc and importlib.util.find_spec("tensorflow_serving") is not None
-    script = Path(__file__).with_name("serving_server.py")
+    script = Path(__file__).with_name("serving") / "serving_server.py"
     command = [sys.executable, str(script), str(export_dir), *["--grpc"] * has_grpc]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from secost_tf import analyze
-from secost_tf.evaluation.comparison import analyze_run
-from secost_tf.reporting import analysis
+from secost_tf.evaluation import compare_stages
+from secost_tf.reporting import analysis, write_analysis
 from tfrecord_tools.datasets.clips import ClassMap
 
 FILES = {"analysis.json", "per_class.csv", "label_errors.csv", "gain.png", "calibration.png"}
@@ -21,6 +21,12 @@ FILES = {"analysis.json", "per_class.csv", "label_errors.csv", "gain.png", "cali
 @pytest.fixture
 def copied_run(kept_run, tmp_path) -> Path:
     return Path(shutil.copytree(kept_run, tmp_path / "run"))
+
+
+def analyze_run(run_dir: str, *args, out: str | None = None, **options) -> dict:
+    comparison = compare_stages(run_dir, *args, **options)
+    write_analysis(out or f"{run_dir}/analysis", comparison)
+    return comparison.results
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:

@@ -1,3 +1,5 @@
+import functools
+
 """The command: its flags, the flagfiles of the slides' experiments, and one experiment from end to
 end.
 """
@@ -12,7 +14,7 @@ import pytest
 from absl import flags
 from networks import SMALL_FLAGS
 
-from secost_tf import experiment, train
+from secost_tf import experiment
 
 REPOSITORY = Path(__file__).parents[2]
 FOLDER = REPOSITORY / "flags" / "experiments"
@@ -38,15 +40,8 @@ SLIDES = {
 }
 
 
-def undefine() -> None:
-    for module in (experiment, train):
-        for flag in flags.FLAGS.get_flags_for_module(module.__name__):
-            delattr(flags.FLAGS, flag.name)
-    flags.FLAGS.unparse_flags()
-
-
 @pytest.fixture
-def parse():
+def parse(flags_defined_anew):
     """Parses arguments with the command's flags, which are undefined again afterwards."""
 
     def parsed(*arguments):
@@ -54,21 +49,14 @@ def parse():
         experiment.define_train_flags()
         flags.FLAGS(["experiment", *map(str, arguments)])
 
-    yield parsed
-    undefine()
+    return parsed
 
 
 @pytest.fixture
 def run_experiment(command):
     """Runs the command: (exit status, printed, stderr)."""
 
-    def run(*arguments) -> tuple[int, str, str]:
-        try:
-            return command(experiment, *arguments)
-        finally:
-            undefine()
-
-    return run
+    return functools.partial(command, experiment)
 
 
 # --- flagfiles ---
@@ -182,7 +170,7 @@ def test_help_is_there_without_tensorflow():
 
 def test_every_flag_says_what_it_does(parse):
     parse()
-    for flag in flags.FLAGS.get_flags_for_module(experiment.__name__):
+    for flag in flags.FLAGS.get_flags_for_module(__name__):
         assert len(flag.help.split()) >= 5 and flag.help.endswith("."), flag.name
 
 

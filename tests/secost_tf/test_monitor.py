@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from secost_tf import monitor
-from secost_tf.detection import screen as monitor
 from secost_tf.detection import stream
+from secost_tf.detection.screen import Screen
 from secost_tf.detection.stream import EventTracker
 from secost_tf.serving.waveforms import encode_wav
 
@@ -108,7 +108,7 @@ def test_ctrl_c_ends_it_in_order(kept_export, capsys):
 
     tracker = EventTracker(1e-6, 0.0)  # everything is an event
     scorer = stream.StreamScorer(model.score_segments, model.grid, 3)
-    screen = monitor.Screen(sys.stdout, model.names, model.title, 3, is_terminal=False)
+    screen = Screen(sys.stdout, model.names, model.title, 3, is_terminal=False)
     monitor.monitor(blocks(), scorer, tracker, model.grid, screen)
     said = [line.split(" s  ")[1] for line in capsys.readouterr().out.splitlines()]
     assert said[:4] == [f"{name} begins" for name in model.names]

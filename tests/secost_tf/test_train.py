@@ -11,16 +11,10 @@ from networks import SMALL_FLAGS
 from secost_tf import train
 from secost_tf.models.config import WelsNetConfig
 from secost_tf.runs.settings import CascadeConfig, TrainConfig
-from secost_tf.training import flags
+from secost_tf.training import flags as training_flags
 from secost_tf.training import stage as stages
 
 REPOSITORY = Path(__file__).parents[2]
-DEFINE = (
-    flags.define_cascade_flags,
-    flags.define_network_flags,
-    flags.define_training_flags,
-    flags.define_device_flags,
-)
 SMALL = (  # the settings of `kept_run`
     *SMALL_FLAGS,
     "--epochs=2",
@@ -32,18 +26,14 @@ SMALL = (  # the settings of `kept_run`
 
 
 @pytest.fixture
-def parse():
+def parse(flags_defined_anew):
     """Parses arguments with the command's flags, which are undefined again afterwards."""
 
     def parsed(*arguments):
-        for define in DEFINE:
-            define()
+        training_flags.define_train_flags()
         flags.FLAGS(["train", *arguments])
 
-    yield parsed
-    for flag in flags.FLAGS.get_flags_for_module(train.__name__):
-        delattr(flags.FLAGS, flag.name)
-    flags.FLAGS.unparse_flags()
+    return parsed
 
 
 @pytest.fixture
@@ -83,7 +73,7 @@ def test_flags_become_the_settings(parse):
         "--seed=7",
         "--teacher=online",
     )
-    assert flags.cascade_config() == CascadeConfig(
+    assert training_flags.cascade_config() == CascadeConfig(
         stage=2,
         alphas=(0.3, 0.25),
         network={
@@ -107,7 +97,7 @@ def test_without_flags_the_settings_are_the_defaults(parse):
     lists = ("block_channels", "block_pools", "hidden_channels")
     names = ("width", "pooling", "pooling_k", "block_convolutions", *lists)
     network = {name: getattr(defaults, name) for name in names}
-    assert flags.cascade_config() == CascadeConfig(0, (0.3,), network, TrainConfig())
+    assert training_flags.cascade_config() == CascadeConfig(0, (0.3,), network, TrainConfig())
 
 
 @pytest.mark.parametrize(
@@ -136,23 +126,26 @@ def test_without_flags_the_settings_are_the_defaults(parse):
 def test_flags_that_make_no_settings(parse, argument, message):
     parse("--stage=3", argument)
     with pytest.raises(ValueError, match=message):
-        flags.cascade_config()
+        training_flags.cascade_config()
 
 
 def test_flags_of_alphas_that_are_found_out(parse):
     parse("--stage=2", "--alpha=auto", "--estimate_alpha_per_class")
-    config = flags.cascade_config()
+    config = training_flags.cascade_config()
     assert (config.alphas, config.auto_alphas) == ((), (0.7, 0.5, 0.3, 0.1))
     assert config.estimate_class_alphas
     flags.FLAGS.auto_alphas = ["0.4", "0.2"]
-    assert flags.cascade_config().auto_alphas == (0.4, 0.2)
+    assert training_flags.cascade_config().auto_alphas == (0.4, 0.2)
     flags.FLAGS.alpha = ["0.5"]
-    assert (flags.cascade_config().alphas, flags.cascade_config().auto_alphas) == ((0.5,), ())
+    assert (
+        training_flags.cascade_config().alphas,
+        training_flags.cascade_config().auto_alphas,
+    ) == ((0.5,), ())
 
 
 def test_every_flag_says_what_it_does(parse):
     parse()
-    defined = flags.FLAGS.get_flags_for_module(train.__name__)
+    defined = flags.FLAGS.get_flags_for_module(__name__)
     assert set(TrainConfig.__dataclass_fields__) <= {flag.name for flag in defined}
     texts = [flag.help for flag in defined]
     assert len(set(texts)) == len(texts) > 20
@@ -163,8 +156,8 @@ def test_every_flag_says_what_it_does(parse):
 def test_help_is_there_without_tensorflow():
     script = (
         "import sys; from absl import flags; from secost_tf import train\n"
-        f"for define in ({', '.join('train.' + define.__name__ for define in DEFINE)}): define()\n"
-        "print(flags.FLAGS.module_help('secost_tf.train'))\n"
+        "train.define_train_flags()\n"
+        "print(flags.FLAGS.module_help('__main__'))\n"
         "print('loaded:', 'tensorflow' in sys.modules, 'keras' in sys.modules)"
     )
     shown = python("-c", script)
@@ -255,9 +248,13 @@ def test_what_the_process_is_set_to(command, kept_data, kept_run, monkeypatch):
     called = []
     rows = json.loads(Path(kept_run, "summary.json").read_text())
     monkeypatch.setattr(train, "run_cascade", lambda *args: called.append(args[-1]) or rows)
-    monkeypatch.setattr(train.runtime, "make_deterministic", lambda: called.append("deterministic"))
     monkeypatch.setattr(
-        train.runtime, "set_threads", lambda threads: called.append(threads) or (threads, "")
+        training_flags.devices, "make_deterministic", lambda: called.append("deterministic")
+    )
+    monkeypatch.setattr(
+        training_flags.devices,
+        "set_threads",
+        lambda threads: called.append(threads) or (threads, ""),
     )
     command(
         train,
@@ -290,10 +287,10 @@ def test_a_dry_run_trains_nothing(command, kept_data, tmp_path):
 def test_without_data_the_built_in_corpus_is_used(
     command, copied_run, kept_data, monkeypatch, caplog
 ):
-    monkeypatch.setattr(train, "make_builtin_data", lambda: kept_data)
+    monkeypatch.setattr(training_flags, "make_builtin_data", lambda: kept_data)
     monkeypatch.setattr(stages, "train_stage", lambda *args: pytest.fail("trained a stage"))
     monkeypatch.setattr(
-        train.runtime, "choose_precision", lambda name, channels: ("float32", "as always")
+        training_flags.devices, "choose_precision", lambda name, channels: ("float32", "as always")
     )
     status, printed, stderr = command(train, "--stage=2", f"--run_dir={copied_run}", *SMALL)
     assert status == 0, stderr

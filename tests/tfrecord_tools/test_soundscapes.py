@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import soundfile
 
-from tfrecord_tools import soundscapes
 from tfrecord_tools.corpora import corpus
 from tfrecord_tools.corpora.corpus import clip_id, make_clip, make_corpus
 from tfrecord_tools.corpora.label_noise import noisy_labels
@@ -386,7 +385,7 @@ def test_killed_run_leaves_nothing(tmp_path, monkeypatch, error):
     def fail(*args):
         raise error
 
-    monkeypatch.setattr(soundscapes, "_write_strong", fail)
+    monkeypatch.setattr(corpus, "_write_strong", fail)
     with pytest.raises(error):
         make_corpus(FOUR, tmp_path / "corpus", workers=1)
     assert list(tmp_path.iterdir()) == []
@@ -399,7 +398,7 @@ def test_failed_overwrite_leaves_the_old_corpus(tmp_path, monkeypatch):
     def fail(*args):
         raise OSError("disk full")
 
-    monkeypatch.setattr(soundscapes, "_write_strong", fail)
+    monkeypatch.setattr(corpus, "_write_strong", fail)
     with pytest.raises(OSError, match="disk full"):
         make_corpus(
             dataclasses.replace(FOUR, seed=1), tmp_path / "corpus", workers=1, overwrite=True
@@ -414,7 +413,7 @@ def test_corpus_that_another_process_made_meanwhile_is_kept(tmp_path, monkeypatc
         write_corpus(config, partial_dir, workers)
         write_corpus(config, tmp_path / "corpus", workers)
 
-    monkeypatch.setattr(soundscapes, "_write_corpus", write_two)
+    monkeypatch.setattr(corpus, "_write_corpus", write_two)
     assert not make_corpus(FOUR, tmp_path / "corpus", workers=1)
     assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
 

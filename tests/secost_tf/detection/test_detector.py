@@ -63,7 +63,7 @@ def test_an_exported_model_scores_alike_without_training_code(exported, kept_run
         str(tmp_path / "clip.npy"),
         str(tmp_path / "scores.npz"),
     ]
-    cwd = Path(__file__).parents[2]
+    cwd = Path(__file__).parents[3]
     ran = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={**os.environ})
     assert ran.returncode == 0, ran.stderr
     scores, live = np.load(tmp_path / "scores.npz"), detector.from_run(kept_run, 2)

@@ -14,8 +14,8 @@ from secost_tf import evaluate
 from secost_tf.detection import tables
 from secost_tf.detection.events import Event, PostProcessing, active_segments, list_events
 from secost_tf.evaluation import event_metrics
-from secost_tf.evaluation import run as evaluate
 from secost_tf.evaluation.event_metrics import EventOptions, ScoredClip, measure, true_events
+from secost_tf.evaluation.run import evaluate_run
 from secost_tf.reporting.page_data import read_run
 from secost_tf.reporting.tables import format_events
 from tfrecord_tools.shards.records import ClipRecord
@@ -198,11 +198,11 @@ def test_measures_on_other_data_are_not_the_stage_s_own(with_events, tmp_path, w
     other = tmp_path / "other"
     write_split(other, "eval", (7, 5), change=shorter)
     options = EventOptions(PostProcessing(), lambda *_: np.full(4, 0.4))
-    (figures,) = evaluate.evaluate_run(str(run), 1, str(other), events=options)
+    (figures,) = evaluate_run(str(run), 1, str(other), events=options)
     own = run / "stage-1" / "metrics.json"
     assert "events" in figures and "events" not in json.loads(own.read_text())
-    (figures,) = evaluate.evaluate_run(str(run), 1, data_dir, events=options)
-    evaluate.evaluate_run(str(run), 1, str(other), events=options)
+    (figures,) = evaluate_run(str(run), 1, data_dir, events=options)
+    evaluate_run(str(run), 1, str(other), events=options)
     assert json.loads(own.read_text())["events"] == figures["events"]
 
 
@@ -243,7 +243,7 @@ def test_the_table_lines_up():
 def test_the_report_shows_them(with_events):
     run, data_dir = with_events
     options = EventOptions(PostProcessing(), lambda *_: np.full(4, 0.4))
-    figures = evaluate.evaluate_run(str(run), 1, data_dir, events=options)[0]["events"]
+    figures = evaluate_run(str(run), 1, data_dir, events=options)[0]["events"]
     rows = {row.name: row for row in read_run(str(run)).events}
     assert list(rows) == ["Stage 1", "All positive", "Random"]
     assert (rows["Stage 1"].segment_F1, rows["Stage 1"].PSDS_2) == (

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from secost_tf.models import fast_layers, layers
+from secost_tf.models import fast_layers
 from secost_tf.models.fast_layers import BatchNorm, Convolution, ConvolutionNorm
 from secost_tf.models.layers import SegmentMask, Standardize, ZeroPadding
 from secost_tf.training.devices import precision_policy
@@ -220,7 +220,7 @@ def test_convolution_norm_takes_one_channel():
 )
 @pytest.mark.parametrize(("is_slow", "training"), [(False, True), (True, True), (True, False)])
 def test_convolution_is_that_of_keras(monkeypatch, kernel, padding, options, is_slow, training):
-    monkeypatch.setattr(layers, "_is_oneDNN_slow", lambda kernel: is_slow)
+    monkeypatch.setattr(fast_layers, "_is_oneDNN_slow", lambda kernel: is_slow)
     rng = np.random.default_rng(0)
     x = tf.constant(rng.normal(size=(3, 7, 2, 4)), tf.float32)
     pair = [
@@ -244,7 +244,7 @@ def test_convolution_is_that_of_keras(monkeypatch, kernel, padding, options, is_
 
 @pytest.mark.parametrize("training", [False, True])
 def test_custom_gradients_are_for_training_alone(monkeypatch, training):
-    monkeypatch.setattr(layers, "_is_oneDNN_slow", lambda kernel: True)
+    monkeypatch.setattr(fast_layers, "_is_oneDNN_slow", lambda kernel: True)
     layer = Convolution(5, 3, padding="same")
     graph = tf.function(lambda x: layer(x, training=training)).get_concrete_function(
         tf.TensorSpec((None, 7, 2, 4))
@@ -267,7 +267,7 @@ def test_custom_gradients_are_for_training_alone(monkeypatch, training):
     ],
 )
 def test_where_matrix_products_are_faster(monkeypatch, channels, dtype, flags, expected):
-    monkeypatch.setattr(layers.runtime, "processor_flags", lambda: flags)
+    monkeypatch.setattr(fast_layers.processor, "processor_flags", lambda: flags)
     assert fast_layers._is_oneDNN_slow(tf.zeros([3, 3, *channels], dtype)) is expected
 
 

@@ -12,7 +12,6 @@ from secost_tf.models.config import WelsNetConfig
 from secost_tf.runs import experiment_folder, stage_folder
 from secost_tf.runs.experiment_folder import ExperimentRecord, data_digest, run_folder, share_stages
 from secost_tf.runs.settings import StageConfig, TrainConfig
-from secost_tf.training.checkpoints import STATE_FILE
 
 NETWORK, TRAIN = WelsNetConfig(num_classes=4, mel_bins=32), TrainConfig(seed=3)
 RECORD = ExperimentRecord(
@@ -78,14 +77,6 @@ def shared(tmp_path, mine: str, record: ExperimentRecord = RECORD, seed: int = 3
 
 
 # --- names ---
-
-
-def test_names_are_those_of_the_stage_folder():
-    for name in ("CONFIG_JSON", "METRICS_JSON", "PER_CLASS_CSV"):
-        assert getattr(experiment_folder, name) == getattr(stage_folder, name)
-    assert stage_folder._WEIGHTS_H5 == stage_folder.WEIGHTS_H5
-    assert stage_folder._STATE == (stage_folder.CHECKPOINTS, STATE_FILE)
-    assert stage_folder.stage_dir("run", 2) == stage_folder.stage_dir("run", 2)
 
 
 def test_run_folders():
@@ -298,7 +289,7 @@ def test_a_copy_that_was_killed_is_made_anew(tmp_path, donor, mine, files_of, mo
         copy(source, target)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(experiment_folder, "_copy_file", killed)
+        patch.setattr(stage_folder, "_copy_file", killed)
         shared(tmp_path, mine)
     assert len(files_of(mine)) == 2 and not Path(mine, "stage-0", "metrics.json").exists()
     Path(mine, "stage-0", "partial-student.weights.h5").write_text("half")

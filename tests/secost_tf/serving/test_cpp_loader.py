@@ -17,7 +17,7 @@ from secost_tf.serving.waveforms import bytes_array
 from secost_tf.training.devices import peak_memory
 from tfrecord_tools.shards import files
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 
 
 class Toy(tf.Module):

@@ -20,7 +20,7 @@ os.write(2, b"after")
 
 
 def test_what_a_block_writes_is_not_shown_and_errors_are():
-    cwd = Path(__file__).parents[2]
+    cwd = Path(__file__).parents[3]
     ended = subprocess.run(
         [sys.executable, "-c", SCRIPT], cwd=cwd, capture_output=True, text=True, env=os.environ
     )

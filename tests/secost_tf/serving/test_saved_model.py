@@ -306,7 +306,7 @@ def test_there_is_no_path_of_this_machine(kept_export, untrained_run):
     places = {
         untrained_run,
         kept_export,
-        str(Path(__file__).parents[2]),
+        str(Path(__file__).parents[3]),
         sys.prefix,
         os.path.expanduser("~"),
         "site-packages",

@@ -13,7 +13,7 @@ import tensorflow as tf
 from secost_tf.models.optimizers import build_optimizer
 from secost_tf.training import callbacks, checkpoints
 from secost_tf.training.workers import Workers
-from tfrecord_tools import text as callbacks
+from tfrecord_tools.text import duration
 
 NAN, INF = math.nan, math.inf
 
@@ -248,4 +248,4 @@ def test_a_bar_on_a_terminal(caplog, capsys, monkeypatch):
     ],
 )
 def test_durations_are_readable(seconds, text):
-    assert callbacks.duration(seconds) == text
+    assert duration(seconds) == text

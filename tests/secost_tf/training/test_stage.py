@@ -23,11 +23,12 @@ from secost_tf.runs import stage_folder, students
 from secost_tf.runs.settings import RunOptions, TrainConfig
 from secost_tf.training import stage as stages
 from secost_tf.training.callbacks import NonFiniteLoss
-from tfrecord_tools import text as scoring
 from tfrecord_tools.datasets.clips import ClassMap
 from tfrecord_tools.log_mel import LogMelConfig
 from tfrecord_tools.shards import files
 from tfrecord_tools.shards import info as shards
+from tfrecord_tools.shards.records import decode_teacher_scores
+from tfrecord_tools.text import sigmoid
 
 
 @pytest.fixture
@@ -122,14 +123,11 @@ def test_both_files_give_the_student_that_was_scored(kept_run, kept_data):
     np.testing.assert_allclose(same, logits, atol=1e-6)
     written = np.concatenate(
         [
-            [
-                stages.data.schema.decode_teacher_scores(record)[1]
-                for record in files.read_records(str(path))
-            ]
+            [decode_teacher_scores(record)[1] for record in files.read_records(str(path))]
             for path in sorted(Path(kept_run, "stage-1", "teacher_scores").iterdir())
         ]
     )
-    np.testing.assert_allclose(written, scoring.sigmoid(logits), atol=1e-6)
+    np.testing.assert_allclose(written, sigmoid(logits), atol=1e-6)
 
 
 def test_the_student_carries_the_statistics_of_train(kept_run, kept_data):
@@ -398,7 +396,7 @@ def test_records_are_held_in_memory_where_there_is_room(
 ):
     runs = []
     for number, free in enumerate((10**12, 100)):
-        monkeypatch.setattr(stages.runtime, "available_memory", lambda free=free: free)
+        monkeypatch.setattr(stages.devices, "available_memory", lambda free=free: free)
         run_dir = str(tmp_path / str(number))
         with caplog.at_level(logging.INFO):
             runs.append(

@@ -22,8 +22,8 @@ from secost_tf.runs.stage_folder import StageRecord
 from secost_tf.training import flags, tensorboard
 from secost_tf.training import stage as stages
 from secost_tf.training.checkpoints import TrainingState
-from tfrecord_tools import text as scoring
 from tfrecord_tools.shards import info as shards
+from tfrecord_tools.text import sigmoid
 
 FLAGS = "# flags\n--width=0.02\n"
 
@@ -98,7 +98,7 @@ def test_validation_figures_are_those_of_the_student_that_was_kept(kept_run, kep
     events = events_of(board_of(kept_run, stage))
     validation = splits.training_splits(kept_data, record.config.train)[1]
     _, labels, logits = scoring.Scorer(students.load_student(kept_run, stage), 4).split(validation)
-    evaluation, scores = metrics.evaluate_scores(labels, logits), scoring.sigmoid(logits)
+    evaluation, scores = metrics.evaluate_scores(labels, logits), sigmoid(logits)
     for name in ("mAUC", "d_prime"):
         assert points(events, f"validation/{name}")[-1] == (
             2,

@@ -22,7 +22,7 @@ from networks import SMALL_FLAGS
 from secost_tf.models.backend import KERAS_3
 from secost_tf.training import devices, workers
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 def test_one_worker_waits_for_nobody():
@@ -69,6 +69,7 @@ def test_keras_3_cannot_and_says_so(monkeypatch):
 
 
 def test_workers_need_data_that_they_share(command):
+    from secost_tf import train
 
     status, _, said = command(train, "--strategy=multi_worker")
     assert status == 1 and "data_dir: must be given with --strategy=multi_worker" in said

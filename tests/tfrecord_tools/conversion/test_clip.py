@@ -65,7 +65,7 @@ def test_whatever_is_wrong_is_a_problem(tmp_path, write_noise, monkeypatch):
     assert kind_of(str(tmp_path / "huge.wav")) == "non_finite"
     assert kind_of(str(tmp_path / "empty.wav")) == "empty"
     assert kind_of("not\udcfftext.wav") == "missing"
-    monkeypatch.setattr("tfrecord_tools.audio.loading.load_audio", lambda *args: 1 / 0)
+    monkeypatch.setattr("tfrecord_tools.conversion.clip.load_audio", lambda *args: 1 / 0)
     assert kind_of(str(tmp_path / "short.wav")) == "unexpected"
 
 

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tfrecord_tools.conversion import convert as embedded
+from tfrecord_tools import conversion
 from tfrecord_tools.corpora import builtin
-from tfrecord_tools.corpora import builtin as embedded
 from tfrecord_tools.corpora.mixing import SoundscapeConfig
 from tfrecord_tools.shards import info as shards
 
@@ -25,14 +24,14 @@ def test_the_corpus_is_made_once_and_then_kept(tmp_path, files_of, monkeypatch):
         assert 1.0 <= sound.getnframes() / sound.getframerate() <= 1.2
 
     before = files_of(tmp_path)
-    for name in ("make_corpus", "convert"):
-        monkeypatch.setattr(embedded, name, lambda *args: pytest.fail("made again"))
+    for name in ("make_corpus", "convert_dataset"):
+        monkeypatch.setattr(builtin, name, lambda *args: pytest.fail("made again"))
     assert builtin.make_builtin_data(TINY, tmp_path / "tiny") == data_dir
     assert files_of(tmp_path) == before
 
 
 def test_a_corpus_that_was_not_finished_is_finished(tmp_path, monkeypatch):
-    plain, made = embedded.convert_dataset, []
+    plain, made = conversion.convert_dataset, []
 
     def convert(clips, class_map, config, out_dir):
         made.append(config.split)
@@ -40,7 +39,7 @@ def test_a_corpus_that_was_not_finished_is_finished(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return plain(clips, class_map, config, out_dir)
 
-    monkeypatch.setattr(embedded, "convert", convert)
+    monkeypatch.setattr(builtin, "convert_dataset", convert)
     with pytest.raises(KeyboardInterrupt):
         builtin.make_builtin_data(TINY, tmp_path)
     assert shards.list_splits(str(tmp_path / "data")) == ["train"]
@@ -65,10 +64,10 @@ def test_each_corpus_has_a_folder_of_its_own_in_the_cache(tmp_path, monkeypatch)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     made = []
     monkeypatch.setattr(
-        embedded, "make_corpus", lambda config, folder: made.append((config, folder.parent))
+        builtin, "make_corpus", lambda config, folder: made.append((config, folder.parent))
     )
-    monkeypatch.setattr(builtin.audioset, "read", lambda **paths: ([], "classes"))
-    monkeypatch.setattr(embedded, "convert", lambda clips, classes, config, data_dir: None)
+    monkeypatch.setattr(builtin, "read_audioset", lambda **paths: ([], "classes"))
+    monkeypatch.setattr(builtin, "convert_dataset", lambda clips, classes, config, data_dir: None)
     noisy = dataclasses.replace(TINY, missing_rate=0.2)
     folders = [
         Path(builtin.make_builtin_data(*arguments)).parent

@@ -21,7 +21,7 @@ import tensorflow as tf
 from secost_tf.serving.waveforms import bytes_array, encode_wav
 
 RATE = 16000
-SERVING = Path(__file__).parents[2] / "serving"
+SERVING = Path(__file__).parents[3] / "serving"
 
 
 def post(port: int, path: str, body: bytes) -> tuple[int, dict]:

@@ -7,7 +7,7 @@ from tfrecord_tools.datasets.readers import READERS, manifest, read_dataset
 def read(tmp_path):
     def read_text(text: str, split: str = "train", **options):
         (tmp_path / "labels.csv").write_text(text)
-        return manifest.read(manifest=str(tmp_path / "labels.csv"), split=split, **options)
+        return manifest.read_manifest(manifest=str(tmp_path / "labels.csv"), split=split, **options)
 
     return read_text
 

@@ -16,7 +16,7 @@ from cascade_runs import assert_same_figures, stopped_at, summary_of
 from secost_tf.runs import stage_folder, students
 from secost_tf.training.cascade import run_cascade
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 
 
 def test_the_best_epoch_s_weights_are_the_student(kept_data, cascade_config, begun, one_device):

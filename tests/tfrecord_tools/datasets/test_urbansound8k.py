@@ -16,7 +16,7 @@ ROWS = [
 def read(tmp_path, write_table):
     def read_rows(rows=ROWS, **options):
         write_table(tmp_path / "metadata" / "UrbanSound8K.csv", HEADER, rows)
-        return urbansound8k.read(audio_dir=str(tmp_path), **options)
+        return urbansound8k.read_urbansound8k(audio_dir=str(tmp_path), **options)
 
     return read_rows
 
@@ -88,7 +88,7 @@ def test_nothing_selected_or_there(read, tmp_path):
     with pytest.raises(
         ValueError, match=r"UrbanSound8K\.csv: expected a csv file there, found nothing"
     ):
-        urbansound8k.read(audio_dir=str(tmp_path / "nowhere"))
+        urbansound8k.read_urbansound8k(audio_dir=str(tmp_path / "nowhere"))
 
 
 def test_remote_folder():
@@ -103,6 +103,6 @@ def test_remote_folder():
         storage.make_dirs(path.rsplit("/", 1)[0])
         with storage.open_file(path, "w") as stream:
             stream.write(text)
-    clips, _ = urbansound8k.read(audio_dir=folder)
+    clips, _ = urbansound8k.read_urbansound8k(audio_dir=folder)
     assert [clip.path for clip in clips] == [present, None, None, None]
     assert clips[3].missing == f"no file {folder}/audio/fold1/400-9-0-0.wav"
