@@ -1,9 +1,8 @@
-import functools
-
 """The command: its flags, the flagfiles of the slides' experiments, and one experiment from end to
 end.
 """
 
+import functools
 import itertools
 import re
 import subprocess
