@@ -16,6 +16,8 @@ from tfrecord_tools.config import Config, setting
 from tfrecord_tools.config_flags import define_flags
 from tfrecord_tools.storage import FULL_ERRNOS
 
+flags.disclaim_key_flags()  # those that `run_command` defines are the command's
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WritingSettings(Config):
