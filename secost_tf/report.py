@@ -22,7 +22,7 @@ class ReportSettings(RunSettings, ScoringSettings):
     examples: int = setting(
         6,
         "Clips to show with spectrogram, segment scores and sound, about 0.1 MB each without sound; "
-        "0: none. The evaluated split is scored once more to choose them.",
+        "0: none. The first and the last stage score the evaluated split to choose them.",
         minimum=0,
         maximum=12,
     )

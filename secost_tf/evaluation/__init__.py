@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tfrecord_tools._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from secost_tf.evaluation.comparison import Comparison, compare_stages
+    from secost_tf.evaluation.comparison import Comparison, compare_sides, compare_stages
     from secost_tf.evaluation.event_metrics import MEASURES, EventOptions, load_measures
     from secost_tf.evaluation.experiments import (
         LEVEL,
@@ -21,6 +21,6 @@ if TYPE_CHECKING:
     from secost_tf.evaluation.label_errors import Disagreement, LabelErrors
     from secost_tf.evaluation.metrics import Evaluation, evaluate_scores
     from secost_tf.evaluation.run import evaluate_run, write_per_class
-    from secost_tf.evaluation.scoring import Scorer
+    from secost_tf.evaluation.scoring import Scorer, SplitScorer
 else:
     __all__, __getattr__, __dir__ = lazy_names(__name__)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,6 +24,10 @@ from secost_tf.evaluation.label_errors import (
     read_training_clips,
 )
 from tfrecord_tools import shards, storage
+from tfrecord_tools.text import sigmoid
+
+if TYPE_CHECKING:
+    from secost_tf.evaluation.scoring import SplitScorer
 
 RANGES = tuple(np.round(np.arange(0, 1.05, 0.1), 1).tolist())
 
@@ -97,9 +102,7 @@ LEVEL = 0.95
 class Stages:
     """The two stages, the splits they are compared on, and the figures of both."""
 
-    names: tuple[str, str]
     classes: tuple[str, ...]
-    video_ids: list[str]
     labels: np.ndarray  # [clips, classes]
     scores: tuple[np.ndarray, np.ndarray]  # float64 [clips, classes], base and later
     per_class: tuple[metrics.PerClass, metrics.PerClass]
@@ -150,66 +153,69 @@ def compare_stages(
         batch_size: clips scored at once.
 
     Raises:
-        ValueError: if a stage is not done, the two are one, or classes, log-mels or clips differ;
-            names both sides.
+        ValueError: if a stage is not done, the two are the same, or classes, log-mels or clips
+            differ; names both sides.
     """
-    from secost_tf.data import Split
-    from secost_tf.evaluation.scoring import Scorer
-    from secost_tf.runs import (
-        StageRecord,
-        load_student,  # import TensorFlow
-        summarize,
-    )
-    from tfrecord_tools.text import sigmoid
+    from secost_tf.data import Split  # imports TensorFlow
+    from secost_tf.evaluation.scoring import SplitScorer
+    from secost_tf.runs import StageRecord, done_stages
 
     base_run_dir = base_run_dir or run_dir
-    if stage is None:
-        done = summarize(run_dir)
-        if not done:
-            raise ValueError(
-                f"{run_dir}: no stage is done there; train one with python -m secost_tf.train --run_dir={run_dir}"
-            )
-        stage = done[-1]["stage"]
-    sides = ((base_run_dir, base), (run_dir, stage))
-    if sides[0] == sides[1]:
+    stage = done_stages(run_dir)[-1] if stage is None else stage
+    if (base_run_dir, base) == (run_dir, stage):
         raise ValueError(
             f"base, stage: expected two stages, got stage {stage} of {run_dir} twice; "
             + ("train a later one first" if not stage else "choose another --base")
         )
-    students, records = [], []
-    for where, number in sides:
-        students.append(load_student(where, number))
-        records.append(StageRecord.read(where, number))
+    folder = data_dir or StageRecord.read_done(run_dir, stage).data_dir
+    scorer = SplitScorer(Split(folder, shards.read_dataset_info(folder, split)), batch_size)
+    return compare_sides(
+        scorer,
+        (base_run_dir, base),
+        (run_dir, stage),
+        clean_labels_csv=clean_labels_csv,
+        label_errors=label_errors,
+        resamples=resamples,
+    )
+
+
+def compare_sides(
+    scorer: SplitScorer,
+    base: tuple[str, int],
+    later: tuple[str, int],
+    *,
+    clean_labels_csv: str | None = None,
+    label_errors: int = 1000,
+    resamples: int = 1000,
+) -> Comparison:
+    """Compare two stages as `compare_stages` does, with scores that may have been made already.
+
+    Args:
+        scorer: scores the split on which the stages are compared.
+        base, later: run folder and number of the two stages.
+        clean_labels_csv, label_errors, resamples: see `compare_stages`.
+
+    Raises:
+        ValueError: if a stage is not done, or classes, log-mels or clips differ; names both sides.
+    """
+    from secost_tf.data import Split  # imports TensorFlow
+    from secost_tf.runs import StageRecord
+
+    split, sides, (run_dir, number) = scorer.split, (base, later), later
+    records = [StageRecord.read_done(*side) for side in sides]
+    for (where, _), record in zip(sides, records, strict=True):
+        record.check_data(where, split.info, split.data_dir)
     record = records[1]
-    folder = data_dir or record.data_dir
-    info = shards.read_dataset_info(folder, split)
-    for (where, _), one in zip(sides, records, strict=True):
-        one.check_data(where, info, folder)
-    names = tuple(
-        f"stage {number}" if where == run_dir else f"{where}, stage {number}"
-        for where, number in sides
-    )
-    scored = [Scorer(student, batch_size).split(Split(folder, info)) for student in students]
-    video_ids, labels, _ = scored[0]
-    logits = [one[2] for one in scored]
-    stages = Stages(
-        names=names,
-        classes=record.class_map.display_names,
-        video_ids=video_ids,
-        labels=labels,
-        scores=tuple(map(sigmoid, logits)),
-        per_class=tuple(metrics.evaluate_classes(labels, one) for one in logits),
-    )
-    interval = bootstrap_mAP_difference(labels, *logits, resamples=resamples, level=LEVEL)
+    stages, interval = _score_stages(scorer, sides, record.class_map.display_names, resamples)
     results = {
         "run_dir": storage.absolute(run_dir),
-        "base_run_dir": storage.absolute(base_run_dir),
-        "base": base,
-        "stage": stage,
-        "base_name": names[0],
-        "data_dir": folder,
-        "split": split,
-        "num_clips": len(labels),
+        "base_run_dir": storage.absolute(base[0]),
+        "base": base[1],
+        "stage": number,
+        "base_name": f"stage {base[1]}" if base[0] == run_dir else f"{base[0]}, stage {base[1]}",
+        "data_dir": split.data_dir,
+        "split": split.info.split,
+        "num_clips": len(stages.labels),
         "num_classes": len(stages.classes),
         "level": LEVEL,
         "resamples": resamples,
@@ -217,16 +223,36 @@ def compare_stages(
     }
     disagreement, errors = None, None
     if label_errors:
-        train = Split(folder, shards.read_dataset_info(folder, "train"))
-        record.check_data(run_dir, train.info, folder)
+        teachers = record.config.teacher_stages
+        train = Split(split.data_dir, shards.read_dataset_info(split.data_dir, "train"))
+        record.check_data(run_dir, train.info, train.data_dir)
         disagreement, errors = read_training_clips(
-            train, run_dir, stage, record.config.teacher_stages, label_errors, clean_labels_csv
+            train, run_dir, number, teachers, label_errors, clean_labels_csv
         )
         results["label_errors"] = judge_label_errors(errors)
         results["teacher"] = disagreement and describe_disagreement(
-            disagreement, record.config.teacher_stages, stages.classes
+            disagreement, teachers, stages.classes
         )
     return Comparison(results, stages, disagreement, errors)
+
+
+def _score_stages(
+    scorer: SplitScorer,
+    sides: Sequence[tuple[str, int]],
+    classes: tuple[str, ...],
+    resamples: int,
+) -> tuple[Stages, Interval]:
+    """Return the figures of two stages on a split, and the interval of the change of mAP."""
+    scored = [scorer.score(*side) for side in sides]
+    labels = scored[0].labels
+    logits = [stage.logits for stage in scored]
+    stages = Stages(
+        classes=classes,
+        labels=labels,
+        scores=tuple(map(sigmoid, logits)),
+        per_class=tuple(metrics.evaluate_classes(labels, values) for values in logits),
+    )
+    return stages, bootstrap_mAP_difference(labels, *logits, resamples=resamples, level=LEVEL)
 
 
 def _compare(stages: Stages, interval: Interval) -> dict:

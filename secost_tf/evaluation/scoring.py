@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from absl import logging
 
 from secost_tf.data import Split, find_damage, scoring_data
 from secost_tf.evaluation.metrics import Evaluation, evaluate_scores
+from secost_tf.runs import load_student
 from tfrecord_tools import shards, storage
 from tfrecord_tools.shards import encode_teacher_scores
 from tfrecord_tools.text import sigmoid
@@ -81,6 +83,49 @@ class Scorer:
         for shard in split.info.shards:
             path = storage.join(scores_dir, shard.file)
             shards.write_records(path, itertools.islice(records, shard.clips))
+
+
+@dataclasses.dataclass(frozen=True)
+class StageScores:
+    """A stage's student, and the scores it gave to the clips of a split.
+
+    Attributes:
+        student: the network.
+        video_ids: ids of the clips, in the order of the shards.
+        labels: float32 [clips, classes].
+        logits: float32 [clips, classes].
+    """
+
+    student: keras.Model
+    video_ids: list[str]
+    labels: np.ndarray
+    logits: np.ndarray
+
+
+class SplitScorer:
+    """Scores a split with the stages of runs: each stage is loaded and scores the clips once.
+
+    Args:
+        split: the clips.
+        batch_size: clips at a time; affects speed and memory, not scores.
+    """
+
+    def __init__(self, split: Split, batch_size: int):
+        self.split, self.batch_size = split, batch_size
+        self._scores: dict[tuple[str, int], StageScores] = {}
+
+    def score(self, run_dir: str, stage: int) -> StageScores:
+        """Return the scores of a stage.
+
+        Raises:
+            ValueError: if the stage is not done, or a shard is damaged.
+        """
+        key = (run_dir, stage)
+        if key not in self._scores:
+            student = load_student(run_dir, stage)
+            clips = Scorer(student, self.batch_size).split(self.split)
+            self._scores[key] = StageScores(student, *clips)
+        return self._scores[key]
 
 
 def _logits(student: keras.Model, inputs: dict[str, tf.Tensor]) -> tf.Tensor:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from secost_tf.evaluation import Comparison, compare_stages
+from secost_tf.evaluation import Comparison, SplitScorer, compare_sides
 from secost_tf.reporting import figures
 from secost_tf.reporting.page import Analysis, LabelError, Picture, StageFigures
 from secost_tf.reporting.pictures import drawing
@@ -18,38 +18,39 @@ from tfrecord_tools import storage
 _LISTED = 10  # label errors of each kind
 
 
-def run_analysis(
-    run_dir: str,
-    stages: tuple[StageFigures, StageFigures],
-    data_dir: str,
-    split: str,
-    batch_size: int,
-) -> dict:
-    """The content of `analysis.json`: as it lies in the run, if it is of these stages and clips, or
-    made now.
+def run_analysis(scorer: SplitScorer, run_dir: str, base: StageFigures, last: StageFigures) -> dict:
+    """Return the content of `analysis.json` for two stages of a run.
+
+    The file that lies in the run is taken if it is of these stages and clips; else it is made now.
+
+    Args:
+        scorer: of the split on which they are compared.
+        run_dir: the run.
+        base, last: the two stages.
     """
-    base, stage = (one.stage for one in stages)
-    folder = storage.join(run_dir, ANALYSIS)
-    path = storage.join(folder, ANALYSIS_JSON)
+    path = storage.join(run_dir, ANALYSIS, ANALYSIS_JSON)
     if storage.exists(path):
         results = storage.read_json(path)
-        asked = {"base": base, "stage": stage, "split": split, "data_dir": data_dir}
-        asked["base_run_dir"] = storage.absolute(run_dir)
+        asked = {
+            "base_run_dir": storage.absolute(run_dir),
+            "base": base.stage,
+            "stage": last.stage,
+            "split": scorer.split.info.split,
+            "data_dir": scorer.split.data_dir,
+        }
         is_asked = all(results.get(name) == value for name, value in asked.items())
-        if is_asked and "label_errors" in results and _is_of(results["mAP"], stages):
+        if is_asked and "label_errors" in results and _is_of(results["mAP"], base, last):
             return results
-    comparison = compare_stages(
-        run_dir, base, stage, data_dir=data_dir, split=split, batch_size=batch_size
-    )
-    write_analysis(folder, comparison)
+    comparison = compare_sides(scorer, (run_dir, base.stage), (run_dir, last.stage))
+    write_analysis(storage.join(run_dir, ANALYSIS), comparison)
     return comparison.results
 
 
-def _is_of(mAP: dict, stages: tuple[StageFigures, StageFigures]) -> bool:
-    """Whether the stages are still those that were analysed."""
+def _is_of(mAP: dict, base: StageFigures, last: StageFigures) -> bool:
+    """Return True if the stages are still those that were analysed."""
     return all(
-        one.mAP is not None and abs(one.mAP - mAP[side]) < 1e-6
-        for one, side in zip(stages, ("base", "stage"), strict=True)
+        stage.mAP is not None and abs(stage.mAP - mAP[side]) < 1e-6
+        for side, stage in (("base", base), ("stage", last))
     )
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import datetime
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import secost_tf
 from secost_tf.reporting.page import Page, render
 from tfrecord_tools import shards, storage
+
+if TYPE_CHECKING:
+    from secost_tf.data import Split
 
 REPORT_HTML = "report.html"
 
@@ -23,9 +27,8 @@ def write_report(
     audio_dir: str | None = None,
     experiment_dirs: Sequence[str] = (),
     batch_size: int = 32,
-    date: str | None = None,
 ) -> tuple[str, int]:
-    """Makes the report of a run and writes it as one HTML file, atomically.
+    """Write the report of a run as one HTML file, atomically.
 
     What can't be shown for want of its data is left out, and the page says why.
 
@@ -34,12 +37,11 @@ def write_report(
         out: the file; by default `report.html` in `run_dir`.
         data_dir: the converted splits, by default those that the run was trained with.
         num_examples: clips to show.
-        analysis: whether to compare the first stage with the last, or to take the comparison that
-            lies in the run.
-        audio_dir: where their recordings are looked for; None gives no sound.
+        analysis: True to compare the first stage with the last, or to take the comparison that lies
+            in the run.
+        audio_dir: folder of the clips' recordings; None gives no sound.
         experiment_dirs: experiments to show beside the run.
         batch_size: clips scored at once.
-        date: stated in the page, by default today's.
 
     Returns:
         The file's name and size in bytes.
@@ -47,49 +49,30 @@ def write_report(
     Raises:
         ValueError: if no stage is done, or a file is damaged or does not go with the run.
     """
+    from secost_tf.evaluation import SplitScorer
+    from secost_tf.reporting import analysis as report_analysis
+    from secost_tf.reporting import examples as report_examples
     from secost_tf.reporting import page_data
-    from secost_tf.reporting import pictures as report_pictures  # import TensorFlow and Matplotlib
+    from secost_tf.reporting import pictures as report_pictures
 
-    run = page_data.read_run(run_dir)
-    first, last = run.records[0], run.records[-1]
     notes: list[str] = []
-    split = page_data.open_split(run_dir, run, data_dir)
-    if split is None:
-        notes.append(
-            f"The data are no longer in {last.data_dir}, so that there are no examples; name their folder with --data_dir."
-        )
-    pictures = report_pictures.run_pictures(run)
-    experiments = []
-    for folder in experiment_dirs:
-        experiment = page_data.read_experiment(folder)
-        if experiment is None:
-            notes.append(f"There are no results of an experiment in {folder} (yet).")
-        else:
-            experiments.append(experiment)
-    pictures |= report_pictures.experiment_pictures(experiments)
-    examples = ()
-    if split and num_examples:
-        from secost_tf.reporting.examples import make_examples
-
-        examples = make_examples(run_dir, first, last, split, num_examples, batch_size, audio_dir)
-    compared = None
-    if analysis and split and first is not last:
-        from secost_tf.reporting import analysis as report_analysis
-
-        if split.subset == "all" and shards.has_split(split.data_dir, "train"):
-            results = report_analysis.run_analysis(
-                run_dir,
-                (run.stages[0], run.stages[-1]),
-                split.data_dir,
-                split.info.split,
-                batch_size,
+    run = page_data.read_run(run_dir)
+    split = page_data.open_split(run_dir, run, data_dir, notes)
+    experiments = page_data.read_experiments(experiment_dirs, notes)
+    pictures = report_pictures.run_pictures(run) | report_pictures.experiment_pictures(experiments)
+    examples, compared = (), None
+    if split:
+        first, last = run.records[0], run.records[-1]
+        scorer = SplitScorer(split, batch_size)
+        if num_examples:
+            examples = report_examples.make_examples(
+                scorer, run_dir, first, last, num_examples, audio_dir
             )
+        if analysis and first is not last and _has_training_split(split, notes):
+            results = report_analysis.run_analysis(scorer, run_dir, run.stages[0], run.stages[-1])
             compared = report_analysis.page_analysis(run_dir, results)
             pictures |= report_analysis.analysis_pictures(results)
-        else:
-            notes.append(
-                f"{split.data_dir} has no splits of its own to train and to evaluate on: no analysis."
-            )
+    today = datetime.date.today().isoformat()
     page = Page(
         name=os.path.basename(os.path.normpath(run_dir)),
         run_dir=storage.absolute(run_dir),
@@ -105,10 +88,20 @@ def write_report(
         events=run.events,
         examples=examples,
         notes=tuple(notes),
-        made_by=f"Made by secost_tf {secost_tf.__version__} on {date or datetime.date.today().isoformat()}.",
+        made_by=f"Made by secost_tf {secost_tf.__version__} on {today}.",
     )
     out = out or storage.join(run_dir, REPORT_HTML)
     html = render(page)
     with storage.atomic_write(out) as stream:
         stream.write(html)
     return out, len(html.encode())
+
+
+def _has_training_split(split: Split, notes: list[str]) -> bool:
+    """Return True if the data have splits of their own to train and to evaluate on, or note it."""
+    if split.subset == "all" and shards.has_split(split.data_dir, "train"):
+        return True
+    notes.append(
+        f"{split.data_dir} has no splits of its own to train and to evaluate on: no analysis."
+    )
+    return False

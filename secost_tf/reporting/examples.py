@@ -1,4 +1,4 @@
-"""Clips worth a look: those that the cascade put right, typical ones, and those that it gets wrong."""
+"""The report's examples: clips chosen by rule, drawn with their segment scores, and their sound."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import soundfile
 import tensorflow as tf
 from absl import logging
 
-from secost_tf.data import Split, read_clips
+from secost_tf.data import read_clips
 from secost_tf.detection import clip_figure
-from secost_tf.evaluation import Scorer
+from secost_tf.evaluation import SplitScorer
 from secost_tf.models import segment_times
-from secost_tf.reporting.page import Example, ExampleScore
+from secost_tf.reporting.page import Example, ExampleScore, Picture
 from secost_tf.reporting.pictures import photograph
-from secost_tf.runs import StageRecord, load_student
+from secost_tf.runs import StageRecord
 from tfrecord_tools import storage
 from tfrecord_tools.audio import AudioError, load_audio
 from tfrecord_tools.datasets import choose_file, index_files
@@ -28,17 +28,121 @@ from tfrecord_tools.text import sigmoid
 
 KINDS = ("put right", "typical", "still wrong", "made worse")
 
+SAMPLE_RATE_HZ = 16000
+
+MOST_SECONDS = 12.0  # of a clip's sound
+
+MOST_BYTES = 2_000_000  # of all sounds together
+
+_CURVES = 4  # classes drawn below a spectrogram
+
+_SCORES = 5  # classes in a table of clip scores
+
+
+def make_examples(
+    scorer: SplitScorer,
+    run_dir: str,
+    base: StageRecord,
+    last: StageRecord,
+    count: int,
+    audio_dir: str | None = None,
+) -> tuple[Example, ...]:
+    """Make examples of some clips of a split, chosen by the scores of two stages.
+
+    Args:
+        scorer: scores the clips to choose from; see `choose_examples`.
+        run_dir: the run.
+        base, last: the two stages; may be the same.
+        count: how many examples at most.
+        audio_dir: folder of the recordings; None gives no players.
+
+    Raises:
+        ValueError: if the data do not go with the stages, a shard is damaged, or there is no
+            `audio_dir`.
+    """
+    scored = scorer.score(run_dir, last.config.stage)
+    scores, base_scores = sigmoid(scored.logits), None
+    if base.config.stage != last.config.stage:
+        base_scores = sigmoid(scorer.score(run_dir, base.config.stage).logits)
+    choices = choose_examples(scored.labels, base_scores, scores, count)
+    wanted = [scored.video_ids[choice.clip] for choice in choices]
+    by_id = {clip.video_id: clip for clip in read_clips(scorer.split, wanted)}
+    clips = [by_id[video_id] for video_id in wanted]
+    sounds = clip_sounds(audio_dir, clips) if audio_dir else {}
+    if audio_dir and len(sounds) < len(clips):
+        logging.warning(
+            "%s: holds the sound of %d of %d examples", audio_dir, len(sounds), len(clips)
+        )
+    return tuple(
+        _make_example(
+            choice,
+            clip,
+            (base, last),
+            (None if base_scores is None else base_scores[choice.clip], scores[choice.clip]),
+            scored.student,
+            sounds.get(clip.video_id),
+        )
+        for choice, clip in zip(choices, clips, strict=True)
+    )
+
+
+def _make_example(
+    choice: Choice,
+    clip: ClipRecord,
+    stages: tuple[StageRecord, StageRecord],
+    scores: tuple[np.ndarray | None, np.ndarray],
+    student: keras.Model,
+    sound: bytes | None,
+) -> Example:
+    """Make an example of a clip.
+
+    Args:
+        choice: the rule that chose the clip.
+        clip: the clip.
+        stages: records of the base and the last stage.
+        scores: the clip's scores at both, [classes]; None for a base that is the last stage.
+        student: that of the last stage.
+        sound: a FLAC file, or None.
+    """
+    base, last = stages
+    before, after = scores
+    names = last.class_map.display_names
+    labels = tuple(names[c] for c in clip.labels)
+    labelled = np.zeros(len(names), bool)
+    labelled[list(clip.labels)] = True
+    blamed = before if choice.kind == "put right" else after
+    rival = names[int(np.argmax(np.where(labelled, -np.inf, blamed)))]
+    return Example(
+        title=choice.kind.capitalize(),
+        reason=explain(choice, labels, rival, base.config.stage, last.config.stage),
+        clip_id=clip.video_id,
+        labels=labels,
+        picture=_draw(clip, last, student, leading_classes(labelled, after, _CURVES)),
+        scores=tuple(
+            ExampleScore(
+                names[c],
+                bool(labelled[c]),
+                None if before is None else float(before[c]),
+                float(after[c]),
+            )
+            for c in leading_classes(labelled, after, _SCORES)
+        ),
+        sound=sound,
+    )
+
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """A clip, by its place in the split, and why it was chosen: one of `KINDS`."""
+    """A clip, by its place in the split, and the rule that chose it: one of `KINDS`."""
 
     kind: str
     clip: int
 
 
 def margins(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """How far the lowest score of a clip's labels lies above the highest of its other classes.
+    """Compute how far a clip's labels stand above its other classes.
+
+    The margin is the lowest score of a label less the highest score of another class.
 
     Args:
         labels: multi-hot truth, bool [clips, classes].
@@ -59,7 +163,7 @@ def margins(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
 def choose_examples(
     labels: np.ndarray, base_scores: np.ndarray | None, scores: np.ndarray, count: int
 ) -> list[Choice]:
-    """Picks clips by rule: the same scores give the same clips.
+    """Pick clips by rule: the same scores give the same clips.
 
     In turn, until there are `count`: the clip that gained most among those that the base gets wrong
     and the last stage right (`put right`); the one whose margin is nearest to the median of those
@@ -70,7 +174,7 @@ def choose_examples(
     Args:
         labels: multi-hot truth, [clips, classes].
         base_scores, scores: clip scores of the base and the last stage, [clips, classes]; None if
-            they are one.
+            the base is the last stage.
         count: how many clips at most.
 
     Returns:
@@ -92,7 +196,8 @@ def choose_examples(
     while len(chosen) < count and any(queues.values()):
         for kind, queue in queues.items():
             if queue and len(chosen) < count:
-                clip = next((one for one in queue if labels[one].tobytes() not in shown), queue[0])
+                unseen = (place for place in queue if labels[place].tobytes() not in shown)
+                clip = next(unseen, queue[0])
                 queue.remove(clip)
                 shown.add(labels[clip].tobytes())
                 chosen.append(Choice(kind, clip))
@@ -100,28 +205,30 @@ def choose_examples(
 
 
 def _queue(candidates: np.ndarray, key: np.ndarray) -> list[int]:
-    """The places of the candidates, by rising key."""
+    """Return the places of the candidates, by rising key."""
     places = np.flatnonzero(candidates)
     return places[np.argsort(key[places], kind="stable")].tolist()
 
 
-def leading_classes(labels: np.ndarray, scores: np.ndarray, count: int) -> Iterator[int]:
-    """The classes of a clip to be shown: its labels by falling score, then the other classes;
-    `count` at most.
+def leading_classes(labels: np.ndarray, scores: np.ndarray, count: int) -> list[int]:
+    """Return the classes of a clip to be shown, `count` at most.
 
-    At least one class that is no label is shown, where there is one: labels [classes], scores
-    [classes].
+    Its labels come first, by falling score, then the other classes, of which one at least is shown.
+
+    Args:
+        labels: multi-hot truth, [classes].
+        scores: [classes].
+        count: how many classes at most.
     """
     order = np.argsort(-np.asarray(scores, np.float64), kind="stable").tolist()
     own = [c for c in order if labels[c]]
     others = [c for c in order if not labels[c]]
     own = own[: count - bool(others)]
-    yield from own
-    yield from others[: count - len(own)]
+    return own + others[: count - len(own)]
 
 
 def explain(choice: Choice, labels: Sequence[str], rival: str, base: int, last: int) -> str:
-    """A sentence that says why a clip is shown.
+    """Return a sentence that says why a clip is shown.
 
     Args:
         choice: the clip.
@@ -130,27 +237,66 @@ def explain(choice: Choice, labels: Sequence[str], rival: str, base: int, last: 
             else at the last.
         base, last: the stages.
     """
-    own, one = (
-        ("its label", "its label") if len(labels) == 1 else ("all its labels", "one of its labels")
-    )
+    every, some = "all its labels", "one of its labels"
+    if len(labels) == 1:
+        every = some = "its label"
     return {
-        "put right": f"Stage {last} puts {own} before all other classes; stage {base} put {rival} in front.",
+        "put right": f"Stage {last} puts {every} before all other classes; "
+        f"stage {base} put {rival} in front.",
         "typical": f"Right, and as clearly as half of the clips that stage {last} gets right.",
-        "still wrong": f"Stage {last} puts {rival} before {one}; it gets few clips more wrong.",
+        "still wrong": f"Stage {last} puts {rival} before {some}; it gets few clips more wrong.",
         "made worse": f"Stage {base} was right; stage {last} puts {rival} in front.",
     }[choice.kind]
 
 
-SAMPLE_RATE_HZ = 16000
+def segment_scores(student: keras.Model, log_mel: np.ndarray, num_segments: int) -> np.ndarray:
+    """Score the segments of a clip.
 
-MOST_SECONDS = 12.0  # of a clip
+    Args:
+        student: a `wels_net`.
+        log_mel: float [frames, mel_bins].
+        num_segments: how many segments the clip has.
 
-MOST_BYTES = 2_000_000  # of all clips together
+    Returns:
+        float64 [num_segments, classes] in 0..1.
+    """
+    inputs = {
+        "log_mel": tf.constant(log_mel[None], tf.float32),
+        "num_frames": tf.constant([len(log_mel)], tf.int32),
+    }
+    return sigmoid(student(inputs, training=False)["segment_logits"][0, :num_segments].numpy())
 
 
+def _draw(
+    clip: ClipRecord, record: StageRecord, student: keras.Model, shown: Sequence[int]
+) -> Picture:
+    """Draw a clip's spectrogram, with the segment scores of some classes below it."""
+    names = record.class_map.display_names
+    times = segment_times(record.config.network, record.log_mel, len(clip.log_mel))
+    scores = segment_scores(student, clip.log_mel, len(times))
+    peaks = (
+        f"{names[c]} up to {scores[:, c].max():.2f}, at {times[scores[:, c].argmax()].mean():.1f} s"
+        for c in shown
+    )
+    seconds = len(clip.log_mel) * record.log_mel.hop_seconds
+    # Matplotlib takes what stands between dollar signs for mathematics.
+    labels = [name.replace("$", r"\$") for name in names]
+    return photograph(
+        clip_figure(
+            clip.log_mel,
+            record.log_mel,
+            times,
+            {labels[c]: scores[:, c] for c in shown},
+            tuple((labels[c], onset, offset) for c, onset, offset in clip.events),
+        ),
+        f"Log-mel spectrogram of clip {clip.video_id}, {seconds:.1f} s, with segment scores: "
+        f"{'; '.join(peaks)}.",
+    )
+
+
+# === Sound ===
 def clip_sounds(audio_dir: str, clips: Sequence[ClipRecord]) -> dict[str, bytes]:
-    """The sounds of those clips whose recording is found: FLAC, mono, 16 kHz, 16 bits, 12 s at
-    most, by clip id.
+    """Read the sounds of those clips whose recording lies in a folder.
 
     Files are found as `tfrecord_tools.datasets.audioset.read` finds them: by name, in nested
     folders, with or without times in the name. An id that is a path (the manifest's) finds the file
@@ -161,19 +307,23 @@ def clip_sounds(audio_dir: str, clips: Sequence[ClipRecord]) -> dict[str, bytes]
         audio_dir: a local folder.
         clips: the clips, whose times in the recording are known.
 
+    Returns:
+        By clip id, a FLAC file: mono, 16 kHz, 16 bits, 12 s at most.
+
     Raises:
         ValueError: if there is no such folder.
     """
     if storage.is_remote(audio_dir) or not os.path.isdir(audio_dir):
-        raise ValueError(f"audio_dir: expected a local folder of recordings, got {audio_dir!r}")
+        raise ValueError(
+            f"audio_dir: expected a local folder of recordings, got {audio_dir!r}; name another one"
+        )
     sounds: dict[str, bytes] = {}
     total = 0
-    for clip, path, file_start_seconds in _find(audio_dir, clips):
+    for clip, path, file_start_seconds in _find_files(audio_dir, clips):
         start, end = clip.start_time_seconds, clip.end_time_seconds
         try:
-            audio = load_audio(
-                path, SAMPLE_RATE_HZ, start, min(end, start + MOST_SECONDS), file_start_seconds
-            )
+            last = min(end, start + MOST_SECONDS)
+            audio = load_audio(path, SAMPLE_RATE_HZ, start, last, file_start_seconds)
         except AudioError as error:
             logging.warning("%s: no player in the report (%s)", path, error)
             continue
@@ -189,29 +339,27 @@ def clip_sounds(audio_dir: str, clips: Sequence[ClipRecord]) -> dict[str, bytes]
 
 
 def encode_flac(waveform: np.ndarray) -> bytes:
-    """A mono waveform in -1..1 at 16 kHz, float [samples], as a FLAC file: lossless, and played by
-    every browser.
-    """
+    """Encode a mono waveform in -1..1 at 16 kHz, float [samples], as FLAC, which browsers play."""
     stream = io.BytesIO()
-    soundfile.write(
-        stream, np.clip(waveform, -1.0, 1.0), SAMPLE_RATE_HZ, format="FLAC", subtype="PCM_16"
-    )
+    samples = np.clip(waveform, -1.0, 1.0)
+    soundfile.write(stream, samples, SAMPLE_RATE_HZ, format="FLAC", subtype="PCM_16")
     return stream.getvalue()
 
 
-def _find(
+def _find_files(
     audio_dir: str, clips: Sequence[ClipRecord]
 ) -> Iterator[tuple[ClipRecord, str, float | None]]:
-    """(clip, path, where in the recording the file begins or None if its length must tell) of each
-    that is found.
+    """Yield the clips whose file is found: (clip, path, second of the recording it begins with).
+
+    The second is None if the file's length must tell.
     """
-    files = index_files(audio_dir, {name for clip in clips for name in _names(clip)})
+    names = {name for clip in clips for name in _file_names(clip)}
+    files = index_files(audio_dir, names)
     for clip in clips:
-        start_ms, end_ms = (
-            round(1000 * s) for s in (clip.start_time_seconds, clip.end_time_seconds)
-        )
+        times = (clip.start_time_seconds, clip.end_time_seconds)
+        start_ms, end_ms = (round(1000 * seconds) for seconds in times)
         folders = os.path.join(os.sep, os.path.dirname(clip.video_id), "")
-        for name in _names(clip):
+        for name in _file_names(clip):
             candidates = [
                 file
                 for file in files.get(name, [])
@@ -223,133 +371,7 @@ def _find(
                 break
 
 
-def _names(clip: ClipRecord) -> list[str]:
-    """What a clip's file may be called: its id, and, of one of several segments of a recording, the
-    recording's.
-    """
+def _file_names(clip: ClipRecord) -> list[str]:
+    """Return the names that a clip's file may have: its id, or the recording's without the time."""
     name = os.path.basename(clip.video_id)
     return [name, name.removesuffix(f"_{round(1000 * clip.start_time_seconds)}")]
-
-
-_CURVES = 4  # classes drawn below a spectrogram
-
-_SCORES = 5  # classes in a table of clip scores
-
-
-def make_examples(
-    run_dir: str,
-    base: StageRecord,
-    last: StageRecord,
-    split: Split,
-    count: int,
-    batch_size: int = 32,
-    audio_dir: str | None = None,
-) -> tuple[Example, ...]:
-    """Scores a split with two stages and makes examples of some of its clips; see
-    `choose_examples`.
-
-    Args:
-        run_dir: the run.
-        base, last: the two stages; may be one.
-        split: the clips to choose from.
-        count: how many examples at most.
-        batch_size: clips scored at once.
-        audio_dir: where to look for the recordings; None gives no players.
-
-    Raises:
-        ValueError: if the data do not go with the stages, a shard is damaged, or there is no
-            `audio_dir`.
-    """
-    numbers = [base.config.stage, last.config.stage]
-    scores: dict[int, np.ndarray] = {}
-    for number in dict.fromkeys(numbers):
-        student = load_student(run_dir, number)  # that of the last stage stays
-        ids, labels, logits = Scorer(student, batch_size).split(split)
-        scores[number] = sigmoid(logits)
-    base_scores, last_scores = scores[numbers[0]], scores[numbers[1]]
-    choices = choose_examples(labels, base_scores if len(scores) > 1 else None, last_scores, count)
-    wanted = [ids[choice.clip] for choice in choices]
-    found = {clip.video_id: clip for clip in read_clips(split, wanted)}
-    clips = [found[video_id] for video_id in wanted]
-    sounds = clip_sounds(audio_dir, clips) if audio_dir else {}
-    if audio_dir and len(sounds) < len(clips):
-        logging.warning(
-            "%s: holds the sound of %d of %d examples", audio_dir, len(sounds), len(clips)
-        )
-    return tuple(
-        _example(
-            choice, clip, student, base, last, base_scores[choice.clip] if len(scores) > 1 else None,
-            last_scores[choice.clip], sounds.get(clip.video_id),
-        )
-        for choice, clip in zip(choices, clips, strict=True)
-    )  # fmt: skip
-
-
-def segment_scores(student: keras.Model, log_mel: np.ndarray, num_segments: int) -> np.ndarray:
-    """Scores of a clip's segments: log-mel [frames, mel_bins] -> float64 [num_segments, classes] in
-    0..1.
-    """
-    inputs = {
-        "log_mel": tf.constant(log_mel[None], tf.float32),
-        "num_frames": tf.constant([len(log_mel)], tf.int32),
-    }
-    return sigmoid(student(inputs, training=False)["segment_logits"][0, :num_segments].numpy())
-
-
-def _example(
-    choice: Choice,
-    clip: ClipRecord,
-    student: keras.Model,
-    base: StageRecord,
-    last: StageRecord,
-    base_scores: np.ndarray | None,
-    last_scores: np.ndarray,
-    sound: bytes | None,
-) -> Example:
-    names = last.class_map.display_names
-    labelled = np.zeros(len(names), bool)
-    labelled[list(clip.labels)] = True
-    blamed = base_scores if choice.kind == "put right" else last_scores
-    rival = names[int(np.argmax(np.where(labelled, -np.inf, blamed)))]
-    times = segment_times(last.config.network, last.log_mel, len(clip.log_mel))
-    by_segment = segment_scores(student, clip.log_mel, len(times))
-    curves = {names[c]: by_segment[:, c] for c in leading_classes(labelled, last_scores, _CURVES)}
-    events = tuple((_no_mathematics(names[c]), onset, offset) for c, onset, offset in clip.events)
-    seconds = len(clip.log_mel) * last.log_mel.hop_seconds
-    peaks = (
-        f"{name} up to {curve.max():.2f}, at {times[curve.argmax()].mean():.1f} s"
-        for name, curve in curves.items()
-    )
-    return Example(
-        title=choice.kind.capitalize(),
-        reason=explain(
-            choice, [names[c] for c in clip.labels], rival, base.config.stage, last.config.stage
-        ),
-        clip_id=clip.video_id,
-        labels=tuple(names[c] for c in clip.labels),
-        picture=photograph(
-            clip_figure(
-                clip.log_mel,
-                last.log_mel,
-                times,
-                {_no_mathematics(name): curve for name, curve in curves.items()},
-                events,
-            ),
-            f"Log-mel spectrogram of clip {clip.video_id}, {seconds:.1f} s, with segment scores: {'; '.join(peaks)}.",
-        ),
-        scores=tuple(
-            ExampleScore(
-                names[c],
-                bool(labelled[c]),
-                None if base_scores is None else float(base_scores[c]),
-                float(last_scores[c]),
-            )
-            for c in leading_classes(labelled, last_scores, _SCORES)
-        ),
-        sound=sound,
-    )
-
-
-def _no_mathematics(name: str) -> str:
-    """A name that Matplotlib writes as it is, whatever dollar signs it holds."""
-    return name.replace("$", r"\$")

@@ -30,8 +30,8 @@ class Run:
 
     Attributes:
         records: their settings.
-        split, num_clips, chance: what the last one was evaluated on, and the mAP of random scores
-            there.
+        split, num_clips, chance: the clips on which the last one was evaluated, and the mAP of
+            random scores there.
         stages, classes: figures for the page.
         histories: rows of `history.csv` by `stage N`, of those stages that have one.
         versions: of the software, by name, for each stage.
@@ -143,14 +143,14 @@ def _read_csv(path: str) -> list[dict[str, str]]:
         return list(csv.DictReader(io.StringIO(stream.read(), newline="")))
 
 
-def open_split(run_dir: str, run: Run, data_dir: str | None = None) -> Split | None:
-    """The clips that the run's stages were evaluated on; None if the data they were trained with
-    are gone.
+def open_split(run_dir: str, run: Run, data_dir: str | None, notes: list[str]) -> Split | None:
+    """Return the clips that the run's stages were evaluated on; note it if they are gone.
 
     Args:
         run_dir: the run.
-        run: what it holds.
-        data_dir: the converted splits; by default those that the last stage was trained with.
+        run: its content.
+        data_dir: the converted splits; None: those that the last stage was trained with.
+        notes: gets a sentence if those are gone.
 
     Raises:
         ValueError: if there are no such splits, or they have other classes or another log-mel than
@@ -158,6 +158,10 @@ def open_split(run_dir: str, run: Run, data_dir: str | None = None) -> Split | N
     """
     record = run.records[-1]
     if data_dir is None and not storage.is_dir(record.data_dir):
+        notes.append(
+            f"The data are no longer in {record.data_dir}, so that there are no examples; name their "
+            f"folder with --data_dir."
+        )
         return None
     folder = data_dir or record.data_dir
     split = (
@@ -169,26 +173,34 @@ def open_split(run_dir: str, run: Run, data_dir: str | None = None) -> Split | N
     return split
 
 
-def read_experiment(experiment_dir: str) -> dict | None:
-    """What `secost_tf.experiment` wrote of its runs: name, sweep_alphas, rows; None if there is no
-    such file.
+def read_experiments(experiment_dirs: Sequence[str], notes: list[str]) -> list[dict]:
+    """Return the results of experiments (`secost_tf.experiment`): name, sweep_alphas, rows.
+
+    Args:
+        experiment_dirs: their folders.
+        notes: gets a sentence for each that has no results.
 
     Raises:
-        ValueError: if the file is not what it should be.
+        ValueError: if a file is not what it should be.
     """
-    path = storage.join(experiment_dir, RESULTS_JSON)
-    if not storage.exists(path):
-        return None
-    results = storage.read_json(path)
-    try:
-        for row in results["rows"]:
-            row["stage"], row["alpha"], row["mAP"]["mean"], row["mAP_per_seed"][0]
-        results["name"], results["sweep_alphas"], results["rows"][0]
-    except (KeyError, IndexError, TypeError) as error:
-        raise ValueError(
-            f"{path}: not the results of an experiment ({error!r}); python -m secost_tf.experiment writes them anew"
-        ) from error
-    return results
+    experiments = []
+    for folder in experiment_dirs:
+        path = storage.join(folder, RESULTS_JSON)
+        if not storage.exists(path):
+            notes.append(f"There are no results of an experiment in {folder} (yet).")
+            continue
+        results = storage.read_json(path)
+        try:
+            for row in results["rows"]:
+                row["stage"], row["alpha"], row["mAP"]["mean"], row["mAP_per_seed"][0]
+            results["name"], results["sweep_alphas"], results["rows"][0]
+        except (KeyError, IndexError, TypeError) as error:
+            raise ValueError(
+                f"{path}: not the results of an experiment ({error!r}); "
+                "python -m secost_tf.experiment writes them anew"
+            ) from error
+        experiments.append(results)
+    return experiments
 
 
 # === Settings ===

@@ -111,6 +111,20 @@ class StageRecord:
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: not the settings of a stage ({error})") from error
 
+    @classmethod
+    def read_done(cls, run_dir: str, stage: int) -> StageRecord:
+        """Read the record of a stage that is done.
+
+        Raises:
+            ValueError: if the stage is not done.
+        """
+        record = cls.read(run_dir, stage)
+        if record is None or not is_done(run_dir, stage):
+            raise ValueError(
+                f"{stage_dir(run_dir, stage)}: this stage is not done; train it with --stage={stage}"
+            )
+        return record
+
     def check_data(self, run_dir: str, info: DatasetInfo, data_dir: str) -> None:
         """A `ValueError` that names both sides if a split has other classes or another log-mel than
         the stage.

@@ -5,17 +5,13 @@ from __future__ import annotations
 import keras
 
 from secost_tf.models import wels_net
-from secost_tf.runs.stage_folder import STUDENT_KERAS, WEIGHTS_H5, StageRecord, is_done, stage_dir
+from secost_tf.runs.stage_folder import STUDENT_KERAS, WEIGHTS_H5, StageRecord, stage_dir
 from tfrecord_tools import storage
 
 
 def load_student(run_dir: str, stage: int) -> keras.Model:
     """The trained student of a stage that is done; works whichever stack it was trained on."""
-    record = StageRecord.read(run_dir, stage)
-    if record is None or not is_done(run_dir, stage):
-        raise ValueError(
-            f"{stage_dir(run_dir, stage)}: this stage is not done; train it with --stage={stage}"
-        )
+    record = StageRecord.read_done(run_dir, stage)
     student = wels_net(record.config.network)
     with storage.local_copy(storage.join(stage_dir(run_dir, stage), WEIGHTS_H5)) as path:
         student.load_weights(path)
