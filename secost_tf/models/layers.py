@@ -9,7 +9,8 @@ gradient from matrix products where oneDNN's own is slow.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -39,20 +40,36 @@ class _Float32Layer(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="secost_tf")
 class Standardize(_Float32Layer):
-    """(log-mel − mean) / standard deviation per mel bin; then the padding is zeroed and the end
-    padded.
+    """Standardise log-mels: (log-mel − mean) / standard deviation per mel bin; then pad the end.
 
-    Mean and variance are weights, so that they travel with the network (`set_statistics`).
+    What lies behind a clip's own frames is zeroed. Mean and variance are weights, 0 and 1 at first,
+    and travel with the network: `adapt` takes them from data, `set_statistics` as given.
 
-    log-mels float [batch, frames, mel_bins], num_frames int [batch] -> float32 [batch, padded
-    frames, mel_bins, 1], with padded frames a multiple of `multiple` and at least `minimum`.
+    Args:
+        multiple: the number of frames is padded to a multiple of this, ...
+        minimum: ... and to this many at least.
+        **kwargs: of `keras.layers.Layer`.
+
+    Call arguments:
+        log_mels: float [batch, frames, mel_bins].
+        num_frames: int [batch], each clip's own number of frames.
+
+    Returns:
+        float32 [batch, padded frames, mel_bins, 1].
+
+    Example:
+        >>> layer = Standardize(multiple=4, minimum=4)
+        >>> layer.adapt({"log_mel": [[[1.0], [3.0], [99.0]]], "num_frames": [2]})  # 99: padding
+        >>> standardised = layer(tf.constant([[[1.0], [3.0]]]), tf.constant([2]))
+        >>> print(standardised[0, :, 0, 0].numpy().round(3))
+        [-1.  1.  0.  0.]
     """
 
-    def __init__(self, multiple: int, minimum: int, **kwargs):
+    def __init__(self, multiple: int, minimum: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.multiple, self.minimum = multiple, minimum
 
-    def build(self, input_shape, *_):
+    def build(self, input_shape: Any, *_: Any) -> None:
         shape = (input_shape[-1],)
         self.mean = self.add_weight(name="mean", shape=shape, initializer="zeros", trainable=False)
         self.variance = self.add_weight(
@@ -60,10 +77,45 @@ class Standardize(_Float32Layer):
         )
         self.built = True
 
+    def adapt(self, data: Any) -> None:
+        """Take the mean and variance of each mel bin from data, over all clips' own frames.
+
+        Call it before training: `student.get_layer("standardize").adapt(inputs)`.
+
+        Args:
+            data: the inputs of `wels_net`, a dict of `log_mel` [clips, frames, mel_bins] and
+                `num_frames` [clips]; or batches of them, alone or with targets behind them, as a
+                `tf.data.Dataset` or another iterable gives them.
+
+        Raises:
+            ValueError: if the data are no such inputs, or without a frame.
+        """
+        count, total, total_square = 0, np.zeros([]), np.zeros([])
+        for batch in [data] if isinstance(data, Mapping) else data:
+            frames = _own_frames(batch)
+            count += len(frames)
+            total = total + frames.sum(axis=0)
+            total_square = total_square + np.square(frames).sum(axis=0)
+        if not count:
+            raise ValueError(
+                "data: expected clips with frames to take a mean and variance of, got no frame"
+            )
+        mean = total / count
+        if not self.built:
+            self.build((None, None, len(mean)))
+        self.set_statistics(mean, np.maximum(total_square / count - np.square(mean), 0.0))
+
     def set_statistics(self, mean: Sequence[float], variance: Sequence[float]) -> None:
-        """Sets the mean and variance of each mel bin, [mel_bins]."""
+        """Set the mean and variance of each mel bin, [mel_bins]."""
         self.mean.assign(np.asarray(mean, np.float32))
         self.variance.assign(np.asarray(variance, np.float32))
+
+    def has_statistics(self) -> bool:
+        """Tell if the mean and variance are other than the 0 and 1 of a new layer."""
+        mean, variance = (
+            tf.convert_to_tensor(weight).numpy() for weight in (self.mean, self.variance)
+        )
+        return bool(np.any(mean != 0) or np.any(variance != 1))
 
     def call(self, log_mels, num_frames):
         x = (tf.cast(log_mels, tf.float32) - self.mean) * tf.math.rsqrt(
@@ -76,6 +128,20 @@ class Standardize(_Float32Layer):
 
     def get_config(self):
         return {**super().get_config(), "multiple": self.multiple, "minimum": self.minimum}
+
+
+def _own_frames(batch: Any) -> np.ndarray:
+    """Return the frames of a batch's clips without their padding, float64 [frames, mel_bins]."""
+    inputs = batch[0] if isinstance(batch, (tuple, list)) else batch
+    if not isinstance(inputs, Mapping) or not {"log_mel", "num_frames"} <= set(inputs):
+        came = (
+            f"a dict of {sorted(inputs)}" if isinstance(inputs, Mapping) else type(inputs).__name__
+        )
+        raise ValueError(
+            f"data: expected a dict of `log_mel` and `num_frames`, or batches of it, got {came}"
+        )
+    log_mel = np.asarray(inputs["log_mel"], np.float64)
+    return log_mel[np.arange(log_mel.shape[1]) < np.asarray(inputs["num_frames"])[:, None]]
 
 
 @keras.saving.register_keras_serializable(package="secost_tf")

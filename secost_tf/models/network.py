@@ -32,11 +32,15 @@ from secost_tf.models.pooling import Pooling
 def wels_net(config: WelsNetConfig, name: str = "wels_net") -> keras.Model:
     """Builds the network.
 
-    Inputs: log_mel: float [batch, frames, mel_bins], any number of frames; clips of a batch padded
-        to one length. num_frames: int32 [batch], each clip's own number of frames.
+    Inputs:
+        log_mel: float [batch, frames, mel_bins], any number of frames; clips of a batch padded to
+            one length.
+        num_frames: int32 [batch], each clip's own number of frames.
 
-    Outputs: logits: float32 [batch, C], of the clip scores. segment_logits: float32 [batch, K, C],
-        of the segment scores; those behind a clip's own K are meaningless.
+    Outputs:
+        logits: float32 [batch, C], of the clip scores.
+        segment_logits: float32 [batch, K, C], of the segment scores; those behind a clip's own K
+            are meaningless.
     """
     # === Functional Model ===
     log_mel = keras.Input((None, config.mel_bins), name="log_mel")

@@ -140,9 +140,10 @@ class Pooling(keras.layers.Layer):
         dtype: of the layer's weight; leave it float32.
         **kwargs: of `keras.layers.Layer`.
 
-    Call arguments: segment_logits: [batch, segments, classes]. segment_mask: bool [batch,
-        segments], True for real segments; without it all are real. (An argument
-            named `mask` would be Keras's own, filled from its input's mask.)
+    Call arguments:
+        segment_logits: [batch, segments, classes].
+        segment_mask: bool [batch, segments], True for real segments; without it all are real. (An
+            argument named `mask` would be Keras's own, filled from its input's mask.)
         attention_logits: [batch, segments, classes]; needed by the head `attention`, ignored by the
             others.
 

@@ -61,7 +61,12 @@ def make_model(**options):
     model = TeacherDistillation(student, average_teacher([wels_net(CONFIG)]), **options)
     # A large epsilon: the gradient of a shift that the next normalisation undoes is but rounding,
     # which Adam's default would blow up to whole steps.
-    model.compile(keras.optimizers.Adam(0.01, epsilon=1e-3), SeCoSTLoss(0.3))
+    model.compile(
+        keras.optimizers.Adam(0.01, epsilon=1e-3),
+        SeCoSTLoss(0.3),
+        metrics=["mae"],
+        weighted_metrics=[keras.metrics.MeanSquaredError(name="weighted_error", dtype="float32")],
+    )
     build_optimizer(model.optimizer, student.trainable_variables)
     return model
 

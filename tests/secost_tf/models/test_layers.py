@@ -48,6 +48,35 @@ def test_standardize_pads_to_whole_strides(frames, padded):
     assert layer(tf.zeros([2, frames, 3]), tf.fill([2], frames)).shape == (2, padded, 3, 1)
 
 
+@pytest.mark.parametrize("batched", [False, True])
+def test_standardize_adapts_to_the_frames_of_clips_without_their_padding(batched):
+    rng = np.random.default_rng(0)
+    log_mels, num_frames = (
+        rng.normal(-5, 3, (6, 10, 4)).astype(np.float32),
+        np.array([10, 3, 1, 0, 9, 10]),
+    )
+    own = np.concatenate([clip[:frames] for clip, frames in zip(log_mels, num_frames, strict=True)])
+    inputs = {"log_mel": log_mels, "num_frames": num_frames}
+    layer = Standardize(multiple=4, minimum=8)
+    if batched:
+        layer.build((None, None, 4))
+        assert not layer.has_statistics()
+        layer.adapt(tf.data.Dataset.from_tensor_slices((inputs, {"labels": num_frames})).batch(4))
+    else:
+        layer.adapt(inputs)
+    assert layer.has_statistics()
+    np.testing.assert_allclose(layer.mean, own.mean(axis=0, dtype=np.float64), rtol=1e-6)
+    np.testing.assert_allclose(layer.variance, own.var(axis=0, dtype=np.float64), rtol=1e-6)
+
+
+def test_standardize_adapts_to_nothing_else():
+    layer = Standardize(multiple=4, minimum=8)
+    with pytest.raises(ValueError, match=r"data: expected a dict of .* got ndarray"):
+        layer.adapt(np.ones((2, 3, 4)))
+    with pytest.raises(ValueError, match="data: expected clips with frames"):
+        layer.adapt({"log_mel": np.ones((2, 3, 4)), "num_frames": [0, 0]})
+
+
 # === BatchNorm ===
 
 GAMMA, BETA = np.array([1.5, 0.5, -1.0]), np.array([0.1, -0.2, 0.3])

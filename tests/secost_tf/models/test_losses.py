@@ -158,7 +158,7 @@ def test_target_by_class():
             r"alpha: expected a number in \[0, 1\], the weight of the labels, got 1\.5",
         ),
         ((0.3, True, 0.0, 1.0), r"alpha: expected a number .* got True"),
-        ((0.3, 0.5), "alpha: expected one number, or one for each of 4 classes, got 2"),
+        ((0.3, 0.5), "alpha: expected one number, or one for each of 4 classes, got 2 numbers"),
         ((), r"alpha: expected a number .* got \(\)"),
     ],
 )
