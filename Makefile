@@ -46,6 +46,7 @@ format: $(VENV)/installed-test
 	$(BIN)/ruff format .
 
 wheel: $(VENV)/installed-test
+	rm -rf build/lib  # of an earlier tree
 	$(BIN)/python -m build --wheel --outdir dist
 
 clean:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
 REFERENCE = "python_version < '3.12'"  # Python 3.10 and 3.11: TensorFlow 2.15, Keras 2.15
@@ -22,6 +23,16 @@ COMMANDS = {
     "tfrecord_tools": ("convert", "inspect", "soundscapes"),
 }
 
+
+class BuildWithFlagfiles(build_py):
+    """Builds the packages, with the flagfiles as data of secost_tf: a checkout has them in flags/."""
+
+    def run(self):
+        super().run()
+        if not self.editable_mode:
+            self.copy_tree("flags", str(Path(self.build_lib, "secost_tf", "flagfiles")))
+
+
 setup(
     name="secost_tf",
     version=re.search(r'__version__ = "(.+)"', (HERE / "secost_tf/__init__.py").read_text()).group(
@@ -34,12 +45,15 @@ setup(
     packages=find_packages(
         include=["secost_tf", "secost_tf.*", "tfrecord_tools", "tfrecord_tools.*"]
     ),
+    cmdclass={"build_py": BuildWithFlagfiles},
     package_data={
         "secost_tf": [
+            "py.typed",
             "reporting/assets/*.css",
             "reporting/assets/*.js",
             "reporting/templates/**/*.html.j2",
-        ]
+        ],
+        "tfrecord_tools": ["py.typed"],
     },
     python_requires=">=3.10,<3.14",
     install_requires=[

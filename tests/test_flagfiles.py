@@ -18,6 +18,7 @@ from tfrecord_tools.config_flags import define_flags, read_flags
 from tfrecord_tools.corpora.label_noise import rates_for_precisions, read_label_precisions
 from tfrecord_tools.corpora.mixing import SoundscapeConfig
 from tfrecord_tools.datasets.clips import ClassMap
+from tfrecord_tools.flagfiles import find_file
 from tfrecord_tools.log_mel import LogMelConfig
 from tfrecord_tools.shards.info import DatasetInfo
 
@@ -149,7 +150,7 @@ def test_a_flagfile_of_soundscapes_makes_settings(parse, path):
     assert_all_given(path)
     names = "baby_cry chainsaw clock_tick dog_bark fire_crackling helicopter person_sneeze rain rooster sea_waves"
     class_map = ClassMap(tuple(names.split()), tuple(names.split()))
-    precisions = read_label_precisions(str(ROOT / flags.FLAGS.label_precision_csv), class_map)
+    precisions = read_label_precisions(str(find_file(flags.FLAGS.label_precision_csv)), class_map)
     assert dict(zip(class_map.mids, precisions, strict=True))["clock_tick"] == 0.5  # Tick-tock
     rates = rates_for_precisions(config, precisions, class_map.display_names)
     assert [name for name, rate in zip(class_map.mids, rates, strict=True) if rate] == [

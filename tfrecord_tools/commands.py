@@ -14,6 +14,7 @@ from absl import app, flags, logging
 
 from tfrecord_tools.config import Config, setting
 from tfrecord_tools.config_flags import define_flags
+from tfrecord_tools.flagfiles import expand_flagfiles
 from tfrecord_tools.storage import FULL_ERRNOS
 
 flags.disclaim_key_flags()  # those that `run_command` defines are the command's
@@ -93,9 +94,9 @@ def run_command(
 def _parse_flags(argv: list[str]) -> list[str]:
     """Parse the flags and return the other arguments; exit with one line where a flag is wrong."""
     try:
-        return flags.FLAGS(argv)
-    except flags.Error as error:
-        print(f"error: {error} (see --help)", file=sys.stderr)
+        return flags.FLAGS([argv[0], *expand_flagfiles(argv[1:])])
+    except (flags.Error, ValueError, OSError) as error:
+        print(f"error: {describe_error(error)} (see --help)", file=sys.stderr)
         sys.exit(1)
 
 

@@ -39,6 +39,7 @@ from tfrecord_tools.corpora import (
     read_sources,
 )
 from tfrecord_tools.datasets import ClassMap
+from tfrecord_tools.flagfiles import find_file
 
 
 # === Command ===
@@ -93,7 +94,8 @@ class SoundscapesSettings(WritingSettings):
         ones.
         """
         if self.label_precision_csv:
-            precisions = read_label_precisions(self.label_precision_csv, class_map)
+            path = str(find_file(self.label_precision_csv))
+            precisions = read_label_precisions(path, class_map)
             return rates_for_precisions(config, precisions, class_map.display_names)
         return (self.wrong_labels,) * len(class_map) if self.wrong_labels else ()
 

@@ -147,8 +147,8 @@ class Results:
 
 
 def default_command(name: str) -> str:
-    """What runs or continues an experiment of the slides, but for the flags of its data."""
-    return f"python -m secost_tf.experiment --flagfile=flags/experiments/{name}.flags"
+    """Return what runs or continues an experiment of the slides, but for the flags of its data."""
+    return f"python -m secost_tf.experiment --flagfile={name}.flags"
 
 
 def experiment_results(

@@ -189,7 +189,7 @@ def test_the_command_of_another_experiment(parse):
         "'--data_dir=a b'"
     )
     assert experiment.command_for("no_teacher", ["prog", "--name=fixed_alpha"]) == (
-        "python -m secost_tf.experiment --flagfile=flags/experiments/no_teacher.flags (and the flags of the data)"
+        "python -m secost_tf.experiment --flagfile=no_teacher.flags (and the flags of the data)"
     )
 
 
@@ -204,7 +204,7 @@ def test_an_experiment_from_end_to_end(run_experiment, kept_data, tmp_path, file
     lines = printed.splitlines()
     assert lines[0].startswith("base: 1 seed, eval (12 clips, 4 classes, chance mAP 0.")
     assert lines[3].split()[:2] == ["0", "1"]
-    assert "Not compared with longer: " in printed and "flags/experiments/longer.flags" in printed
+    assert "Not compared with longer: " in printed and "--flagfile=longer.flags" in printed
     folder = tmp_path / "base"
     assert sorted(path.name for path in folder.iterdir()) == [
         "experiment.json",
