@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     )
     from secost_tf.serving.transport import (
         GRPC_PORT,
-        LONGEST_PAUSE_SECONDS,
         REST_PORT,
-        Arrays,
         RetryPolicy,
         ServerError,
         Transport,

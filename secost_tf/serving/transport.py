@@ -93,10 +93,10 @@ def connect(
     address = f"{host}:{port or (GRPC_PORT if is_grpc else REST_PORT)}"
     try:
         if is_grpc:
-            from secost_tf.client_grpc import GrpcTransport
+            from secost_tf.serving.grpc_transport import GrpcTransport
 
             return GrpcTransport(address, model, version, policy, is_secure=scheme == "grpcs")
-        from secost_tf.client_rest import RestTransport
+        from secost_tf.serving.rest_transport import RestTransport
 
         return RestTransport(f"{scheme}://{address}", model, version, policy)
     except ImportError as error:

@@ -49,12 +49,12 @@ def test_what_is_no_address(server):
 @pytest.mark.parametrize(
     ("server", "module", "package"),
     [
-        ("host:8501", "client_rest", "requests"),
-        ("host:8500", "client_grpc", "tensorflow_serving.apis"),
+        ("host:8501", "rest_transport", "requests"),
+        ("host:8500", "grpc_transport", "tensorflow_serving.apis"),
     ],
 )
 def test_without_the_extra(server, module, package, monkeypatch):
-    monkeypatch.delitem(sys.modules, f"secost_tf.{module}", raising=False)
+    monkeypatch.delitem(sys.modules, f"secost_tf.serving.{module}", raising=False)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(
         ValueError, match=r"needs the extra serving .*pip install 'secost_tf\[serving\]'"

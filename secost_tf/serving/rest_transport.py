@@ -19,7 +19,7 @@ from requests.adapters import HTTPAdapter
 from urllib3 import Retry, Timeout
 from urllib3.exceptions import MaxRetryError, ReadTimeoutError
 
-from secost_tf.serving import LONGEST_PAUSE_SECONDS, Arrays, RetryPolicy, ServerError
+from secost_tf.serving.transport import LONGEST_PAUSE_SECONDS, Arrays, RetryPolicy, ServerError
 
 _TRANSIENT = (429, 502, 503, 504)  # what a server that is starting, full or gone answers
 
@@ -39,7 +39,8 @@ class RestTransport:
         response = self._post(json_request(signature, inputs))
         if response.status_code != 200:
             raise ServerError(
-                f"{self._url} refuses the request (HTTP {response.status_code}): {error_of(response.text)}",
+                f"{self._url} refuses the request (HTTP {response.status_code}): "
+                f"{error_of(response.text)}",
                 is_transient=response.status_code in _TRANSIENT,
             )
         try:

@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("requests", reason="the extra `serving` is not installed")
 
-from secost_tf.client_rest import error_of, json_request, outputs_of_json
+from secost_tf.serving.rest_transport import error_of, json_request, outputs_of_json
 from secost_tf.serving.transport import RetryPolicy, ServerError, connect
 from secost_tf.serving.waveforms import bytes_array
 
@@ -42,7 +42,8 @@ def test_a_request_in_column_format():
 def test_bytes_are_base64_under_b64():
     body = json_request("wav_bytes", {"wav_bytes": bytes_array([b"image bytes", b"RIFF\0"])})
     assert body == (
-        b'{"signature_name": "wav_bytes", "inputs": {"wav_bytes": [{"b64": "aW1hZ2UgYnl0ZXM="}, {"b64": "UklGRgA="}]}}'
+        b'{"signature_name": "wav_bytes", "inputs": {"wav_bytes": '
+        b'[{"b64": "aW1hZ2UgYnl0ZXM="}, {"b64": "UklGRgA="}]}}'
     )
 
 
@@ -53,7 +54,10 @@ def test_nan_is_sent_as_tensorflow_serving_reads_it():
 
 
 def test_a_response_in_column_format():
-    text = '{\n    "outputs": {\n        "labels": [["Bark", "Ząb"]],\n        "scores": [[0.75, 3e-05]]\n    }\n}'
+    text = (
+        '{\n    "outputs": {\n        "labels": [["Bark", "Ząb"]],\n'
+        '        "scores": [[0.75, 3e-05]]\n    }\n}'
+    )
     arrays = outputs_of_json(json.loads(text)["outputs"])
     assert arrays["labels"].tolist() == [[b"Bark", "Ząb".encode()]]
     np.testing.assert_array_equal(arrays["scores"], np.array([[0.75, 3e-5]], np.float32))
@@ -190,7 +194,7 @@ def test_a_server_that_is_busy_or_gone_is_asked_again(answer, caplog):
 
 @pytest.fixture
 def pauses(monkeypatch):
-    """The lengths of the pauses, in seconds, which are not waited for: time is what they add up to."""
+    """The lengths of the pauses in seconds; nobody waits for them, but a clock adds them up."""
     passed = []
     monkeypatch.setattr(time, "sleep", passed.append)
     monkeypatch.setattr(time, "monotonic", lambda: sum(passed))
