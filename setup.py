@@ -52,6 +52,7 @@ setup(
             "reporting/assets/*.css",
             "reporting/assets/*.js",
             "reporting/templates/**/*.html.j2",
+            "serving/templates/*.md.j2",
         ],
         "tfrecord_tools": ["py.typed"],
     },

@@ -1,18 +1,23 @@
-"""What lies beside an exported model: `export.json` for programs, `model_card.md` for people. No
-path of this machine.
+"""The files beside an exported model: `export.json` for programs, `model_card.md` for people.
+
+They hold no path of the machine that made them. The card's text stands in `templates`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Mapping
 from typing import Any
 
+import jinja2
 import keras
 import tensorflow as tf
+from markupsafe import Markup
 
 import secost_tf
 from secost_tf.runs import CONFIG_JSON, METRICS_JSON, WEIGHTS_H5, StageRecord, stage_dir
@@ -21,6 +26,8 @@ from secost_tf.serving.layout import PortableConfig, ServingConfig
 from tfrecord_tools import shards, storage
 
 _METRICS = ("mAP", "mAUC", "d_prime", "lwlrap", "chance", "num_clips", "classes_without_positives")
+# An underscore within a word is no markup.
+_MARKDOWN = re.compile(r"[\\`*\[<&|~$]|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])")
 
 # By name: `inputs` and `outputs`, by name: type and shape, such as `float32 [?, 10]`.
 Signatures = dict[str, dict[str, dict[str, str]]]
@@ -119,116 +126,53 @@ def _data(record: StageRecord) -> dict[str, Any]:
     return known
 
 
-def write(known: Mapping[str, Any], record: StageRecord, folder: str) -> None:
-    """Writes `export.json` and `model_card.md` into the model's folder."""
-    storage.write_json(storage.join(folder, layout.EXPORT_JSON), known)
+def write(facts: Mapping[str, Any], record: StageRecord, folder: str) -> None:
+    """Write `export.json` and `model_card.md` into the model's folder."""
+    card = _environment().get_template("model_card.md.j2").render(facts=facts, record=record)
+    storage.write_json(storage.join(folder, layout.EXPORT_JSON), facts)
     with storage.atomic_write(storage.join(folder, layout.MODEL_CARD)) as stream:
-        stream.write(_card(known, record))
+        stream.write(card)
 
 
-def _card(known: Mapping[str, Any], record: StageRecord) -> str:
-    stage, data, metrics = record.config, known["data"], known["metrics"]
-    names = list(record.class_map.display_names)
-    rate = record.log_mel.sample_rate_hz
-    learnt = (
-        "the labels alone"
-        if not stage.teacher_stages
-        else f"alpha {stage.alpha:g} of the labels{f' ({stage.alpha_note})' if stage.alpha_note else ''} and "
-        f"{1 - stage.alpha:g} of the scores of stage {' and '.join(map(str, stage.teacher_stages))}"
+@functools.cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("secost_tf", "serving/templates"),
+        finalize=escape_markdown,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
-    clips = (
-        f"{data['training_clips']} clips, {data['training_hours']:g} hours, converted with `--dataset={data['dataset']}`"
-        if "training_clips" in data
-        else "converted data that were not there any more when the model was exported"
-    )
-    figures = [
-        (told, "-" if metrics[name] is None else f"{metrics[name]:.{digits}f}")
-        for name, told, digits in (
-            ("mAP", "mean average precision", 4),
-            ("chance", "the same for random scores", 4),
-            ("mAUC", "mean area under the ROC curve", 4),
-            ("d_prime", "d'", 3),
-            ("lwlrap", "label-weighted label-ranking average precision", 4),
-        )
-    ]
-    rows = [
-        (f"`{name}`", _names(one["inputs"]), _names(one["outputs"]))
-        for name, one in known["signatures"].items()
-    ]
-    versions = {
-        what: ", ".join(f"{name} {version}" for name, version in known["versions"][what].items())
-        for what in ("trained_with", "exported_with")
+    environment.filters |= {
+        "code": code_span,
+        "paragraph": lambda text: " ".join(text.split()) + "\n",
+        "software": lambda versions: ", ".join(map(" ".join, versions.items())),
+        "tensors": _describe_tensors,
     }
-    return f"""# {known["model"]}, version {known["version"]}
-
-Audio event detection: scores of {len(names)} classes for a recording, and for each {_segment_seconds(record):g} s of it, learnt from
-labels without times. WELS-Net of width {stage.network.width:g}, {known["parameters"]:,} parameters, pooling `{stage.network.pooling}`;
-stage {stage.stage} of a SeCoST cascade (Kumar and Ithapu, ICASSP 2020), which learnt from {learnt}.
-
-## Classes
-{", ".join(names[:20])}{f" and {len(names) - 20} more" if len(names) > 20 else ""}. All are in `assets/classes.csv`, in the order of the scores.
-
-## Data
-Trained on {clips}.
-
-## Figures
-On the {metrics["split"]} clips ({metrics["num_clips"]}; {metrics["classes_without_positives"]} classes without a positive clip are left out):
-
-{_table(("measure", "value"), figures)}
-
-## Input and output
-Mono sound at {rate} Hz, full scale -1..1{_lengths(known, record)}; scores are probabilities of each class by itself, in 0..1.
-
-{_table(("signature", "inputs", "outputs"), rows)}
-
-## Limits
-- The scores say how likely a class is among clips like those of training; they are not calibrated for other sound.
-- Labels that were missing or wrong in training are learnt as such; figures are against the labels of the split named above.
-- Times come from learning without times: a segment sees {_window_seconds(record):.2f} s and some context around.
-
-## Provenance
-Made {known["created"]}, as {known["format"]}{_precision(known)}. Trained with {versions["trained_with"] or "unknown versions"}; exported with
-{versions["exported_with"]}. In {known["check"]["runtime"]} its scores differ by {known["check"]["largest_difference"]:.0e} at most from the
-live model's. SHA-256 of the model: `{known["digest"]["model"]}`.
-"""
+    return environment
 
 
-def _precision(known: Mapping[str, Any]) -> str:
-    return f" in {known['settings']['precision']}" if known["format"] == "tflite" else ""
+def escape_markdown(value: object) -> str:
+    r"""Return a value as text that Markdown shows as it is, on one line.
+
+    A `Markup` is Markdown already and stays as it is.
+
+    >>> escape_markdown("a *b* | c_d [e](f)")
+    'a \\*b\\* \\| c_d \\[e](f)'
+    """
+    if isinstance(value, Markup):
+        return value
+    return _MARKDOWN.sub(r"\\\g<0>", " ".join(str(value).split()))
 
 
-def _lengths(known: Mapping[str, Any], record: StageRecord) -> str:
-    settings = known["settings"]
-    if known["format"] == "tflite":
-        return f", clips of {settings['seconds']:g} s (shorter ones followed by silence)"
-    shortest = f", of {record.log_mel.window_samples} samples or more"
-    return (
-        f"{shortest}, {settings['max_seconds']:g} s in a request at most"
-        if known["format"] == "saved_model"
-        else shortest
-    )
+def code_span(text: str) -> Markup:
+    """Return text as code of Markdown, whatever backticks it holds."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence, space = "`" * (longest + 1), " " if longest else ""
+    return Markup(f"{fence}{space}{text}{space}{fence}")
 
 
-def _segment_seconds(record: StageRecord) -> float:
-    return (
-        record.config.network.stride_frames
-        * record.log_mel.hop_samples
-        / record.log_mel.sample_rate_hz
-    )
-
-
-def _window_seconds(record: StageRecord) -> float:
-    return (
-        record.config.network.window_frames
-        * record.log_mel.hop_samples
-        / record.log_mel.sample_rate_hz
-    )
-
-
-def _names(described: Mapping[str, str]) -> str:
-    return "; ".join(f"`{name}` {kind}" for name, kind in described.items())
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def _describe_tensors(tensors: Mapping[str, str]) -> Markup:
+    """Return the names, types and shapes of a signature's inputs or outputs, as Markdown."""
+    return Markup("; ".join(f"{code_span(name)} {kind}" for name, kind in tensors.items()))
