@@ -17,7 +17,7 @@ import os
 from collections.abc import Sequence
 
 from secost_tf import evaluation, reporting
-from secost_tf.command_settings import ScoringSettings, StageSettings
+from secost_tf.runs import ScoringSettings, StageSettings
 from tfrecord_tools import storage
 from tfrecord_tools.commands import run_command
 from tfrecord_tools.config import setting

@@ -7,10 +7,10 @@ import functools
 import os
 from collections.abc import Sequence
 
-from secost_tf.command_settings import ScoringSettings, StageSettings
 from secost_tf.detection import PostProcessing, ThresholdSettings, tuned_thresholds
 from secost_tf.evaluation import EventOptions, evaluate_run, load_measures
 from secost_tf.reporting import format_events, format_table
+from secost_tf.runs import ScoringSettings, StageSettings
 from tfrecord_tools.commands import run_command
 from tfrecord_tools.config import setting
 from tfrecord_tools.config_flags import read_flags

@@ -17,17 +17,20 @@ from secost_tf.evaluation import default_command, experiment_results
 from secost_tf.reporting import format_results, write_results
 from secost_tf.runs import check_name
 from secost_tf.training import (
+    TRAIN_SETTINGS,
+    DeviceSettings,
     ExperimentConfig,
-    cascade_config,
-    define_train_flags,
+    TrainSettings,
     estimate_experiment,
-    parse_numbers,
+    read_cascade_flags,
+    read_run_options,
     run_experiment,
-    run_options,
     run_side_by_side,
     set_up,
 )
 from tfrecord_tools.commands import run_command
+from tfrecord_tools.config import Config, setting
+from tfrecord_tools.config_flags import read_flags
 from tfrecord_tools.parallel import available_cores
 
 FLAGS = flags.FLAGS
@@ -42,121 +45,95 @@ _THE_EXPERIMENT = (
 )
 
 
-def define_experiment_flags() -> None:
-    """What the experiment adds to a cascade."""
-    flags.DEFINE_string(
-        "name", None, "Name of the experiment, and of its folder; flagfiles of experiments give it."
-    )
-    flags.DEFINE_integer(
-        "seeds",
-        5,
-        "How often to run it: with seeds 0, 1, ... One seed gives no interval.",
-        lower_bound=1,
-    )
-    flags.DEFINE_string(
-        "experiments_dir",
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExperimentSettings(Config):
+    """What an experiment adds to a cascade, besides `ExperimentConfig`."""
+
+    experiments_dir: str = setting(
         "runs/experiments",
-        "Folder of the experiments, a folder each. What is done there is kept, and a stage that two experiments have in "
-        "common is trained once.",
+        "Folder of the experiments, a folder each. What is done there is kept, and a stage that two "
+        "experiments have in common is trained once.",
     )
-    flags.DEFINE_list(
-        "sweep_alphas",
-        [],
-        "Weights of the labels, separated by commas, each of which trains a stage 1 of its own after one stage 0 (give "
-        "--stage=1); --alpha is then not used. Default: no sweep, the cascade up to --stage.",
-    )
-    flags.DEFINE_integer(
-        "epochs_factor",
+    epochs_factor: int = setting(
         1,
         "Multiplies --epochs: 6 gives a base model the training time of a cascade of six.",
-        lower_bound=1,
+        minimum=1,
     )
-    flags.DEFINE_list(
-        "controls",
-        [],
-        "Names of other experiments in --experiments_dir, separated by commas, against which the last stage is compared, "
-        "seed by seed.",
+    controls: tuple[str, ...] = setting(
+        (),
+        "Names of other experiments in --experiments_dir, separated by commas, against which the "
+        "last stage is compared, seed by seed.",
     )
-    flags.DEFINE_list(
-        "only_seeds",
-        [],
-        "Of the --seeds, those to train now, separated by commas, and no results: to share an experiment out. Default: all.",
-    )
-    flags.DEFINE_integer(
-        "processes",
+    processes: int = setting(
         1,
-        "Seeds that are trained side by side, each in a process of its own with an equal part of the processor's cores. "
-        "Small networks gain little from a second core, and much from this.",
-        lower_bound=1,
+        "Seeds that are trained side by side, each in a process of its own with an equal part of the "
+        "processor's cores. Small networks gain little from a second core, and much from this.",
+        minimum=1,
     )
-    flags.DEFINE_bool(
-        "table_only",
-        False,
-        "Train nothing: print and write the results of the first --seeds seeds.",
+    table_only: bool = setting(
+        False, "Train nothing: print and write the results of the first --seeds seeds."
     )
 
 
-def experiment_config() -> ExperimentConfig:
-    """What the flags ask for; what depends on the machine is left to `main`."""
+SETTINGS = (ExperimentSettings, ExperimentConfig, *TRAIN_SETTINGS)
+
+
+def experiment_config(settings: ExperimentSettings) -> ExperimentConfig:
+    """Return what the flags ask for; what depends on the machine is left to `main`."""
     for name, instead in (("run_dir", "--experiments_dir and --name"), ("seed", "--seeds")):
         if FLAGS[name].present:
             raise ValueError(
                 f"{name}: an experiment has a run for each seed; give {instead} instead"
             )
-    cascade = cascade_config()
-    epochs = cascade.train.epochs * FLAGS.epochs_factor
-    return ExperimentConfig(
-        name=FLAGS.name,
-        cascade=dataclasses.replace(
-            cascade, train=dataclasses.replace(cascade.train, epochs=epochs)
-        ),
-        seeds=FLAGS.seeds,
-        sweep_alphas=parse_numbers("sweep_alphas", FLAGS.sweep_alphas, float),
-        only_seeds=parse_numbers("only_seeds", FLAGS.only_seeds, int),
-    )
+    cascade = read_cascade_flags(epochs=FLAGS.epochs * settings.epochs_factor)
+    return read_flags(ExperimentConfig, cascade=cascade)
 
 
 def main(argv: Sequence[str]) -> None:
-    """Reads the flags, runs the experiment, prints and writes its results."""
+    """Read the flags, run the experiment, print and write its results."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    for name in (FLAGS.name, *FLAGS.controls):
+    settings = read_flags(ExperimentSettings)
+    for name in (FLAGS.name, *settings.controls):
         check_name(name)
-    if not FLAGS.table_only:
-        _run()
+    if not settings.table_only:
+        _run(settings)
         if FLAGS.dry_run or FLAGS.only_seeds:
             return
     results = experiment_results(
-        FLAGS.experiments_dir,
+        settings.experiments_dir,
         FLAGS.name,
         FLAGS.seeds,
-        FLAGS.controls,
+        settings.controls,
         lambda name: command_for(name, sys.argv),
     )
     print(format_results(results))
-    for path in write_results(results, FLAGS.experiments_dir):
+    for path in write_results(results, settings.experiments_dir):
         logging.info("written: %s", path)
 
 
-def _run() -> None:
-    """Trains what is not done, or with --dry_run says what that costs."""
-    config = experiment_config()
-    if FLAGS.strategy == "multi_worker":
+def _run(settings: ExperimentSettings) -> None:
+    """Train what is not done, or with --dry_run say what that costs."""
+    config, device_settings = experiment_config(settings), read_flags(DeviceSettings)
+    if device_settings.strategy == "multi_worker":
         raise ValueError(
-            "strategy: an experiment runs on one machine; start secost_tf.train for each seed to train on several"
+            "strategy: an experiment runs on one machine; start secost_tf.train for each seed to "
+            "train on several"
         )
-    cascade, data_dir, make_strategy = set_up(config.cascade)
+    data = read_flags(TrainSettings)
+    cascade, data_dir, make_strategy = set_up(config.cascade, data, device_settings)
     config = dataclasses.replace(config, cascade=cascade)
-    options = run_options(leave_out=("dry_run", *_SET_PER_RUN))
-    if FLAGS.dry_run:
-        print(estimate_experiment(config, data_dir, FLAGS.experiments_dir, make_strategy, options))
+    options = read_run_options(leave_out=_SET_PER_RUN)
+    experiments_dir = settings.experiments_dir
+    if data.dry_run:
+        print(estimate_experiment(config, data_dir, experiments_dir, make_strategy, options))
         return
     seeds = config.only_seeds or tuple(range(config.seeds))
-    processes = min(FLAGS.processes, len(seeds))
+    processes = min(settings.processes, len(seeds))
     if processes > 1:
-        config.record(data_dir).begin(FLAGS.experiments_dir)  # says now what each of them would say
+        config.record(data_dir).begin(experiments_dir)  # says now what each of them would say
         run_side_by_side(commands_of_seeds(seeds, processes, sys.argv[1:]))
         return
-    run_experiment(config, data_dir, FLAGS.experiments_dir, make_strategy, options)
+    run_experiment(config, data_dir, experiments_dir, make_strategy, options)
 
 
 def commands_of_seeds(
@@ -194,7 +171,7 @@ def command_for(name: str, argv: Sequence[str]) -> str:
 
 def run() -> None:
     """The console script."""
-    run_command(main, define_experiment_flags, define_train_flags)
+    run_command(main, *SETTINGS)
 
 
 if __name__ == "__main__":

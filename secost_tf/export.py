@@ -8,7 +8,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 
-from secost_tf.command_settings import RunDataSettings, StageSettings
+from secost_tf.runs import RunDataSettings, StageSettings
 from secost_tf.serving import FORMATS, PortableConfig, ServingConfig, export_run, serve_command
 from tfrecord_tools import storage
 from tfrecord_tools.commands import run_command

@@ -19,7 +19,6 @@ import os
 import sys
 from collections.abc import Sequence
 
-from secost_tf.command_settings import EXPORTED_MODEL_HELP, StageSettings
 from secost_tf.detection import (
     EVENTS_TSV,
     MOST_SHOWN,
@@ -32,6 +31,7 @@ from secost_tf.detection import (
     tuned_thresholds,
 )
 from secost_tf.models import hop_frames
+from secost_tf.runs import EXPORTED_MODEL_HELP, StageSettings
 from tfrecord_tools.commands import run_command
 from tfrecord_tools.config import setting
 from tfrecord_tools.config_flags import read_flags

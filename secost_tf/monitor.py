@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from absl import logging
 
-from secost_tf.command_settings import EXPORTED_MODEL_HELP
 from secost_tf.detection import (
     EventTracker,
     Grid,
@@ -25,6 +24,7 @@ from secost_tf.detection import (
     of_microphone,
     of_pipe,
 )
+from secost_tf.runs import EXPORTED_MODEL_HELP
 from tfrecord_tools.commands import run_command
 from tfrecord_tools.config import Config, setting
 from tfrecord_tools.config_flags import read_flags

@@ -6,8 +6,8 @@ import dataclasses
 import os
 from collections.abc import Sequence
 
-from secost_tf.command_settings import RunSettings, ScoringSettings
 from secost_tf.reporting import REPORT_HTML, write_report
+from secost_tf.runs import RunSettings, ScoringSettings
 from tfrecord_tools.commands import run_command
 from tfrecord_tools.config import setting
 from tfrecord_tools.config_flags import read_flags

@@ -9,34 +9,41 @@ from collections.abc import Sequence
 
 from secost_tf.reporting import format_table
 from secost_tf.training import (
-    FLAGS,
-    cascade_config,
-    define_train_flags,
+    TRAIN_SETTINGS,
+    DeviceSettings,
+    TrainSettings,
+    read_cascade_flags,
+    read_run_options,
     run_cascade,
-    run_options,
     set_up,
 )
 from tfrecord_tools.commands import run_command
+from tfrecord_tools.config_flags import read_flags
+
+SETTINGS = TRAIN_SETTINGS
 
 
 def main(argv: Sequence[str]) -> None:
-    """Reads the flags, runs the cascade and prints its table."""
+    """Read the flags, run the cascade and print its table."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    options = run_options()
-    config, data_dir, make_strategy = set_up(cascade_config())
-    if FLAGS.dry_run:
+    settings, options = read_flags(TrainSettings), read_run_options()
+    config, data_dir, make_strategy = set_up(
+        read_cascade_flags(), settings, read_flags(DeviceSettings)
+    )
+    run_dir = settings.run_dir
+    if settings.dry_run:
         from secost_tf.training import estimate_cost  # imports TensorFlow
 
-        print(estimate_cost(config, data_dir, FLAGS.run_dir, make_strategy, options))
+        print(estimate_cost(config, data_dir, run_dir, make_strategy, options))
         return
-    rows = run_cascade(config, data_dir, FLAGS.run_dir, make_strategy, options)
+    rows = run_cascade(config, data_dir, run_dir, make_strategy, options)
     print(format_table(rows))
-    print(f"figures of the {rows[-1]['split']} split; curves: tensorboard --logdir {FLAGS.run_dir}")
+    print(f"figures of the {rows[-1]['split']} split; curves: tensorboard --logdir {run_dir}")
 
 
 def run() -> None:
     """The console script."""
-    run_command(main, define_train_flags)
+    run_command(main, *SETTINGS)
 
 
 if __name__ == "__main__":

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from pathlib import Path
 
 import pytest
 from absl import flags
 
-from secost_tf import experiment
+from secost_tf import experiment, train
 from secost_tf.models.optimizers import make_optimizer
 from secost_tf.models.pooling import HEADS
-from secost_tf.training import flags as training_flags
+from secost_tf.training.flags import read_cascade_flags
 from tfrecord_tools import soundscapes
 from tfrecord_tools.config_flags import define_flags, read_flags
 from tfrecord_tools.corpora.label_noise import rates_for_precisions, read_label_precisions
-from tfrecord_tools.corpora.mixing import SoundscapeConfig
 from tfrecord_tools.datasets.clips import ClassMap
 from tfrecord_tools.flagfiles import find_file
 from tfrecord_tools.log_mel import LogMelConfig
@@ -24,23 +22,11 @@ from tfrecord_tools.shards.info import DatasetInfo
 
 ROOT = Path(__file__).parents[1]
 FLAGFILES = sorted(path.relative_to(ROOT) for path in ROOT.glob("flags/**/*.flags"))
-# What defines the flags of each command that a flagfile may be for.
-DEFINE = {
-    "secost_tf.train": (
-        training_flags.define_cascade_flags,
-        training_flags.define_network_flags,
-        training_flags.define_training_flags,
-        training_flags.define_device_flags,
-    ),
-    "secost_tf.experiment": (experiment.define_experiment_flags, experiment.define_train_flags),
-    "tfrecord_tools.soundscapes": (
-        functools.partial(
-            define_flags,
-            soundscapes.SoundscapesSettings,
-            SoundscapeConfig,
-            soundscapes.SourceSettings,
-        ),
-    ),
+# The settings of each command that a flagfile may be for.
+SETTINGS = {
+    "secost_tf.train": train.SETTINGS,
+    "secost_tf.experiment": experiment.SETTINGS,
+    "tfrecord_tools.soundscapes": soundscapes.SETTINGS,
 }
 AUDIOSET = DatasetInfo(
     split="train",
@@ -81,7 +67,7 @@ FLAGFILES_OF = {
         for path in FLAGFILES
         if module in (ROOT / path).read_text() and command_of(path) == module
     ]
-    for module in DEFINE
+    for module in SETTINGS
 }
 
 
@@ -91,8 +77,7 @@ def parse():
     before = set(flags.FLAGS)
 
     def parsed(command: str, *arguments: str) -> None:
-        for define in DEFINE[command]:
-            define()
+        define_flags(*SETTINGS[command])
         flags.FLAGS([command, *arguments])
 
     yield parsed
@@ -124,7 +109,7 @@ def assert_cascade_can_be(config) -> None:
 @pytest.mark.parametrize("path", FLAGFILES_OF["secost_tf.train"], ids=str)
 def test_a_flagfile_makes_settings(parse, path):
     parse("secost_tf.train", f"--flagfile={ROOT / path}")
-    assert_cascade_can_be(training_flags.cascade_config())
+    assert_cascade_can_be(read_cascade_flags())
     assert_all_given(path)
 
 
@@ -134,7 +119,7 @@ def test_a_flagfile_of_an_experiment_makes_settings(parse, path):
         [] if "--name=" in (ROOT / path).read_text() else ["--name=common"]
     )  # settings common to several
     parse("secost_tf.experiment", f"--flagfile={ROOT / path}", *name)
-    config = experiment.experiment_config()
+    config = experiment.experiment_config(read_flags(experiment.ExperimentSettings))
     assert_cascade_can_be(config.cascade)
     assert config.name in (path.stem, "common")  # the folder is named as the flagfile is
     assert_all_given(path)
@@ -164,7 +149,7 @@ def test_a_flagfile_of_soundscapes_makes_settings(parse, path):
 @pytest.mark.parametrize("path", FLAGFILES, ids=str)
 def test_a_flagfile_opens_with_its_command_and_time(path):
     comment = opening_comment(path)
-    assert command_of(path) in DEFINE
+    assert command_of(path) in SETTINGS
     text = "\n".join(comment)
     assert re.search(r"^# Time\b.*\d|^# Time: see \w+\.flags", text, re.MULTILINE | re.DOTALL)
     assert not comment[0].startswith("#   "), "the first line says what it is"

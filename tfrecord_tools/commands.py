@@ -17,8 +17,6 @@ from tfrecord_tools.config_flags import define_flags
 from tfrecord_tools.flagfiles import expand_flagfiles
 from tfrecord_tools.storage import FULL_ERRNOS
 
-flags.disclaim_key_flags()  # those that `run_command` defines are the command's
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WritingSettings(Config):
@@ -34,10 +32,8 @@ class WritingSettings(Config):
     )
 
 
-def run_command(
-    main: Callable[[list[str]], int | None], *settings: type[Config] | Callable[[], None]
-) -> None:
-    """Defines the flags of the command's settings, runs `main(argv)` and exits the process.
+def run_command(main: Callable[[list[str]], int | None], *settings: type[Config]) -> None:
+    """Define the flags of the command's settings, run `main(argv)` and exit the process.
 
     A `ValueError` or `OSError` that leaves `main` is a user's input at fault: it is printed as one
     paragraph, without a traceback, and the exit status is 1. `--verbosity=1` shows the traceback as
@@ -75,11 +71,7 @@ def run_command(
             print(f"error: {describe_error(error)}", file=sys.stderr)
             return 1
 
-    for config_class in settings:
-        if isinstance(config_class, type):
-            define_flags(config_class)
-        else:
-            config_class()
+    define_flags(*settings)
     script = sys.modules["__main__"]
     if not script.__doc__:  # an installed command's: --help shows it
         script.__doc__ = sys.modules[main.__module__].__doc__

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, TypeVar
 
 from absl import flags
@@ -125,6 +125,16 @@ def _make_flag(name: str, default: Any, about: Setting, kind: Kind) -> flags.Fla
             f"<{'|'.join(about.choices)}>: {about.help}",
         )
     return flags.Flag(parser, _TextSerializer(), name, default, help_text)
+
+
+def given_flags(
+    *config_classes: type[Config],
+    leave_out: Collection[str] = (),
+    flag_values: flags.FlagValues = flags.FLAGS,
+) -> str:
+    """Return the flags of these classes that were given, but for some, as lines of a flagfile."""
+    given = [flag_values[name] for name in flag_names(*config_classes) if flag_values[name].present]
+    return "".join(f"{flag.serialize()}\n" for flag in given if flag.name not in leave_out)
 
 
 def read_flag_values(

@@ -17,7 +17,6 @@ from tfrecord_tools.commands import run_command
 from tfrecord_tools.config import Config, setting
 from tfrecord_tools.config_flags import read_flags
 from tfrecord_tools.datasets import read_class_map
-from tfrecord_tools.plots import draw_log_mel
 from tfrecord_tools.shards import ClipRecord, DatasetInfo, decode, dequantize
 
 _MOST_LINES = 20  # of classes, unless all are asked for
@@ -194,6 +193,8 @@ def plot(data_dir: str, info: DatasetInfo, path: str) -> None:
     per class; a PNG.
     """
     from matplotlib.figure import Figure
+
+    from tfrecord_tools.plots import draw_log_mel  # imports Matplotlib
 
     order = sorted(range(len(info.class_map)), key=lambda i: (-info.positives[i], i))
     chosen = [index for index in order[:_MOST_PLOTS] if info.positives[index]]

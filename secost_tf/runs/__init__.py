@@ -8,6 +8,13 @@ from typing import TYPE_CHECKING
 from tfrecord_tools._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from secost_tf.runs.command_settings import (
+        EXPORTED_MODEL_HELP,
+        RunDataSettings,
+        RunSettings,
+        ScoringSettings,
+        StageSettings,
+    )
     from secost_tf.runs.experiment_folder import (
         ExperimentRecord,
         check_name,

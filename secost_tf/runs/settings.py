@@ -124,38 +124,66 @@ class TrainConfig(Config):
 
 
 @dataclasses.dataclass(frozen=True)
-class CascadeConfig:
-    """What to run.
+class CascadeConfig(Config):
+    """What a run trains: stage after stage, each the teacher of the next."""
 
-    Attributes:
-        stage: the last stage wanted; the stages before it that are not done are trained first.
-        alphas: weight of the labels: one number for every stage trained now, or one for each of
-            stages 1 to `stage`; none with `auto_alphas`.
-        network: settings of the student but for the classes and mel bins, which come from the data.
-        train: how each stage is trained.
-        teacher_stages: the stages whose scores teach `stage`; none means the stage before.
-        prerequisites: False makes a stage before `stage` that is not done an error.
-        class_alphas: weight of the labels of each class in every stage after 0, None where that of
-            the stage holds; none: that of the stage holds for all.
-        estimate_class_alphas: each stage after 0 estimates `class_alphas`
-            (`secost_tf.training.class_alphas`).
-        auto_alphas: the weights among which each stage after 0 chooses its own
-            (`secost_tf.training.alpha_search`); none: `alphas` are given.
-    """
-
-    stage: int
-    alphas: tuple[float, ...]
-    network: dict
-    train: TrainConfig
-    teacher_stages: tuple[int, ...] = ()
-    prerequisites: bool = True
-    class_alphas: tuple[float | None, ...] = ()
-    estimate_class_alphas: bool = False
-    auto_alphas: tuple[float, ...] = ()
+    stage: int = setting(
+        0,
+        "Number of the stage, 0 being the base model. Stages before it that are not done are trained "
+        "first, as make would.",
+        minimum=0,
+    )
+    alphas: tuple[float, ...] = setting(
+        (0.3,),
+        "Weight of the labels in the targets: one number for every stage trained now, or one for "
+        "each of stages 1 to `stage`; none with `auto_alphas`.",
+        minimum=0,
+        maximum=1,
+        flag=False,
+    )
+    network: dict = setting(
+        dict,
+        "Settings of the student but for the classes and mel bins, which come from the data.",
+        flag=False,
+    )
+    train: TrainConfig = setting(TrainConfig, "How each stage is trained.", flag=False)
+    teacher_stages: tuple[int, ...] = setting(
+        (),
+        "Stages, separated by commas, whose scores are averaged into the teacher of --stage. "
+        "Default: the stage before.",
+        minimum=0,
+    )
+    prerequisites: bool = setting(
+        True,
+        "Train the stages before --stage that are not done; --noprerequisites makes that an error "
+        "instead.",
+    )
+    class_alphas: tuple[float | None, ...] = setting(
+        (),
+        "Weight of the labels of each class in every stage after 0, None where that of the stage "
+        "holds; none: that of the stage holds for all.",
+        minimum=0,
+        maximum=1,
+        flag=False,
+    )
+    estimate_class_alphas: bool = setting(
+        False,
+        "Let each stage after 0 estimate the weight of the labels of each class, --alpha on average: "
+        "less where the teacher contradicts them more than its own doubt explains, on the validation "
+        "share of train. The estimate is kept in the stage's folder as alpha_per_class.csv.",
+        flag="estimate_alpha_per_class",
+    )
+    auto_alphas: tuple[float, ...] = setting(
+        (),
+        "The weights among which each stage after 0 chooses its own "
+        "(`secost_tf.training.alpha_search`); none: `alphas` are given.",
+        minimum=0,
+        maximum=1,
+        flag=False,
+    )
 
     def __post_init__(self):
-        if self.stage < 0:
-            raise ValueError(f"stage: expected 0 or more, got {self.stage}")
+        super().__post_init__()
         if self.auto_alphas and self.alphas:
             raise ValueError(
                 f"alpha: expected either numbers or auto, for all stages, got {_list(self.alphas)} and auto among "
@@ -166,12 +194,6 @@ class CascadeConfig:
                 f"alpha: expected one number, or one for each of stages 1 to {self.stage} ({self.stage} numbers), "
                 f"got {len(self.alphas)}: {_list(self.alphas)}"
             )
-        for name, alphas in (("alpha", self.alphas), ("auto_alphas", self.auto_alphas)):
-            for alpha in alphas:
-                if not 0 <= alpha <= 1:
-                    raise ValueError(
-                        f"{name}: expected numbers in [0, 1], the weight of the labels, got {alpha:g}"
-                    )
         if len(set(self.auto_alphas)) < len(self.auto_alphas):
             raise ValueError(
                 f"auto_alphas: expected each alpha once, got {_list(self.auto_alphas)}"

@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from secost_tf.training.cost import estimate_cost
     from secost_tf.training.experiments import ExperimentConfig, estimate_experiment, run_experiment
     from secost_tf.training.flags import (
-        FLAGS,
-        cascade_config,
-        define_train_flags,
-        parse_numbers,
-        run_options,
+        TRAIN_SETTINGS,
+        DeviceSettings,
+        TrainSettings,
+        read_cascade_flags,
+        read_run_options,
         set_up,
     )
     from secost_tf.training.parallel_runs import run_side_by_side

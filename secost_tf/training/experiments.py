@@ -27,6 +27,7 @@ from secost_tf.runs import (
 )
 from secost_tf.training import cascade
 from tfrecord_tools import shards, storage
+from tfrecord_tools.config import Config, setting
 from tfrecord_tools.shards import DatasetInfo
 
 
@@ -54,30 +55,38 @@ class Run:
 
 
 @dataclasses.dataclass(frozen=True)
-class ExperimentConfig:
-    """What to run.
+class ExperimentConfig(Config):
+    """What an experiment trains: a cascade, or a sweep of alpha, with several seeds."""
 
-    Attributes:
-        name: that of its folder.
-        cascade: what each seed trains; the seed in it is not used.
-        seeds: how many; they are 0, 1, ...
-        sweep_alphas: alphas of stage 1, each with a run of its own after one stage 0 for all; none:
-            a cascade.
-        only_seeds: those of the seeds that are trained now; none: all.
-    """
-
-    name: str
-    cascade: CascadeConfig
-    seeds: int = 5
-    sweep_alphas: tuple[float, ...] = ()
-    only_seeds: tuple[int, ...] = ()
+    name: str | None = setting(
+        None, "Name of the experiment, and of its folder; flagfiles of experiments give it."
+    )
+    cascade: CascadeConfig = setting(
+        CascadeConfig, "What each seed trains; the seed in it is not used.", flag=False
+    )
+    seeds: int = setting(
+        5, "How often to run it: with seeds 0, 1, ... One seed gives no interval.", minimum=1
+    )
+    sweep_alphas: tuple[float, ...] = setting(
+        (),
+        "Weights of the labels, separated by commas, each of which trains a stage 1 of its own after "
+        "one stage 0 (give --stage=1); --alpha is then not used. Default: no sweep, the cascade up "
+        "to --stage.",
+        minimum=0,
+        maximum=1,
+    )
+    only_seeds: tuple[int, ...] = setting(
+        (),
+        "Of the --seeds, those to train now, separated by commas, and no results: to share an "
+        "experiment out. Default: all.",
+        minimum=0,
+    )
 
     def __post_init__(self):
+        super().__post_init__()
         check_name(self.name)
-        if self.seeds < 1:
-            raise ValueError(f"seeds: expected at least 1, got {self.seeds}")
         for seed in self.only_seeds:
-            if not 0 <= seed < self.seeds:
+            if seed >= self.seeds:
                 raise ValueError(
                     f"only_seeds: expected seeds from 0 to {self.seeds - 1} (--seeds), got {seed}"
                 )
@@ -90,11 +99,6 @@ class ExperimentConfig:
         if len(set(self.sweep_alphas)) < len(self.sweep_alphas):
             listed = ", ".join(f"{alpha:g}" for alpha in self.sweep_alphas)
             raise ValueError(f"sweep_alphas: expected each alpha once, got {listed}")
-        for alpha in self.sweep_alphas:
-            if not 0 <= alpha <= 1:
-                raise ValueError(
-                    f"sweep_alphas: expected numbers in [0, 1], the weight of the labels, got {alpha:g}"
-                )
 
     def runs(self, experiments_dir: str) -> list[Run]:
         """Its runs, seed by seed."""

@@ -12,9 +12,9 @@ from tfrecord_tools import commands
 def run(command):
     """Runs `main` as a command."""
 
-    def run_main(main, *arguments, define=()):
+    def run_main(main, *arguments):
         module = types.SimpleNamespace(
-            __name__="some_command", run=lambda: commands.run_command(main, *define)
+            __name__="some_command", run=lambda: commands.run_command(main)
         )
         return command(module, *arguments)
 
@@ -85,16 +85,21 @@ def test_arguments_are_refused_unless_main_takes_them(run):
 
 def test_flags_are_defined_for_main():
     code = """
+import dataclasses
 from absl import flags
 from tfrecord_tools.commands import run_command
-run_command(lambda argv: flags.FLAGS.number, lambda: flags.DEFINE_integer("number", 1, "A number."))
+from tfrecord_tools.config import Config, setting
+@dataclasses.dataclass(frozen=True)
+class Settings(Config):
+    number: int = setting(1, "A number.")
+run_command(lambda argv: flags.FLAGS.number, Settings)
 """
     for argument, status, said in (
         ("--number=7", 7, ""),
         (
             "--number=x",
             1,
-            "error: flag --number=x: invalid literal for int() with base 10: 'x' (see --help)\n",
+            "error: flag --number=x: expected a whole number (see --help)\n",
         ),
         (
             "--nummer=7",

@@ -10,7 +10,13 @@ import pytest
 from absl import flags
 
 from tfrecord_tools.config import Config, setting
-from tfrecord_tools.config_flags import define_flags, flag_names, read_flag_values, read_flags
+from tfrecord_tools.config_flags import (
+    define_flags,
+    flag_names,
+    given_flags,
+    read_flag_values,
+    read_flags,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,14 +143,12 @@ def test_settings_that_do_not_go_together(parse):
 
 def test_a_flag_goes_to_a_flagfile_and_back(parse, tmp_path):
     given = parse(
-        "--name=a", "--gains=1,0.5", '--words=a,"b,c"', "--level=0.25", "--noloud", "--form=square"
+        *("--name=a", "--gains=1,0.5", '--words=a,"b,c"', "--level=0.25", "--noloud"),
+        *("--form=square", "--room=attic"),
     )
-    text = "".join(
-        f"{given[name].serialize()}\n" for name in flag_names(Tone) if given[name].present
-    )
-    assert (
-        text
-        == '--name=a\n--level=0.25\n--shape=square\n--noloud\n--gains=1.0,0.5\n--words=a,"b,c"\n'
+    text = given_flags(Tone, Place, leave_out=["room"], flag_values=given)
+    assert text == (
+        '--name=a\n--level=0.25\n--shape=square\n--noloud\n--gains=1.0,0.5\n--words=a,"b,c"\n'
     )
     flagfile = tmp_path / "flags.txt"
     flagfile.write_text(text)

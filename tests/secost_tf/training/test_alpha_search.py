@@ -348,7 +348,7 @@ def test_several_workers_are_an_error(kept_data, auto, begun, one_device, train,
             r"alpha: expected either numbers or auto, .* got 0\.3 and auto among 0\.5, 0\.1",
         ),
         ((), (0.5, 0.5), r"auto_alphas: expected each alpha once, got 0\.5, 0\.5"),
-        ((), (0.5, 1.5), r"auto_alphas: expected numbers in \[0, 1\], .* got 1\.5"),
+        ((), (0.5, 1.5), r"auto_alphas: expected numbers from 0 to 1, got \(0\.5, 1\.5\)"),
     ],
 )
 def test_settings_that_cannot_be(cascade_config, alphas, auto_alphas, message):

@@ -109,10 +109,10 @@ def test_teachers_must_come_before_their_student(kept_data, cascade_config, tmp_
             r"alpha: expected one number, or one for each of stages 1 to 3 \(3 numbers\), got 2: 0\.3, 0\.2",
         ),
         (2, (), r"alpha: expected one number, .* got 0"),
-        (1, (1.5,), r"alpha: expected numbers in \[0, 1\], the weight of the labels, got 1\.5"),
-        (2, (0.3, -0.1), r"alpha: expected numbers in \[0, 1\], .* got -0\.1"),
-        (1, (math.nan,), r"alpha: expected numbers in \[0, 1\], .* got nan"),
-        (-1, (0.3,), "stage: expected 0 or more, got -1"),
+        (1, (1.5,), r"alphas: expected numbers from 0 to 1, got \(1\.5,\)"),
+        (2, (0.3, -0.1), r"alphas: expected numbers from 0 to 1, got \(0\.3, -0\.1\)"),
+        (1, (math.nan,), r"alphas: expected numbers from 0 to 1, got \(nan,\)"),
+        (-1, (0.3,), "stage: expected a whole number, 0 or more, got -1"),
     ],
 )
 def test_settings_that_cannot_be(stage, alphas, message):

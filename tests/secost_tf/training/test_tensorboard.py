@@ -341,7 +341,7 @@ def test_the_flags_become_the_options(monkeypatch, command):
     made = []
 
     def stop(config):
-        made.append(flags.run_options())
+        made.append(flags.read_run_options())
         raise ValueError("far enough")
 
     monkeypatch.setattr(train, "set_up", stop)
