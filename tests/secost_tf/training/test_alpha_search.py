@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from secost_tf.reporting.tables import format_table
-from secost_tf.runs import experiment_folder, stage_folder, students
+from secost_tf.runs import stage_folder, students
 from secost_tf.runs.settings import RunOptions
 from secost_tf.training import alpha_search, cascade, cost
 from secost_tf.training import stage as stages
@@ -209,7 +209,7 @@ def test_a_search_killed_while_its_best_takes_its_place(
         copy(source, target)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(experiment_folder, "_copy_file", killed)
+        patch.setattr(stage_folder, "_copy_file", killed)
         run_cascade(auto(1), kept_data, str(begun), one_device)
     assert (begun / "stage-1").exists() and not stage_folder.is_done(str(begun), 1)
     rows = run_cascade(auto(1), kept_data, str(begun), one_device)

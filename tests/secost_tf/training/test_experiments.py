@@ -101,7 +101,10 @@ def test_runs_of_a_cascade_and_of_a_sweep(configs, cascade_config):
     [
         ({"name": "a b"}, "name: expected that of an experiment"),
         ({"seeds": 0}, "seeds: expected a whole number, at least 1, got 0"),
-        ({"sweep_alphas": (0.3, 1.5)}, r"sweep_alphas: expected numbers from 0 to 1, got \(0\.3, 1\.5\)"),
+        (
+            {"sweep_alphas": (0.3, 1.5)},
+            r"sweep_alphas: expected numbers from 0 to 1, got \(0\.3, 1\.5\)",
+        ),
         ({"sweep_alphas": (0.3, 0.3)}, r"sweep_alphas: expected each alpha once, got 0\.3, 0\.3"),
     ],
 )

@@ -1,6 +1,7 @@
 import csv
 import dataclasses
 import json
+import re
 import shutil
 import types
 from pathlib import Path
@@ -333,14 +334,14 @@ def test_steps_to_profile_that_are_no_range(steps):
 @pytest.mark.parametrize("steps", ["20,10", "5", "5,x"])
 def test_the_command_says_so_before_all_else(command, tmp_path, steps):
     status, _, stderr = command(train, f"--profile_steps={steps}", f"--run_dir={tmp_path / 'run'}")
-    assert status == 1 and "profile_steps: expected" in stderr
+    assert status == 1 and re.search("profile_steps.*: expected", stderr)
     assert not (tmp_path / "run").exists()
 
 
 def test_the_flags_become_the_options(monkeypatch, command):
     made = []
 
-    def stop(config):
+    def stop(*settings):
         made.append(flags.read_run_options())
         raise ValueError("far enough")
 
