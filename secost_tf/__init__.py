@@ -1,13 +1,32 @@
-"""SeCoST: sequential co-supervision for weakly labelled audio event detection, on TensorFlow and
-Keras.
+"""SeCoST, sequential co-supervision for weakly labelled audio event detection, on Keras.
 
 Importing the package loads neither TensorFlow nor Keras; the modules that need them do.
 """
 
 import os
+from typing import TYPE_CHECKING
+
+from tfrecord_tools._lazy import lazy_names
 
 __version__ = "0.1.0"
 
 # oneDNN's kernels double the training speed on processors where TensorFlow leaves them off. Read by
 # TensorFlow when it is imported, hence here; a value the user has set stands.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+if TYPE_CHECKING:
+    from secost_tf.models import (
+        LogMel,
+        Pooling,
+        SeCoSTLoss,
+        TeacherDistillation,
+        WeightAverage,
+        WelsNetConfig,
+        average_teacher,
+        secost_loss,
+        secost_target,
+        stack_targets,
+        wels_net,
+    )
+else:
+    __all__, __getattr__, __dir__ = lazy_names(__name__)

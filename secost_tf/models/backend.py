@@ -1,4 +1,4 @@
-"""Which Keras this is."""
+"""Tell which Keras this is."""
 
 from __future__ import annotations
 

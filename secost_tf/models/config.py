@@ -20,7 +20,21 @@ POOLING_HEADS = (
 
 @dataclasses.dataclass(frozen=True)
 class WelsNetConfig(Config):
-    """Settings of WELS-Net; the defaults are the layer table in `secost_tf.models.network`."""
+    """Settings of WELS-Net; the defaults are the layer table in `secost_tf.models.network`.
+
+    Source: as of `wels_net`.
+
+    Raises:
+        ValueError: if a number makes no network; says which and what was expected.
+
+    Example:
+        >>> from secost_tf import WelsNetConfig
+        >>> config = WelsNetConfig(num_classes=527, pooling="attention")
+        >>> config.stride_frames, config.num_segments(998)  # ten seconds
+        (32, 30)
+        >>> WelsNetConfig.from_dict(config.to_dict()) == config
+        True
+    """
 
     num_classes: int = setting(help="Outputs of B8, a score for each class.", minimum=1, flag=False)
     mel_bins: int = setting(
@@ -37,7 +51,8 @@ class WelsNetConfig(Config):
     )
     block_channels: tuple[int, ...] = setting(
         (64, 128, 256, 512),
-        "Channels of the blocks of 3x3 convolutions, B1 to B4, before --width, separated by commas.",
+        "Channels of the blocks of 3x3 convolutions, B1 to B4, before --width, separated by "
+        "commas.",
         minimum=1,
     )
     block_pools: tuple[int, ...] = setting(
@@ -58,7 +73,8 @@ class WelsNetConfig(Config):
     )
     hidden_channels: tuple[int, ...] = setting(
         (1024, 1024),
-        "Channels of the 1x1 convolutions behind the blocks, B6 and B7, before --width, separated by commas.",
+        "Channels of the 1x1 convolutions behind the blocks, B6 and B7, before --width, separated "
+        "by commas.",
         minimum=1,
     )
     pooling: str = setting(
@@ -73,7 +89,7 @@ class WelsNetConfig(Config):
         1e-3, "Added to the variance in every batch normalisation.", flag=False
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self._require(
             len(self.block_pools) == len(self.block_channels) >= 1,
@@ -96,13 +112,14 @@ class WelsNetConfig(Config):
 
     @property
     def window_frames(self) -> int:
-        """Frames that B5 sees for one segment, context of the 3x3 convolutions aside: 96 at the
-        defaults.
+        """Frames that B5 sees for a segment: 96 at the defaults.
+
+        The context of the 3x3 convolutions comes on top.
         """
         return self.stride_frames * self.embedding_frames
 
     def channels(self, number: int) -> int:
-        """A number of channels after `width`; at least 1."""
+        """Return a number of channels after `width`; at least 1."""
         return max(1, round(number * self.width))
 
     @property
@@ -111,8 +128,9 @@ class WelsNetConfig(Config):
         return tuple(map(self.channels, self.block_channels))
 
     def num_segments(self, num_frames: int) -> int:
-        """K for a clip of `num_frames` frames: whole and begun strides, less the kernel's overhang;
-        at least 1.
+        """Return K for a clip of `num_frames` frames.
+
+        Whole and begun strides, less the kernel's overhang; at least 1.
         """
         cells = -(-num_frames // self.stride_frames)
         return max(1, cells - self.embedding_frames + 1)

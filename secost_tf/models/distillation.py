@@ -33,6 +33,8 @@ def average_teacher(models: Sequence[keras.Model]) -> Teacher:
         A callable from the models' inputs to scores in 0..1, float32 [batch, classes].
 
     Example:
+        >>> import keras, tensorflow as tf
+        >>> from secost_tf import average_teacher
         >>> dense = keras.layers.Dense(1, kernel_initializer="zeros")
         >>> model = keras.Sequential([keras.Input((2,)), dense])
         >>> teacher = average_teacher([model, model])
@@ -129,9 +131,11 @@ class TeacherDistillation(keras.Model):
         ValueError: if an argument is none of these.
 
     Example:
+        >>> import keras, numpy as np
+        >>> from secost_tf import SeCoSTLoss, TeacherDistillation
         >>> student = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
         >>> model = TeacherDistillation(student)
-        >>> model.compile("adam", losses.SeCoSTLoss(alpha=0.3), metrics=["binary_accuracy"])
+        >>> model.compile("adam", SeCoSTLoss(alpha=0.3), metrics=["binary_accuracy"])
         >>> x, labels = np.ones((8, 4)), np.ones((8, 2))
         >>> history = model.fit(x, {"labels": labels, "teacher_scores": 0.9 * labels}, verbose=0)
         >>> sorted(history.history)
@@ -231,12 +235,12 @@ class TeacherDistillation(keras.Model):
                 "loss: expected the reduction 'sum_over_batch_size', over the global batch here, "
                 f"got {loss.reduction!r}"
             )
-        options = {
-            "run_eagerly": run_eagerly,
-            "steps_per_execution": steps_per_execution,
-            "jit_compile": jit_compile,
-        }
-        super().compile(optimizer=optimizer, **options)
+        super().compile(
+            optimizer=optimizer,
+            run_eagerly=run_eagerly,
+            steps_per_execution=steps_per_execution,
+            jit_compile=jit_compile,
+        )
         self.loss = (
             loss  # applied by `train_step` alone: Keras would try it on targets that are a dict
         )
@@ -249,14 +253,17 @@ class TeacherDistillation(keras.Model):
                 f"metrics: expected names that differ, got {', '.join(same)} more than once; give "
                 "each a `name`"
             )
-        self._compiled_with = _Compiled(metrics, weighted_metrics, **options)
+        self._compiled_with = _Compiled(
+            metrics, weighted_metrics, run_eagerly, steps_per_execution, jit_compile
+        )
 
     def get_compile_config(self) -> dict[str, Any] | None:
         """Return the arguments of `compile` as they are saved; None before it."""
         if self._compiled_with is None:
             return None
         arguments = {"optimizer": self.optimizer, "loss": self.loss, **vars(self._compiled_with)}
-        return keras.saving.serialize_keras_object(arguments)
+        config: dict[str, Any] = keras.saving.serialize_keras_object(arguments)
+        return config
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compile as `get_compile_config` says, with the optimizer ready for its saved state."""
@@ -429,7 +436,8 @@ class TeacherDistillation(keras.Model):
                 metric.update_state(labels, scores)
             for metric in self._weighted_metrics_of_scores:
                 metric.update_state(labels, scores, sample_weight=weights)
-        return self.get_metrics_result()
+        results: dict[str, tf.Tensor] = self.get_metrics_result()
+        return results
 
 
 def _teacher_scores(teacher: Teacher, inputs: Any) -> tf.Tensor:

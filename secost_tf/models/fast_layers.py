@@ -1,13 +1,23 @@
-"""Convolutions and batch normalisation by the way that a processor is fast at."""
+"""Convolutions and batch normalisation by the way that a processor is fast at.
+
+The mathematics is Keras's, with fewer passes over memory: a step on a processor costs memory as
+much as arithmetic, and B1's outputs alone are 64 channels for each of 1024 x 64 places of a clip.
+So the first convolution takes its batch normalisation into its kernel, convolutions as high as
+their input are matrix products, and large kernels get their gradient from matrix products where
+oneDNN's own is slow.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from secost_tf.models import processor
 from secost_tf.models.backend import KERAS_3
-from secost_tf.models.layers import _Float32Layer
+from secost_tf.models.layers import Float32Layer
 
 _PRODUCTS_FROM_CHANNELS = 256
 
@@ -19,23 +29,32 @@ _SAME_IN_ALL_REPLICAS = (
 
 
 @keras.saving.register_keras_serializable(package="secost_tf")
-class BatchNorm(_Float32Layer):
-    """Batch normalisation over all axes but the last; statistics are those of the whole global
-    batch.
+class BatchNorm(Float32Layer):
+    """Normalise over all axes but the last, by the statistics of the global batch.
 
     Keras's own layer is either fused (2.15, one replica) or synchronised, and in Keras 3 never
     fused, which costs a third of the training speed on a CPU. This one uses TensorFlow's fused
     kernel on one replica and sums over replicas otherwise; both keep the biased variance, so that
     one replica and many agree.
 
-    [batch, ..., channels] -> the same shape and type.
+    Args:
+        momentum: of the moving statistics.
+        epsilon: added to the variance.
+        **kwargs: of `keras.layers.Layer`.
+
+    Call arguments:
+        x: [batch, ..., channels].
+
+    Returns:
+        The same shape and type.
     """
 
-    def __init__(self, momentum: float = 0.9, epsilon: float = 1e-3, **kwargs):
+    def __init__(self, momentum: float = 0.9, epsilon: float = 1e-3, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.momentum, self.epsilon = momentum, epsilon
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
+        """Make the weights, float32 [channels]."""
         shape = (input_shape[-1],)
         moving = {"trainable": False, **_SAME_IN_ALL_REPLICAS}
         self.gamma = self.add_weight(name="gamma", shape=shape, initializer="ones")
@@ -48,7 +67,8 @@ class BatchNorm(_Float32Layer):
         )
         self.built = True
 
-    def call(self, x, training=False):
+    def call(self, x: tf.Tensor, training: bool | None = False) -> tf.Tensor:
+        """Return the normalised inputs."""
         gamma, beta, moving_mean, moving_variance = (
             tf.convert_to_tensor(weight)
             for weight in (self.gamma, self.beta, self.moving_mean, self.moving_variance)
@@ -60,9 +80,8 @@ class BatchNorm(_Float32Layer):
             empty = tf.zeros([0])
             y, mean, variance = self._fused(x, gamma, beta, empty, empty, is_training=True)[:3]
             count = tf.cast(tf.size(x) // tf.shape(x)[-1], tf.float32)
-            variance *= (
-                count - 1
-            ) / count  # the kernel normalises by the biased variance but returns the other
+            # The kernel normalises by the biased variance but returns the other one.
+            variance *= (count - 1) / count
         else:
             mean, variance = self._moments_over_replicas(tf.cast(x, tf.float32), context)
             scale = gamma * tf.math.rsqrt(variance + self.epsilon)
@@ -76,7 +95,16 @@ class BatchNorm(_Float32Layer):
                 self.momentum * tf.convert_to_tensor(moving) + (1 - self.momentum) * value
             )
 
-    def _fused(self, x, scale, offset, mean, variance, is_training):
+    def _fused(
+        self,
+        x: tf.Tensor,
+        scale: tf.Tensor,
+        offset: tf.Tensor,
+        mean: tf.Tensor,
+        variance: tf.Tensor,
+        is_training: bool,
+    ) -> tuple[tf.Tensor, ...]:
+        """Return the outputs of TensorFlow's kernel: the normalised x, mean, variance and more."""
         shape = tf.shape(x)
         image = x if len(x.shape) == 4 else tf.reshape(x, [-1, 1, 1, x.shape[-1]])
         y, *moments = tf.raw_ops.FusedBatchNormV3(
@@ -91,8 +119,10 @@ class BatchNorm(_Float32Layer):
         return tf.reshape(y, shape) if image is not x else y, *moments
 
     @staticmethod
-    def _moments_over_replicas(x, context):
-        """Mean and biased variance, float32 [channels], with one all-reduce."""
+    def _moments_over_replicas(
+        x: tf.Tensor, context: tf.distribute.ReplicaContext
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return mean and biased variance, float32 [channels], with one all-reduce."""
         axes = list(range(len(x.shape) - 1))
         count = tf.cast(tf.size(x) // tf.shape(x)[-1], tf.float32)
         local = tf.concat(
@@ -102,19 +132,20 @@ class BatchNorm(_Float32Layer):
         mean, mean_square = tf.split(total[:-1] / total[-1], 2)
         return mean, tf.maximum(mean_square - tf.square(mean), 0.0)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
+        """Return what `from_config` makes the same layer of."""
         return {**super().get_config(), "momentum": self.momentum, "epsilon": self.epsilon}
 
 
 def _sum_over_replicas(x: tf.Tensor, context: tf.distribute.ReplicaContext) -> tf.Tensor:
-    """The sum of all replicas' `x`, with its gradient.
+    """Return the sum of all replicas' `x`, with its gradient.
 
     That of `all_reduce` alone searches all that came before, in every replica, for variables, once
     for each layer and direction: two fifths of the time until the first step. `stop_gradient`
     leaves it nothing to search.
     """
 
-    def reduced(value):
+    def reduced(value: tf.Tensor) -> tf.Tensor:
         return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.stop_gradient(value))
 
     return tf.custom_gradient(lambda value: (reduced(value), reduced))(x)
@@ -122,22 +153,35 @@ def _sum_over_replicas(x: tf.Tensor, context: tf.distribute.ReplicaContext) -> t
 
 @keras.saving.register_keras_serializable(package="secost_tf")
 class ConvolutionNorm(BatchNorm):
-    """A 3x3 convolution, zero-padded, of one channel, with its batch normalisation folded into the
-    kernel.
+    """Convolve one channel with normalised 3x3 kernels, zero-padded.
 
+    This is a convolution and its batch normalisation, with the latter folded into the kernel.
     An output is k . p, with k the nine numbers of a kernel and p those of the input that it sees.
     So the mean of all outputs is k . E[p], and their mean square k' E[p p'] k: nine and 81 numbers
     of the input give the statistics of any number of channels, and what is normalised is the
     kernel, not the outputs.
 
-    float [batch, time, mel, 1] -> [batch, time, mel, channels], of the precision policy's type.
+    Args:
+        channels: of the outputs.
+        momentum: of the moving statistics.
+        epsilon: added to the variance.
+        **kwargs: of `keras.layers.Layer`.
+
+    Call arguments:
+        x: float [batch, time, mel, 1].
+
+    Returns:
+        [batch, time, mel, channels], of the precision policy's type.
     """
 
-    def __init__(self, channels: int, momentum: float = 0.9, epsilon: float = 1e-3, **kwargs):
+    def __init__(
+        self, channels: int, momentum: float = 0.9, epsilon: float = 1e-3, **kwargs: Any
+    ) -> None:
         super().__init__(momentum, epsilon, **kwargs)
         self.channels, self._type = channels, keras.mixed_precision.global_policy().compute_dtype
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
+        """Make the weights."""
         if input_shape[-1] != 1:
             raise ValueError(
                 f"ConvolutionNorm: expected one channel, got inputs of shape {tuple(input_shape)}"
@@ -147,10 +191,10 @@ class ConvolutionNorm(BatchNorm):
         )
         super().build((None, self.channels))
 
-    def call(self, x, training=False):
-        kernel, gamma, beta = (
-            tf.convert_to_tensor(one) for one in (self.kernel, self.gamma, self.beta)
-        )
+    def call(self, x: tf.Tensor, training: bool | None = False) -> tf.Tensor:
+        """Return the normalised outputs of the convolution."""
+        weights = (self.kernel, self.gamma, self.beta)
+        kernel, gamma, beta = (tf.convert_to_tensor(weight) for weight in weights)
         if training:
             mean, variance = self._output_moments(x, tf.reshape(kernel, [9, self.channels]))
             self._move_towards(mean, variance)
@@ -161,13 +205,13 @@ class ConvolutionNorm(BatchNorm):
         return tf.nn.bias_add(y, tf.cast(beta - mean * scale, self._type))
 
     @staticmethod
-    def _output_moments(x, kernel):
-        """Mean and biased variance of the outputs over the global batch, float32 [channels]; kernel
-        [9, channels].
+    def _output_moments(x: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return mean and biased variance of the outputs over the global batch.
+
+        Float32 [channels] each, for a kernel [9, channels].
         """
-        sums = tf.concat(
-            [tf.reshape(one, [-1]) for one in _patch_sums(tf.cast(x[..., 0], tf.float32))], 0
-        )
+        parts = _patch_sums(tf.cast(x[..., 0], tf.float32))
+        sums = tf.concat([tf.reshape(part, [-1]) for part in parts], 0)
         context = tf.distribute.get_replica_context()
         if context is not None and context.num_replicas_in_sync > 1:
             sums = _sum_over_replicas(sums, context)
@@ -177,16 +221,17 @@ class ConvolutionNorm(BatchNorm):
         mean_square = tf.reduce_sum(kernel * tf.matmul(products, kernel), 0)
         return mean, tf.maximum(mean_square - tf.square(mean), 0.0)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
+        """Return what `from_config` makes the same layer of."""
         return {**super().get_config(), "channels": self.channels}
 
 
 def _patch_sums(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Sums over all 3x3 patches of zero-padded images: their number, the nine numbers of each, and
-    the products of these.
+    """Return sums over all 3x3 patches of zero-padded images.
 
-    Only three matrices of products are summed over the frames, those of frames zero, one and two
-    apart; the patches' own products are among them.
+    Summed are the number of patches, the nine numbers of each, and the products of these. Only
+    three matrices of products are summed over the frames, those of frames zero, one and two apart;
+    the patches' own products are among them.
 
     Args:
         x: float32 [batch, time, mel].
@@ -197,22 +242,21 @@ def _patch_sums(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """
     batch, time, mel = tf.shape(x)[0], tf.shape(x)[1], x.shape[2]
     first, last = x[:, 0], x[:, -1]
-    rows = tf.reshape(
-        tf.pad(x, [[0, 0], [0, 2], [0, 0]]), [-1, mel]
-    )  # the zeros keep one clip's frames from the next's
+    # The zeros keep one clip's frames from the next's.
+    rows = tf.reshape(tf.pad(x, [[0, 0], [0, 2], [0, 0]]), [-1, mel])
     length = batch * (time + 2) - 2
-    same, next_one, next_but_one = (
+    same, next_frame, next_but_one = (
         tf.matmul(rows[:length], rows[apart : apart + length], transpose_a=True)
         for apart in range(3)
     )  # [mel, mel] each
 
-    def padded(sums):
-        """With the bins of zeros below and above, for each axis that holds bins."""
+    def padded(sums: tf.Tensor) -> tf.Tensor:
+        """Return sums with the bins of zeros below and above, for each axis that holds bins."""
         return tf.pad(sums, [[1, 1]] * len(sums.shape))
 
     # A patch's early row is never a clip's last frame, its late row never the first.
-    early, late = (same - tf.matmul(one, one, transpose_a=True) for one in (last, first))
-    grid = [[early, next_one, next_but_one], [None, same, next_one], [None, None, late]]
+    early, late = (same - tf.matmul(edge, edge, transpose_a=True) for edge in (last, first))
+    grid = [[early, next_frame, next_but_one], [None, same, next_frame], [None, None, late]]
     grid = [
         [padded(grid[i][j]) if i <= j else tf.transpose(padded(grid[j][i])) for j in range(3)]
         for i in range(3)
@@ -240,7 +284,7 @@ def _patch_sums(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
 
 @keras.saving.register_keras_serializable(package="secost_tf")
 class Convolution(keras.layers.Conv2D):
-    """Keras's convolution, with a stride of one, by the way that a processor is fast at.
+    """Convolve as `keras.layers.Conv2D` does with a stride of one, the fast way on a processor.
 
     A valid convolution as high as its input, and those of 1x1 above one mel bin, are matrix
     products. Of a zero-padded one with many channels the kernel's gradient is a sum of matrix
@@ -248,7 +292,8 @@ class Convolution(keras.layers.Conv2D):
     gradient is in the graph of an exported network.
     """
 
-    def call(self, x, training=False):
+    def call(self, x: tf.Tensor, training: bool | None = False) -> tf.Tensor:
+        """Return the outputs of the convolution."""
         kernel = tf.cast(tf.convert_to_tensor(self.kernel), x.dtype)
         if self.padding == "valid" and kernel.shape[1] == x.shape[2]:
             y = _spanning_convolution(x, kernel)
@@ -256,17 +301,20 @@ class Convolution(keras.layers.Conv2D):
             y = _convolution_with_products(x, kernel)
         else:
             return super().call(x)
-        y = (
-            tf.nn.bias_add(y, tf.cast(tf.convert_to_tensor(self.bias), x.dtype))
-            if self.use_bias
-            else y
-        )
+        if self.use_bias:
+            y = tf.nn.bias_add(y, tf.cast(tf.convert_to_tensor(self.bias), x.dtype))
         return y if self.activation is None else self.activation(y)
 
 
 def _spanning_convolution(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-    """x [batch, time, mel, channels], kernel [frames, mel, channels, outputs] -> [batch, time -
-    frames + 1, 1, outputs].
+    """Return a valid convolution by a kernel as high as its input.
+
+    Args:
+        x: [batch, time, mel, channels].
+        kernel: [frames, mel, channels, outputs].
+
+    Returns:
+        [batch, time - frames + 1, 1, outputs].
     """
     frames, mel, channels, outputs = kernel.shape
     rows = tf.reshape(x, [tf.shape(x)[0], -1, mel * channels])
@@ -279,8 +327,9 @@ def _spanning_convolution(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
 
 
 def _is_oneDNN_slow(kernel: tf.Tensor) -> bool:
-    """Whether matrix products give this kernel's gradient sooner: many channels, and bfloat16 or no
-    AVX-512.
+    """Tell if matrix products give this kernel's gradient sooner.
+
+    They do with many channels, in bfloat16 or without AVX-512.
     """
     if min(kernel.shape[2:]) < _PRODUCTS_FROM_CHANNELS or tf.config.list_physical_devices("GPU"):
         return False
@@ -288,13 +337,16 @@ def _is_oneDNN_slow(kernel: tf.Tensor) -> bool:
 
 
 @tf.custom_gradient
-def _convolution_with_products(x: tf.Tensor, kernel: tf.Tensor):
-    """A zero-padded convolution; the gradient of each place of its kernel is a product of shifted
-    inputs and gradients.
+def _convolution_with_products(
+    x: tf.Tensor, kernel: tf.Tensor
+) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]]:
+    """Return a zero-padded convolution, and the function of its gradient.
+
+    The gradient of each place of the kernel is a product of shifted inputs and gradients.
     """
     high, wide, channels, outputs = kernel.shape
 
-    def gradient(dy):
+    def gradient(dy: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         dx = tf.raw_ops.Conv2DBackpropInput(
             input_sizes=tf.shape(x), filter=kernel, out_backprop=dy, strides=[1] * 4, padding="SAME"
         )

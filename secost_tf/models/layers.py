@@ -1,11 +1,4 @@
-"""The layers of WELS-Net that Keras has not, or has slower: same mathematics, fewer passes over
-memory.
-
-What a step costs on a processor is memory as much as arithmetic: B1's outputs alone are 64 channels
-for each of 1024 x 64 places of a clip. So the first convolution takes its batch normalisation into
-its kernel, convolutions as high as their input are matrix products, and large kernels get their
-gradient from matrix products where oneDNN's own is slow.
-"""
+"""Layers of WELS-Net that standardise the input and keep its padding out of the scores."""
 
 from __future__ import annotations
 
@@ -18,28 +11,31 @@ import tensorflow as tf
 
 
 def _ceil_divide(number: tf.Tensor, divisor: int) -> tf.Tensor:
-    """Rounded up, for numbers from 0 on. Without negative ones, which runtimes of other formats
-    round otherwise.
+    """Return the quotient rounded up, for numbers from 0 on.
+
+    Negative ones, which runtimes of other formats round otherwise, do not occur on the way.
     """
     return (number + (divisor - 1)) // divisor
 
 
-class _Float32Layer(keras.layers.Layer):
-    """A layer whose weights stay float32 and whose inputs keep their own type, whatever the
-    precision policy.
+class Float32Layer(keras.layers.Layer):
+    """A layer that no precision policy changes.
+
+    Its weights stay float32 and its inputs keep their own type.
     """
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "dtype": "float32", "autocast": False})
 
-    def get_config(self):
-        config = super().get_config()
+    def get_config(self) -> dict[str, Any]:
+        """Return what `from_config` makes the same layer of."""
+        config: dict[str, Any] = super().get_config()
         config.pop("dtype", None)
         return config
 
 
 @keras.saving.register_keras_serializable(package="secost_tf")
-class Standardize(_Float32Layer):
+class Standardize(Float32Layer):
     """Standardise log-mels: (log-mel − mean) / standard deviation per mel bin; then pad the end.
 
     What lies behind a clip's own frames is zeroed. Mean and variance are weights, 0 and 1 at first,
@@ -58,6 +54,7 @@ class Standardize(_Float32Layer):
         float32 [batch, padded frames, mel_bins, 1].
 
     Example:
+        >>> import tensorflow as tf
         >>> layer = Standardize(multiple=4, minimum=4)
         >>> layer.adapt({"log_mel": [[[1.0], [3.0], [99.0]]], "num_frames": [2]})  # 99: padding
         >>> standardised = layer(tf.constant([[[1.0], [3.0]]]), tf.constant([2]))
@@ -70,6 +67,7 @@ class Standardize(_Float32Layer):
         self.multiple, self.minimum = multiple, minimum
 
     def build(self, input_shape: Any, *_: Any) -> None:
+        """Make the weights, float32 [mel_bins]."""
         shape = (input_shape[-1],)
         self.mean = self.add_weight(name="mean", shape=shape, initializer="zeros", trainable=False)
         self.variance = self.add_weight(
@@ -105,7 +103,9 @@ class Standardize(_Float32Layer):
             self.build((None, None, len(mean)))
         self.set_statistics(mean, np.maximum(total_square / count - np.square(mean), 0.0))
 
-    def set_statistics(self, mean: Sequence[float], variance: Sequence[float]) -> None:
+    def set_statistics(
+        self, mean: Sequence[float] | np.ndarray, variance: Sequence[float] | np.ndarray
+    ) -> None:
         """Set the mean and variance of each mel bin, [mel_bins]."""
         self.mean.assign(np.asarray(mean, np.float32))
         self.variance.assign(np.asarray(variance, np.float32))
@@ -117,7 +117,8 @@ class Standardize(_Float32Layer):
         )
         return bool(np.any(mean != 0) or np.any(variance != 1))
 
-    def call(self, log_mels, num_frames):
+    def call(self, log_mels: tf.Tensor, num_frames: tf.Tensor) -> tf.Tensor:
+        """Return the standardised log-mels, [batch, padded frames, mel_bins, 1]."""
         x = (tf.cast(log_mels, tf.float32) - self.mean) * tf.math.rsqrt(
             tf.convert_to_tensor(self.variance) + 1e-6
         )
@@ -126,7 +127,8 @@ class Standardize(_Float32Layer):
         padded = tf.maximum(_ceil_divide(frames, self.multiple) * self.multiple, self.minimum)
         return tf.pad(x, [[0, 0], [0, padded - frames], [0, 0]])[..., None]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
+        """Return what `from_config` makes the same layer of, but for the weights."""
         return {**super().get_config(), "multiple": self.multiple, "minimum": self.minimum}
 
 
@@ -145,52 +147,79 @@ def _own_frames(batch: Any) -> np.ndarray:
 
 
 @keras.saving.register_keras_serializable(package="secost_tf")
-class ZeroPadding(_Float32Layer):
-    """Zeroes what lies behind each clip's own end, at inference, so that its scores do not depend
-    on its batch.
+class ZeroPadding(Float32Layer):
+    """Zero what lies behind each clip's own end, at inference.
 
-    A clip's end is its number of frames rounded up to `multiple`, as if it had come alone. In
-    training this is left out: it costs several per cent of a step and changes only the edge of
-    clips shorter than their batch.
+    So a clip's scores do not depend on its batch. A clip's end is its number of frames rounded up
+    to `multiple`, as if it had come alone. In training this is left out: it costs several per cent
+    of a step and changes only the edge of clips shorter than their batch.
 
-    features [batch, time, mel, channels] at `stride` frames a step, num_frames int [batch] -> the
-    same shape.
+    Args:
+        stride: frames in a step of the features.
+        multiple: of frames, that every clip is padded to.
+        **kwargs: of `keras.layers.Layer`.
+
+    Call arguments:
+        features: [batch, time, mel, channels].
+        num_frames: int [batch], each clip's own number of frames.
+
+    Returns:
+        The same shape and type as the features.
     """
 
-    def __init__(self, stride: int, multiple: int, **kwargs):
+    def __init__(self, stride: int, multiple: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.stride, self.multiple = stride, multiple
 
-    def build(self, *_):
+    def build(self, *_: Any) -> None:
+        """Make no weights."""
         self.built = True
 
-    def call(self, features, num_frames, training=False):
+    def call(
+        self, features: tf.Tensor, num_frames: tf.Tensor, training: bool | None = False
+    ) -> tf.Tensor:
+        """Return the features with zeros behind each clip's end."""
         if training:
             return features
         steps = _ceil_divide(num_frames, self.multiple) * (self.multiple // self.stride)
         mask = tf.sequence_mask(steps, tf.shape(features)[1], features.dtype)
         return features * mask[:, :, None, None]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
+        """Return what `from_config` makes the same layer of."""
         return {**super().get_config(), "stride": self.stride, "multiple": self.multiple}
 
 
 @keras.saving.register_keras_serializable(package="secost_tf")
-class SegmentMask(_Float32Layer):
-    """Which of the K segments are real: segment logits [batch, K, C], num_frames int [batch] ->
-    bool [batch, K].
+class SegmentMask(Float32Layer):
+    """Tell which of the K segments are real, and not of the batch's padding.
+
+    Args:
+        stride: frames from one segment to the next.
+        kernel: strides in a segment's window.
+        **kwargs: of `keras.layers.Layer`.
+
+    Call arguments:
+        segment_logits: [batch, K, classes].
+        num_frames: int [batch], each clip's own number of frames.
+
+    Returns:
+        bool [batch, K].
     """
 
-    def __init__(self, stride: int, kernel: int, **kwargs):
+    def __init__(self, stride: int, kernel: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.stride, self.kernel = stride, kernel
 
-    def build(self, *_):
+    def build(self, *_: Any) -> None:
+        """Make no weights."""
         self.built = True
 
-    def call(self, segment_logits, num_frames):
+    def call(self, segment_logits: tf.Tensor, num_frames: tf.Tensor) -> tf.Tensor:
+        """Return the mask."""
         segments = tf.maximum(_ceil_divide(num_frames, self.stride) - self.kernel + 1, 1)
         return tf.sequence_mask(segments, tf.shape(segment_logits)[1])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
+        """Return what `from_config` makes the same layer of."""
         return {**super().get_config(), "stride": self.stride, "kernel": self.kernel}

@@ -46,7 +46,8 @@ def check_alpha(alpha: Alpha) -> float | tuple[float, ...]:
 
 
 def _check_number(alpha: Any) -> float:
-    if isinstance(alpha, bool) or not isinstance(alpha, numbers.Real) or not 0 <= alpha <= 1:
+    is_number = isinstance(alpha, numbers.Real) and not isinstance(alpha, bool)
+    if not is_number or not 0 <= float(alpha) <= 1:
         raise ValueError(
             f"alpha: expected a number in [0, 1], the weight of the labels, got {alpha!r}"
         )
@@ -74,6 +75,8 @@ def secost_target(labels: tf.Tensor, teacher_scores: tf.Tensor, alpha: Alpha) ->
             scores are known only when it runs, and there it is an `InvalidArgumentError`.
 
     Example:
+        >>> import tensorflow as tf
+        >>> from secost_tf import secost_target
         >>> target = secost_target(tf.constant([[1.0, 0.0]]), tf.constant([[0.5, 0.5]]), alpha=0.3)
         >>> print(target.numpy().round(2))
         [[0.65 0.35]]
@@ -162,6 +165,7 @@ def secost_loss(
     Example:
         A student that gives 0.3, logit −0.847, where the label is 1 and the teacher gives 0.5:
 
+        >>> from secost_tf import secost_loss
         >>> loss = secost_loss([[1.0]], [[0.5]], [[-0.8472979]], alpha=0.5)
         >>> print(f"{float(loss[0]):.5f}")
         0.99215
@@ -218,6 +222,8 @@ class SeCoSTLoss(keras.losses.Loss):
             leave 0..1.
 
     Example:
+        >>> import tensorflow as tf
+        >>> from secost_tf import SeCoSTLoss, stack_targets
         >>> labels, teacher_scores = [[1.0, 0.0]], [[0.5, 0.5]]
         >>> loss = SeCoSTLoss(alpha=0.3)
         >>> value = loss(stack_targets(labels, teacher_scores), tf.constant([[0.0, 0.0]]))

@@ -1,6 +1,4 @@
-"""The few differences between Keras 2.15 and Keras 3, and between their optimizers and TensorFlow
-Addons'.
-"""
+"""Make optimizers and take steps with them, on Keras 2.15, Keras 3 and TensorFlow Addons alike."""
 
 from __future__ import annotations
 
@@ -17,14 +15,17 @@ from secost_tf.models.backend import KERAS_3
 
 
 def make_optimizer(name: str, learning_rate: Any) -> Any:
-    """The optimizer of this name (any case): Keras's own first, then TensorFlow Addons' where it
-    exists.
+    """Make the optimizer of this name, in any case.
 
-    An optimizer that wraps another (TensorFlow Addons' Lookahead, SWA, MovingAverage) wraps Adam.
+    Keras's own come first, then TensorFlow Addons' where it exists. An optimizer that wraps another
+    (TensorFlow Addons' Lookahead, SWA, MovingAverage) wraps Adam.
 
     Args:
         name: a class of `keras.optimizers` or `tensorflow_addons.optimizers`.
         learning_rate: a number or a Keras schedule.
+
+    Returns:
+        The optimizer.
 
     Raises:
         ValueError: if neither has it, or it needs more than a learning rate; says which stack has
@@ -32,11 +33,8 @@ def make_optimizer(name: str, learning_rate: Any) -> Any:
     """
     known = _optimizers()
     if name.lower() not in known:
-        hint = (
-            ""
-            if "lamb" in known and not KERAS_3
-            else " (TensorFlow Addons': Python 3.10 and 3.11 only)"
-        )
+        has_addons = "lamb" in known and not KERAS_3
+        hint = "" if has_addons else " (TensorFlow Addons': Python 3.10 and 3.11 only)"
         names = ", ".join(sorted(kind.__name__ for kind in known.values()))
         raise ValueError(f"optimizer: expected one of {names}{hint}, got {name!r}")
     kind = known[name.lower()]
@@ -51,7 +49,7 @@ def make_optimizer(name: str, learning_rate: Any) -> Any:
 
 
 def _optimizers() -> dict[str, type]:
-    """Optimizer classes by lower-case name; Keras's win over TensorFlow Addons' of the same name."""
+    """Return optimizer classes by lower-case name; Keras's win over TensorFlow Addons'."""
     places = [keras.optimizers]
     with contextlib.suppress(ImportError), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its end-of-life notice
@@ -67,7 +65,7 @@ def _optimizers() -> dict[str, type]:
 
 
 def build_optimizer(optimizer: Any, variables: Sequence[Any]) -> None:
-    """Makes the optimizer's own variables now, so that they can be restored before the first step."""
+    """Make the optimizer's variables now, so that they can be restored before the first step."""
     if hasattr(optimizer, "build"):
         optimizer.build(variables)
     else:  # TensorFlow Addons' are of the older kind
@@ -75,7 +73,7 @@ def build_optimizer(optimizer: Any, variables: Sequence[Any]) -> None:
 
 
 def optimizer_variables(optimizer: Any) -> list[Any]:
-    """Everything that must be saved to continue with this optimizer."""
+    """Return everything that must be saved to continue with this optimizer."""
     if hasattr(optimizer, "dynamic_counter"):  # Keras 2's LossScaleOptimizer leaves out its own
         scale = optimizer._loss_scale
         return [
@@ -88,11 +86,11 @@ def optimizer_variables(optimizer: Any) -> list[Any]:
 
 
 class Step(NamedTuple):
-    """What is known of a step that was taken.
+    """Facts about a step that was taken.
 
     Attributes:
-        is_finite: bool [], whether this replica's gradient is; always true where a step that is not
-            is left out anyway.
+        is_finite: bool [], true if this replica's gradient is finite; always true where a step that
+            is not is left out anyway.
         gradient_norm: float32 [], the norm of the global batch's gradient before it was clipped;
             None where several replicas do not share it.
     """
@@ -102,9 +100,7 @@ class Step(NamedTuple):
 
 
 def knows_gradient_norm(clip_norm: float) -> bool:
-    """Whether steps under the present strategy tell their gradient's norm: without a further sum
-    over replicas.
-    """
+    """Tell if steps under the present strategy know their gradient's norm without a further sum."""
     return clip_norm > 0 or tf.distribute.get_strategy().num_replicas_in_sync == 1
 
 
@@ -115,11 +111,17 @@ def apply_gradients_of(
     variables: Sequence[Any],
     clip_norm: float = 0.0,
 ) -> Step:
-    """Leaves the tape and takes one step down `loss`, scaled where float16 needs it; gradients sum
-    over replicas.
+    """Take one step down `loss`; gradients sum over replicas.
 
     Args:
+        tape: recorded the loss; it is left.
+        loss: float32 [], of this replica; scaled here where float16 needs it.
+        optimizer: takes the step.
+        variables: to be changed.
         clip_norm: the most that the norm of the summed gradient may be; 0: any.
+
+    Returns:
+        Facts about the step.
     """
     scale: Any = 1.0
     if hasattr(optimizer, "get_scaled_loss"):  # Keras 2's LossScaleOptimizer
@@ -127,18 +129,15 @@ def apply_gradients_of(
             loss = optimizer.get_scaled_loss(loss)
         gradients = optimizer.get_unscaled_gradients(tape.gradient(loss, variables))
     else:
-        if hasattr(
-            optimizer, "scale_loss"
-        ):  # what it scales here, it scales back when it applies it
+        if hasattr(optimizer, "scale_loss"):  # it scales back when it applies the gradient
             scale = tf.convert_to_tensor(optimizer.scale_loss(1.0), tf.float32)
             with tape:
                 loss = optimizer.scale_loss(loss)
         gradients = tape.gradient(loss, variables)
     if clip_norm:
         context = tf.distribute.get_replica_context()
-        norm = (
-            tf.linalg.global_norm(context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)) / scale
-        )
+        summed = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        norm = tf.linalg.global_norm(summed) / scale
         factor = clip_norm / tf.maximum(norm, clip_norm)
         gradients = [factor * gradient for gradient in gradients]
     else:

@@ -1,4 +1,4 @@
-"""What the processor can do."""
+"""Tell what the processor can do."""
 
 from __future__ import annotations
 

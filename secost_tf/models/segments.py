@@ -1,5 +1,6 @@
-"""When each segment looks, and the time it stands for: from WELS-Net's strides, kernels and
-padding. No TensorFlow.
+"""Compute when each segment looks, and the time it stands for, from WELS-Net's strides and kernels.
+
+TensorFlow is not needed.
 
 Zero-padded convolutions and max-pools keep cells in place: cell j at a stride of s frames lies over
 frames [j s, (j + 1) s), and what a 3x3 convolution adds is one cell on each side. So a segment sees
@@ -16,31 +17,53 @@ from tfrecord_tools.log_mel import LogMelConfig
 
 
 def context_frames(config: WelsNetConfig) -> int:
-    """Frames that a segment sees on each side of its window, through the 3x3 convolutions: 58 at
-    the defaults.
+    """Return the frames that a segment sees on each side of its window: 58 at the defaults.
+
+    It sees them through the 3x3 convolutions.
     """
     strides = np.cumprod([1, *config.block_pools[:-1]])
     return config.block_convolutions * int(strides.sum())
 
 
 def segment_times(config: WelsNetConfig, log_mel: LogMelConfig, num_frames: int) -> np.ndarray:
-    """When each segment of a clip looks: seconds [K, 2], onset and offset of the frames that B5
-    sees.
+    """Compute when each segment of a clip looks: the frames that B5 sees.
 
     Segment k covers `window_frames` frames from frame `k * stride_frames` on (0.96 s every 0.32 s
     at the defaults); the 3x3 convolutions add fainter context, `context_frames` on either side. The
     last segment may reach past the clip's end.
+
+    Args:
+        config: of the network.
+        log_mel: of the input.
+        num_frames: of the clip.
+
+    Returns:
+        Onset and offset of each segment in seconds, float64 [K, 2].
+
+    Example:
+        >>> from secost_tf import WelsNetConfig
+        >>> from tfrecord_tools.log_mel import LogMelConfig
+        >>> segment_times(WelsNetConfig(num_classes=1), LogMelConfig(), num_frames=998)[:2].round(3)
+        array([[0.   , 0.975],
+               [0.32 , 1.295]])
     """
     first_frames = np.arange(config.num_segments(num_frames)) * config.stride_frames
     return _windows(config, log_mel, first_frames)
 
 
 def fine_segments(config: WelsNetConfig, num_frames: int, hop_scale: int = 1) -> np.ndarray:
-    """The first frame of each segment's window when they are a part of the stride apart
-    (`hop_frames`): int [K].
+    """Return the first frame of each segment's window when the hop is a part of the stride.
 
     As the clip's own segments do, they reach behind its end by less than a stride; with more zeros
     in them they would be unlike all that the network has seen.
+
+    Args:
+        config: of the network.
+        num_frames: of the clip.
+        hop_scale: the number of hops (`hop_frames`) in a stride.
+
+    Returns:
+        int [K].
 
     Raises:
         ValueError: if the stride is no multiple of `hop_scale`.
@@ -50,12 +73,15 @@ def fine_segments(config: WelsNetConfig, num_frames: int, hop_scale: int = 1) ->
 
 
 def hop_frames(config: WelsNetConfig, hop_scale: int) -> int:
-    """Frames from one segment to the next: the stride, or that part of it; a `ValueError` if it is
-    no whole number.
+    """Return the frames from one segment to the next: the stride divided by `hop_scale`.
+
+    Raises:
+        ValueError: if that is no whole number.
     """
     if hop_scale < 1 or config.stride_frames % hop_scale:
         raise ValueError(
-            f"hop_scale: expected a divisor of the {config.stride_frames} frames from one segment to the next, got {hop_scale}"
+            f"hop_scale: expected a divisor of the {config.stride_frames} frames from one segment "
+            f"to the next, got {hop_scale}"
         )
     return config.stride_frames // hop_scale
 
@@ -67,18 +93,23 @@ def segment_spans(
     hop_scale: int = 1,
     seconds: float | None = None,
 ) -> np.ndarray:
-    """The time that each segment stands for: seconds [K, 2], one span after the other from 0 to the
-    clip's end.
+    """Compute the time that each segment stands for, one span after the other.
 
-    A span reaches halfway to the middles of the segments before and behind; the first begins and
-    the last ends with the clip.
+    The spans fill the clip. A span reaches halfway to the middles of the segments before and
+    behind; the first begins and the last ends with the clip.
 
     Args:
-        config: the network's.
-        log_mel: the input's.
-        num_frames: the clip's.
+        config: of the network.
+        log_mel: of the input.
+        num_frames: of the clip.
         hop_scale: see `fine_segments`.
-        seconds: the clip's length; by default the end of its last frame.
+        seconds: the clip's length; None: the end of its last frame.
+
+    Returns:
+        Onset and offset of each span in seconds, float64 [K, 2].
+
+    Raises:
+        ValueError: if the stride is no multiple of `hop_scale`.
     """
     middles = _windows(config, log_mel, fine_segments(config, num_frames, hop_scale)).mean(axis=1)
     end = ((num_frames - 1) * log_mel.hop_samples + log_mel.window_samples) / log_mel.sample_rate_hz
@@ -89,7 +120,7 @@ def segment_spans(
 
 
 def _windows(config: WelsNetConfig, log_mel: LogMelConfig, first_frames: np.ndarray) -> np.ndarray:
-    """Onset and offset of windows that begin with these frames, seconds [K, 2]."""
+    """Return onset and offset of windows that begin with these frames, seconds [K, 2]."""
     onsets = first_frames * log_mel.hop_samples / log_mel.sample_rate_hz
     samples = (config.window_frames - 1) * log_mel.hop_samples + log_mel.window_samples
     return np.stack([onsets, onsets + samples / log_mel.sample_rate_hz], axis=1)

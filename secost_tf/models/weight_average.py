@@ -31,6 +31,8 @@ class WeightAverage:
         ValueError: if the decay is not in (0, 1), or the network has no weights yet.
 
     Example:
+        >>> import keras, numpy as np
+        >>> from secost_tf import WeightAverage
         >>> network = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
         >>> network.set_weights([np.array([[0.0]])])
         >>> average = WeightAverage(network, decay=0.9)

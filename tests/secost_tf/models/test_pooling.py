@@ -324,12 +324,12 @@ def test_layer_round_trips_its_config():
 
 def test_misuse_is_named():
     with pytest.raises(
-        ValueError, match=r"head must be one of average, max, linear_softmax, .*; got 'median'"
+        ValueError, match=r"head: expected one of average, max, linear_softmax, .*, got 'median'"
     ):
         Pooling("median")
-    with pytest.raises(ValueError, match="k must be at least 1 segment, got 0"):
+    with pytest.raises(ValueError, match="k: expected at least 1 segment, got 0"):
         Pooling("top_k", k=0)
     with pytest.raises(
-        ValueError, match="attention_logits must be given to the head 'attention', got None"
+        ValueError, match=r"attention_logits: expected .* for the head 'attention', got None"
     ):
         Pooling("attention")(clips()[0])
