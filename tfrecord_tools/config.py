@@ -24,7 +24,6 @@ This module imports the standard library alone.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import inspect
 import math
 import numbers
@@ -128,7 +127,6 @@ class Kind:
         return cls(hint if isinstance(hint, type) else object)
 
 
-@functools.cache
 def setting_kinds(config_class: type[Config]) -> dict[str, Kind]:
     """Return the kind of each field of a class of settings."""
     hints = typing.get_type_hints(config_class)
@@ -180,14 +178,15 @@ def is_allowed(value: Any, about: Setting, kind: Kind) -> bool:
         return value in about.choices
     if kind.base not in (int, float):
         return True
-    number = numbers.Integral if kind.base is int else numbers.Real
-    if isinstance(value, bool) or not isinstance(value, number) or not math.isfinite(value):
+    wanted = numbers.Integral if kind.base is int else numbers.Real
+    if isinstance(value, bool) or not isinstance(value, wanted) or not math.isfinite(value):
         return False
+    number = float(value)
     return (
-        (about.minimum is None or value >= about.minimum)
-        and (about.maximum is None or value <= about.maximum)
-        and (about.above is None or value > about.above)
-        and (about.below is None or value < about.below)
+        (about.minimum is None or number >= about.minimum)
+        and (about.maximum is None or number <= about.maximum)
+        and (about.above is None or number > about.above)
+        and (about.below is None or number < about.below)
     )
 
 
@@ -282,8 +281,7 @@ def _document_settings(config_class: type[Config]) -> str:
         fields = base.__dict__.get("__dataclass_fields__", {})
         for name, hint in own.items():
             field = fields.get(name) or base.__dict__.get(name)
-            about = get_setting(field) if isinstance(field, dataclasses.Field) else None
-            if about:
+            if isinstance(field, dataclasses.Field) and (about := get_setting(field)):
                 described[name] = _document_setting(name, hint, field, about)
     return "\n".join(["Attributes:", *described.values()]) if described else ""
 

@@ -118,12 +118,11 @@ def define_flags(
 def _make_flag(name: str, default: Any, about: Setting, kind: Kind) -> flags.Flag:
     if kind.base is bool:
         return flags.BooleanFlag(name, default, about.help)
-    parser, help_text = _TextParser(about, kind), about.help
+    parser: flags.ArgumentParser = _TextParser(about, kind)
+    help_text = about.help
     if about.choices:
-        parser, help_text = (
-            flags.EnumParser(about.choices),
-            f"<{'|'.join(about.choices)}>: {about.help}",
-        )
+        parser = flags.EnumParser(about.choices)
+        help_text = f"<{'|'.join(about.choices)}>: {about.help}"
     return flags.Flag(parser, _TextSerializer(), name, default, help_text)
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Collection
+from typing import Any
 
 from absl import logging
 
@@ -121,7 +122,7 @@ TRAIN_SETTINGS = (
 )
 
 
-def read_cascade_flags(**train_values: object) -> CascadeConfig:
+def read_cascade_flags(**train_values: Any) -> CascadeConfig:
     """Return the cascade that the flags ask for; what depends on the machine is left to `set_up`.
 
     Args:
