@@ -164,12 +164,9 @@ def main(argv: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
-main.takes_arguments = True
-
-
 def run() -> None:
     """The console script."""
-    run_command(main, *SETTINGS)
+    run_command(main, *SETTINGS, takes_arguments=True)
 
 
 if __name__ == "__main__":

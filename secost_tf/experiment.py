@@ -40,8 +40,8 @@ _SET_PER_RUN = ("run_dir", "stage", "alpha", "epochs", "seed")
 
 # Flags that make one experiment another; the rest says how and on what.
 _THE_EXPERIMENT = (
-    *("name", "stage", "alpha", "auto_alphas", "alpha_per_class_csv", "estimate_alpha_per_class"),
-    *("teacher_stages", "sweep_alphas", "epochs_factor", "controls"),
+    *("name", "stage", "alpha", "alpha_per_class_csv", "teacher_stages", "sweep_alphas"),
+    *("epochs_factor", "controls"),
 )
 
 
@@ -162,9 +162,7 @@ def command_for(name: str, argv: Sequence[str]) -> str:
         own = re.compile(rf"{re.escape(FLAGS.name)}(?=\.flags$)")
         if not any(map(own.search, arguments)):
             return f"{default_command(name)} (and the flags of the data)"
-        of_this_one = re.compile(
-            rf"--?((no)?estimate_alpha_per_class$|({'|'.join(_THE_EXPERIMENT)})=)"
-        )
+        of_this_one = re.compile(rf"--?({'|'.join(_THE_EXPERIMENT)})=")
         arguments = [own.sub(name, one) for one in arguments if not of_this_one.match(one)]
     return shlex.join(["python", "-m", "secost_tf.experiment", *arguments])
 

@@ -109,14 +109,9 @@ def main(argv: Sequence[str]) -> int:
     return int(bool(failures))
 
 
-main.takes_arguments = True
-
-main.begins_anew = True
-
-
 def run() -> None:
     """The console script."""
-    run_command(main, *SETTINGS)
+    run_command(main, *SETTINGS, takes_arguments=True, continues=False)
 
 
 if __name__ == "__main__":

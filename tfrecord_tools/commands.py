@@ -32,7 +32,12 @@ class WritingSettings(Config):
     )
 
 
-def run_command(main: Callable[[list[str]], int | None], *settings: type[Config]) -> None:
+def run_command(
+    main: Callable[[list[str]], int | None],
+    *settings: type[Config],
+    takes_arguments: bool = False,
+    continues: bool = True,
+) -> None:
     """Define the flags of the command's settings, run `main(argv)` and exit the process.
 
     A `ValueError` or `OSError` that leaves `main` is a user's input at fault: it is printed as one
@@ -44,25 +49,20 @@ def run_command(main: Callable[[list[str]], int | None], *settings: type[Config]
         main: gets the arguments beside flags, the command's name first; returns the exit status or
             None.
         *settings: the classes whose settings are the command's flags.
-
-    Attributes of `main` that are looked at: `takes_arguments`, whether there may be any beside
-    flags; `begins_anew`, whether the command does all its work again when it is repeated.
+        takes_arguments: there may be arguments beside flags.
+        continues: the same command goes on where it was stopped.
     """
 
     def guarded(argv: list[str]) -> int | None:
         _show_progress()
         try:
-            if len(argv) > 1 and not getattr(main, "takes_arguments", False):
+            if len(argv) > 1 and not takes_arguments:
                 raise ValueError(
                     f"unexpected argument {argv[1]!r}: options look like --name=value (see --help)"
                 )
             return main(argv)
         except KeyboardInterrupt:
-            hint = (
-                ""
-                if getattr(main, "begins_anew", False)
-                else ": the same command continues where it stopped"
-            )
+            hint = ": the same command continues where it stopped" if continues else ""
             print(f"\ninterrupted{hint}", file=sys.stderr)
             return 130
         except (ValueError, OSError) as error:

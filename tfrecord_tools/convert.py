@@ -136,9 +136,6 @@ def main(argv: list[str]) -> None:
     )
 
 
-main.takes_arguments = True  # Beam's options
-
-
 def _parse_range(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
@@ -152,7 +149,7 @@ def _parse_range(text: str | None) -> tuple[int, int] | None:
 
 def run() -> None:
     """The console script."""
-    run_command(main, *SETTINGS)
+    run_command(main, *SETTINGS, takes_arguments=True)  # Beam's options
 
 
 if __name__ == "__main__":

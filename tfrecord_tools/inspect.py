@@ -329,12 +329,9 @@ def main(argv: list[str]) -> int:
     return status
 
 
-main.takes_arguments = True
-
-
 def run() -> None:
     """The console script."""
-    run_command(main, *SETTINGS)
+    run_command(main, *SETTINGS, takes_arguments=True)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,6 @@ if TYPE_CHECKING:
         read_clips,
         training_splits,
     )
-    from secost_tf.data.teacher_scores import check_teacher_scores, read_labels_and_scores
+    from secost_tf.data.teacher_scores import check_teacher_scores
 else:
     __all__, __getattr__, __dir__ = lazy_names(__name__)

@@ -100,7 +100,7 @@ def training_data(
     balanced: bool = False,
     augment: Augment | None = None,
     streams: int = 1,
-    worker: Worker = Worker(),  # noqa: B008
+    worker: Worker | None = None,
     cache: RecordCache | None = None,
 ) -> tf.data.Dataset:
     """One epoch of shuffled batches, all full; or what is left of it from `first_step` on.
@@ -134,6 +134,7 @@ def training_data(
     Raises:
         ValueError: if the subset does not fill one batch, or a batch can't be shared out.
     """
+    worker = worker or Worker()
     pass_steps = steps_per_epoch(split, batch_size)
     if batch_size % streams or streams % worker.count:
         raise ValueError(

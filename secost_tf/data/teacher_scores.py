@@ -3,38 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
-
-import numpy as np
 
 from secost_tf.data.splits import Split
 from tfrecord_tools import shards, storage
 from tfrecord_tools.shards import decode_teacher_scores
-
-_CLIPS_AT_A_TIME = 64
-
-
-def read_labels_and_scores(
-    split: Split, scores_dirs: Sequence[str]
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Labels of a part of train, and what its teachers scored it, averaged: float [batch, classes]
-    each, batch by batch.
-
-    The folders of scores must fit the split (`splits.check_teacher_scores`).
-    """
-    from secost_tf.data.pipeline import scoring_data
-
-    scores = zip(*(_scores(split, folder) for folder in scores_dirs), strict=True)
-    for _, labels, _ in scoring_data(split, _CLIPS_AT_A_TIME):
-        yield labels.numpy(), np.mean(list(itertools.islice(scores, len(labels))), axis=1)
-
-
-def _scores(split: Split, scores_dir: str) -> Iterator[np.ndarray]:
-    """Each clip's scores, float32 [classes], in the order of the shards."""
-    for shard, selected in zip(split.info.shards, split.selected, strict=True):
-        records = shards.read_records(storage.join(scores_dir, shard.file))
-        for record in itertools.compress(records, selected):
-            yield decode_teacher_scores(record)[1]
 
 
 def check_teacher_scores(split: Split, scores_dir: str) -> None:

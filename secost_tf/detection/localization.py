@@ -49,7 +49,7 @@ def localize(
     path: str,
     detector: Detector,
     thresholds: np.ndarray,
-    config: PostProcessing = PostProcessing(),  # noqa: B008
+    config: PostProcessing | None = None,
 ) -> Localization:
     """Finds the events in a recording of any format and length; memory holds its scores and some
     seconds of its sound.
@@ -63,6 +63,7 @@ def localize(
     Raises:
         AudioError: if the file can't be used.
     """
+    config = config or PostProcessing()
     recording = LongRecording(path, detector.log_mel)
     overview = Overview(detector.log_mel.mel_bins)
     blocks = overview.watch(read_ahead(recording))
@@ -194,7 +195,7 @@ def localize_all(
     thresholds: np.ndarray,
     out: str,
     *,
-    config: PostProcessing = PostProcessing(),  # noqa: B008
+    config: PostProcessing | None = None,
     classes: Sequence[int] = (),
     top: int = 5,
     pictures: bool = True,
@@ -213,6 +214,7 @@ def localize_all(
         {path: what is wrong with it} of the recordings that could not be used, or whose results
         could not be written.
     """
+    config = config or PostProcessing()
     classes = list(classes) or list(range(len(detector.class_map)))
     wanted = set(classes)
     events, failures = [], {}

@@ -117,7 +117,7 @@ def tuned_thresholds(
     run_dir: str,
     stage: int,
     detector: Detector,
-    config: PostProcessing = PostProcessing(),  # noqa: B008
+    config: PostProcessing | None = None,
 ) -> np.ndarray:
     """The thresholds of a stage, float64 [C]: from a table in its folder, `thresholds_csv`, which
     is made if it is not there.
@@ -132,6 +132,7 @@ def tuned_thresholds(
         ValueError: if there are no validation clips, or the data are no longer those that the stage
             was trained with.
     """
+    config = config or PostProcessing()
     from secost_tf.data import iterate_clips, training_splits
     from secost_tf.runs import StageRecord  # imports TensorFlow
 

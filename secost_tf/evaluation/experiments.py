@@ -310,7 +310,7 @@ class _Stage:
     def check_same_settings(self, other: _Stage) -> None:
         """A `ValueError` that names both sides if two seeds' stages differ in more than the seed."""
         train = dataclasses.replace(self.config.train, seed=other.config.train.seed)
-        mine = dataclasses.replace(self.config.aligned_to(other.config), train=train)
+        mine = dataclasses.replace(self.config, train=train)
         if difference := mine.differences(other.config):
             raise ValueError(
                 f"{self.folder} and {other.folder} differ in more than the seed: {difference}; delete the one that does "

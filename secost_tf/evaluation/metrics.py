@@ -88,19 +88,6 @@ def lwlrap(labels: np.ndarray, scores: np.ndarray) -> float:
     return _mean(_label_precisions(*_checked(labels, scores))[1])
 
 
-def per_class_lwlrap(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """The part of each class in `lwlrap`, float64 [classes]: the mean over its positives (NaN
-    without any).
-
-    `lwlrap` is the mean of these weighted by each class's share of the labels.
-    """
-    labels, scores = _checked(labels, scores)
-    classes, precisions = _label_precisions(labels, scores)
-    positives = labels.sum(axis=0)
-    sums = np.bincount(classes, precisions, minlength=labels.shape[1])
-    return np.divide(sums, positives, out=np.full(positives.shape, np.nan), where=positives > 0)
-
-
 class PerClass(NamedTuple):
     """Measures of each class, arrays of shape [classes]; NaN where a measure is undefined."""
 

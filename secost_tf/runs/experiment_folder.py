@@ -210,7 +210,7 @@ def _common_stages(run_dir: str, donor: str, configs: Sequence[StageConfig], dat
         same = (
             values.get("versions") == versions
             and values.get("data_dir") == data_dir
-            and StageConfig.from_dict(values["stage"]).aligned_to(configs[stage]) == configs[stage]
+            and StageConfig.from_dict(values["stage"]) == configs[stage]
         )
         if not same:
             return stage

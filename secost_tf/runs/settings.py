@@ -135,11 +135,12 @@ class CascadeConfig(Config):
     )
     alphas: tuple[float, ...] = setting(
         (0.3,),
-        "Weight of the labels in the targets: one number for every stage trained now, or one for "
-        "each of stages 1 to `stage`; none with `auto_alphas`.",
+        "Weight of the labels in the targets, in [0, 1]; the teacher weighs 1 - alpha. One number "
+        "for every stage trained now, or a comma list for stages 1 to --stage. Stage 0 has no "
+        "teacher and takes no alpha.",
         minimum=0,
         maximum=1,
-        flag=False,
+        flag="alpha",
     )
     network: dict = setting(
         dict,
@@ -166,47 +167,13 @@ class CascadeConfig(Config):
         maximum=1,
         flag=False,
     )
-    estimate_class_alphas: bool = setting(
-        False,
-        "Let each stage after 0 estimate the weight of the labels of each class, --alpha on average: "
-        "less where the teacher contradicts them more than its own doubt explains, on the validation "
-        "share of train. The estimate is kept in the stage's folder as alpha_per_class.csv.",
-        flag="estimate_alpha_per_class",
-    )
-    auto_alphas: tuple[float, ...] = setting(
-        (),
-        "The weights among which each stage after 0 chooses its own "
-        "(`secost_tf.training.alpha_search`); none: `alphas` are given.",
-        minimum=0,
-        maximum=1,
-        flag=False,
-    )
 
     def __post_init__(self):
         super().__post_init__()
-        if self.auto_alphas and self.alphas:
-            raise ValueError(
-                f"alpha: expected either numbers or auto, for all stages, got {_list(self.alphas)} and auto among "
-                f"{_list(self.auto_alphas)}"
-            )
-        if not self.auto_alphas and len(self.alphas) not in {1, self.stage}:
+        if len(self.alphas) not in {1, self.stage}:
             raise ValueError(
                 f"alpha: expected one number, or one for each of stages 1 to {self.stage} ({self.stage} numbers), "
                 f"got {len(self.alphas)}: {_list(self.alphas)}"
-            )
-        if len(set(self.auto_alphas)) < len(self.auto_alphas):
-            raise ValueError(
-                f"auto_alphas: expected each alpha once, got {_list(self.auto_alphas)}"
-            )
-        if self.estimate_class_alphas and self.class_alphas:
-            raise ValueError(
-                "alpha_per_class_csv: gives the alphas that --estimate_alpha_per_class would estimate; leave one of the two "
-                "out"
-            )
-        if self.estimate_class_alphas and self.train.teacher == "online":
-            raise ValueError(
-                "estimate_alpha_per_class: reads the scores that --teacher=cached joins to the clips; leave out "
-                "--teacher=online"
             )
 
     def stage_config(self, stage: int, info: DatasetInfo) -> StageConfig:
@@ -216,7 +183,7 @@ class CascadeConfig(Config):
         )
         if stage == 0:
             return StageConfig(0, 1.0, (), network, self.train)
-        alphas = self.auto_alphas[:1] or self.alphas
+        alphas = self.alphas
         teachers = self.teacher_stages if stage == self.stage else ()
         return StageConfig(
             stage=stage,
@@ -225,8 +192,6 @@ class CascadeConfig(Config):
             network=network,
             train=self.train,
             class_alphas=self.class_alphas,
-            estimate_class_alphas=self.estimate_class_alphas,
-            auto_alphas=self.auto_alphas,
         )
 
 
@@ -249,17 +214,6 @@ class StageConfig(Config):
         minimum=0,
         maximum=1,
     )
-    estimate_class_alphas: bool = setting(
-        False,
-        "The stage estimates `class_alphas` itself, when it starts; until then there are none.",
-    )
-    auto_alphas: tuple[float, ...] = setting(
-        (),
-        "`alpha` is the one of these that serves best, tried in training; until then the first. "
-        "None: it is given.",
-        minimum=0,
-        maximum=1,
-    )
 
     def __post_init__(self):
         super().__post_init__()
@@ -271,8 +225,7 @@ class StageConfig(Config):
         if self.stage == 0:
             self._require(self.alpha == 1, "alpha", "1 for stage 0, which has no teacher")
             self._require(not self.teacher_stages, "teacher_stages", "none for stage 0")
-            for name in ("class_alphas", "estimate_class_alphas", "auto_alphas"):
-                self._require(not getattr(self, name), name, "none for stage 0")
+            self._require(not self.class_alphas, "class_alphas", "none for stage 0")
         else:
             self._require(
                 bool(self.teacher_stages) and all(0 <= t < self.stage for t in self.teacher_stages),
@@ -289,30 +242,21 @@ class StageConfig(Config):
     def needs_teacher(self) -> bool:
         """Whether the teacher's scores are read."""
         alphas = self.loss_alpha if self.class_alphas else (self.alpha,)
-        return bool(self.teacher_stages) and (self.estimate_class_alphas or min(alphas) < 1)
+        return bool(self.teacher_stages) and min(alphas) < 1
 
     @property
     def alpha_note(self) -> str:
-        """What tables say beside `alpha`: `auto`, `per class`, both, or nothing."""
-        per_class = self.class_alphas or self.estimate_class_alphas
-        return ", ".join(["auto"] * bool(self.auto_alphas) + ["per class"] * bool(per_class))
+        """Return what tables say beside `alpha`: `per class`, or nothing."""
+        return "per class" if self.class_alphas else ""
 
-    @property
-    def trainings(self) -> int:
-        """How often a student is trained for this stage: once for each of `auto_alphas`."""
-        return len(self.auto_alphas) or 1
+    @classmethod
+    def from_dict(cls, values: dict) -> StageConfig:
+        """Return the settings that `to_dict` gave; those of versions before as well.
 
-    def aligned_to(self, other: StageConfig) -> StageConfig:
-        """These settings, but for the alphas that both stages find out themselves, in the same way:
-        those are `other`'s.
+        Alphas that such a version found out by itself stand in `alpha` and `class_alphas`.
         """
-        same_search = self.auto_alphas and self.auto_alphas == other.auto_alphas
-        both_estimate = self.estimate_class_alphas and other.estimate_class_alphas
-        return dataclasses.replace(
-            self,
-            alpha=other.alpha if same_search else self.alpha,
-            class_alphas=other.class_alphas if both_estimate else self.class_alphas,
-        )
+        retired = ("estimate_class_alphas", "auto_alphas")
+        return super().from_dict({name: values[name] for name in values if name not in retired})
 
 
 @dataclasses.dataclass(frozen=True)

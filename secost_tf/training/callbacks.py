@@ -99,22 +99,17 @@ class Validation(keras.callbacks.Callback):
 
     Attributes:
         last: what the last epoch's figures were made of; None before the first.
-        also: called with the epoch (from 0) after it was scored, while the student has the weights
-            that were scored.
     """
 
     def __init__(self, scorer: Scorer, split: Split):
         super().__init__()
         self.scorer, self.split = scorer, split
         self.last: Validated | None = None
-        self.also: list[Callable[[int], None]] = []
 
     def on_epoch_end(self, epoch, logs=None):
         with self.model.as_scored():
             ids, labels, logits = self.scorer.split(self.split)
             self.last = Validated(ids, labels, logits, evaluate_scores(labels, logits))
-            for call in self.also:
-                call(epoch)
         logs["val_loss"] = float(np.mean(np.logaddexp(0.0, logits) - labels * logits))
         logs["val_mAP"] = float(self.last.evaluation.mAP)
 

@@ -16,7 +16,7 @@ from secost_tf.runs import (
 )
 from tfrecord_tools import shards
 from tfrecord_tools.config import describe_difference
-from tfrecord_tools.text import _join, _list
+from tfrecord_tools.text import _join
 
 
 def run_cascade(
@@ -24,7 +24,7 @@ def run_cascade(
     data_dir: str,
     run_dir: str,
     make_strategy: Callable[[], object],
-    options: RunOptions = RunOptions(),  # noqa: B008
+    options: RunOptions | None = None,
     stage_done: Callable[[StageConfig], None] = lambda stage: None,
 ) -> list[dict]:
     """Trains stages 0 to `config.stage`, keeping those that are done, and writes the summary.
@@ -45,9 +45,9 @@ def run_cascade(
         ValueError: if the data, the run folder or the settings do not go together; before anything
             is trained.
     """
+    options = options or RunOptions()
     configs, to_train = plan(config, data_dir, run_dir)
     from secost_tf.runs import stage_dir  # import TensorFlow: after what can be checked without it
-    from secost_tf.training import alpha_search
     from secost_tf.training.devices import custom_gradients_forgotten
     from secost_tf.training.stage import train_stage
     from secost_tf.training.workers import Workers
@@ -55,18 +55,15 @@ def run_cascade(
     strategy = make_strategy() if to_train else None
     is_chief = strategy is None or Workers(strategy).is_chief
     if to_train:
-        alpha_search.check_choices(to_train[-1], data_dir, strategy)
-        logging.info("stages to train: %s", alpha_search.describe_trainings(to_train))
+        logging.info("stages to train: %s", _join(config.stage for config in to_train))
     for one in configs:
         if one in to_train:
             logging.info("stage %d: %s", one.stage, _describe(one))
-            train = alpha_search.search_alpha if one.auto_alphas else train_stage
             with custom_gradients_forgotten():
-                train(one, data_dir, run_dir, strategy, options)
+                train_stage(one, data_dir, run_dir, strategy, options)
         else:
             logging.info("stage %d: kept, done in %s", one.stage, stage_dir(run_dir, one.stage))
         if is_chief:
-            alpha_search.remove_search(run_dir, one.stage)
             write_summary(run_dir)
         if one in to_train:
             stage_done(one)
@@ -77,7 +74,6 @@ def _describe(config: StageConfig) -> str:
     if not config.stage:
         return "the base model"
     alpha = alpha_text(config.alpha, config.alpha_note)
-    alpha = f"the best of {_list(config.auto_alphas)}" if config.auto_alphas else alpha
     return f"alpha {alpha}, teacher {_join(config.teacher_stages)}"
 
 
@@ -116,7 +112,7 @@ def _check_kept(done: StageConfig, asked: StageConfig, config: CascadeConfig, fo
     and its alphas.
     """
     if asked.stage == config.stage:
-        difference = done.aligned_to(asked).differences(asked)
+        difference = done.differences(asked)
     else:
         named = ["alpha"] * (len(config.alphas) > 1) + ["class_alphas"] * bool(config.class_alphas)
         difference = "; ".join(

@@ -1,17 +1,11 @@
-"""A weight of the labels for each class: read from a table, or estimated from how the teacher
-contradicts the labels.
-
-TensorFlow is not imported before clips are read.
-"""
+"""A weight of the labels for each class, read from a table."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
-from collections.abc import Iterable, Sequence
-
-import numpy as np
+from collections.abc import Sequence
 
 from tfrecord_tools import storage
 from tfrecord_tools.datasets import ClassMap, read_table
@@ -76,45 +70,3 @@ def write_class_alphas(path: str, class_map: ClassMap, alphas: Sequence[float]) 
     writer.writerows(zip(class_map.mids, class_map.display_names, alphas, strict=True))
     with storage.atomic_write(path) as file:
         file.write(stream.getvalue())
-
-
-def estimate_class_alphas(
-    batches: Iterable[tuple[np.ndarray, np.ndarray]], alpha: float
-) -> tuple[float, ...]:
-    """Less weight for the labels of a class that its teacher contradicts more than its own doubt
-    explains.
-
-    With labels y and teacher scores ŷ of class c, averaged over the validation clips:
-
-        found    = mean (y − ŷ)²         how far the teacher contradicts the labels
-        doubt    = mean ŷ (1 − ŷ)        how far it would if ŷ were the labels' true probabilities
-        prior    = q (1 − q), q = mean y    how far it would if it knew no more than how frequent the class is
-        trust_c  = (doubt + prior) / (found + prior)
-        alpha_c  = alpha · trust_c / mean over classes of trust, in [0, 1]
-
-    A class that is merely hard has a teacher that contradicts its labels often, but doubts as much:
-    its trust stays near 1, whereas the contradiction alone would take the labels away where the
-    teacher knows least. `prior` keeps rare classes, and those that the teacher never finds, near 1
-    too.
-
-    Args:
-        batches: labels, 0 or 1, and teacher scores, in 0..1, both [batch, classes], of the
-            validation clips.
-        alpha: what the classes' alphas are on average, but for the bounds.
-
-    Returns:
-        [classes], to four decimals, so that it is the same on every machine; `alpha` for a class
-        that all clips have, or none.
-    """
-    sums, clips = 0.0, 0
-    for labels, scores in batches:
-        y, s = np.asarray(labels, np.float64), np.asarray(scores, np.float64)
-        sums += np.sum([y, (y - s) ** 2, s * (1 - s)], axis=1)
-        clips += len(y)
-    q, found, doubt = sums / clips
-    prior = q * (1 - q)
-    known = prior > 0
-    trust = np.divide(doubt + prior, found + prior, out=np.ones_like(q), where=known)
-    mean = trust[known].mean() if known.any() else 1.0
-    alphas = np.where(known, np.clip(alpha * trust / mean, 0.0, 1.0), alpha)
-    return tuple(alphas.round(4).tolist())

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from secost_tf.models import WelsNetConfig
 from secost_tf.runs import CascadeConfig, RunOptions
-from secost_tf.training import alpha_search, cascade, devices, stage
+from secost_tf.training import cascade, devices, stage
 from tfrecord_tools.text import duration
 
 _TIMED_STEPS, _WARM_UP_STEPS = 10, 3
@@ -62,7 +62,6 @@ def estimate_cost(
     if not to_train:
         return f"nothing to train: all stages up to {config.stage} are done in {run_dir}"
     first, strategy = to_train[0], make_strategy()
-    alpha_search.check_choices(to_train[-1], data_dir, strategy)
     train, network = first.train, first.network
     stage_data = stage.StageData.open(first, data_dir, run_dir)
     training, info = stage_data.training, stage_data.training.info
@@ -80,7 +79,6 @@ def estimate_cost(
     clip_seconds = seconds / train.batch_size / 3
     scoring = clip_seconds * (validation * train.epochs + info.num_clips)
     total = steps * train.epochs * seconds + scoring
-    trainings = sum(one.trainings for one in to_train)
     parameters = sum(math.prod(weight.shape) for weight in model.student.trainable_variables)
     adds = multiply_adds(network, info.max_frames)
     of_a_pass = (
@@ -89,7 +87,7 @@ def estimate_cost(
         else ""
     )
     rows = [
-        ("stages to train", alpha_search.describe_trainings(to_train)),
+        ("stages to train", ", ".join(str(config.stage) for config in to_train)),
         ("parameters", f"{parameters:,}"),
         (
             "operations",
@@ -116,7 +114,7 @@ def estimate_cost(
         ),
         ("operations/s", f"{6 * adds * train.batch_size / seconds / 1e9:.0f} GFLOP/s"),
         ("time a stage", f"about {duration(total)}, of which scoring {duration(scoring)}"),
-        ("time in all", f"about {duration(total * trainings)} for {trainings} stages"),
+        ("time in all", f"about {duration(total * len(to_train))} for {len(to_train)} stages"),
     ]
     if train.teacher == "online" and config.stage:
         rows.append(("", "later stages take longer: the teacher scores each batch"))

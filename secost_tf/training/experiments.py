@@ -94,8 +94,6 @@ class ExperimentConfig(Config):
             raise ValueError(
                 f"stage: expected 1 with --sweep_alphas, the one stage that is swept, got {self.cascade.stage}"
             )
-        if self.sweep_alphas and self.cascade.auto_alphas:
-            raise ValueError("sweep_alphas: tries alphas of its own; leave out --alpha=auto")
         if len(set(self.sweep_alphas)) < len(self.sweep_alphas):
             listed = ", ".join(f"{alpha:g}" for alpha in self.sweep_alphas)
             raise ValueError(f"sweep_alphas: expected each alpha once, got {listed}")
@@ -133,7 +131,7 @@ def run_experiment(
     data_dir: str,
     experiments_dir: str,
     make_strategy: Callable[[], object],
-    options: RunOptions = RunOptions(),  # noqa: B008
+    options: RunOptions | None = None,
 ) -> None:
     """Trains what is not done of an experiment, seed by seed.
 
@@ -153,6 +151,7 @@ def run_experiment(
         ValueError: if what stands there was begun with other settings or data, or as
             `cascade.run_cascade`.
     """
+    options = options or RunOptions()
     info = shards.read_dataset_info(data_dir, "train")
     record = config.record(data_dir)
     record.begin(experiments_dir)
@@ -207,7 +206,7 @@ def run_flags(run: Run) -> str:
     values = {
         "run_dir": run.run_dir,
         "stage": run.cascade.stage,
-        "alpha": ",".join(map(str, run.cascade.alphas)) or "auto",
+        "alpha": ",".join(map(str, run.cascade.alphas)),
         "epochs": run.cascade.train.epochs,
         "seed": run.seed,
     }
@@ -221,18 +220,18 @@ class _Progress:
 
     def __init__(self, name: str, runs: Sequence[Run], info: DatasetInfo):
         self._name, self._info = name, info
-        self._all: dict[str, int] = {}
+        self._all: set[str] = set()
         self._done: set[str] = set()
         for run in runs:
             stages = self._stages(run)
             self._all.update(stages)
-            self._done.update(list(stages)[: len(leading_stages(run.run_dir))])
+            self._done.update(stages[: len(leading_stages(run.run_dir))])
         self._seconds: list[float] = []
 
     @property
     def left(self) -> int:
-        """Stages that are not done, those with --alpha=auto as often as they are trained."""
-        return sum(trainings for stage, trainings in self._all.items() if stage not in self._done)
+        """The number of stages that are not done."""
+        return len(self._all - self._done)
 
     def label(self, run: Run) -> str:
         """`increasing_teacher, seed 2`."""
@@ -243,14 +242,14 @@ class _Progress:
         """Called after each stage of a run that was trained, it logs a line."""
         from tfrecord_tools.text import duration  # imports TensorFlow
 
-        stages = list(self._stages(run))
+        stages = self._stages(run)
         self._done.update(stages[: len(leading_stages(run.run_dir))])  # shared ones among them
         started = time.monotonic()
 
         def report(stage: StageConfig) -> None:
             nonlocal started
             now = time.monotonic()
-            self._seconds.append((now - started) / stage.trainings)
+            self._seconds.append(now - started)
             started = now
             self._done.add(stages[stage.stage])
             left = self.left * sum(self._seconds) / len(self._seconds)
@@ -260,7 +259,7 @@ class _Progress:
                 self.label(run),
                 stage.stage,
                 "-" if mAP is None else f"{mAP:.4f}",
-                duration(self._seconds[-1] * stage.trainings),
+                duration(self._seconds[-1]),
                 len(self._done),
                 len(self._all),
                 duration(left),
@@ -268,9 +267,9 @@ class _Progress:
 
         return report
 
-    def _stages(self, run: Run) -> dict[str, int]:
-        """The trainings of each stage, by what tells it from those of all runs: its settings and of
-        those before, the seed too.
+    def _stages(self, run: Run) -> list[str]:
+        """Return what tells each stage from those of all runs: its settings and of those before,
+        the seed too.
         """
         configs = run.stage_configs(self._info)
-        return {repr(configs[: one.stage + 1]): one.trainings for one in configs}
+        return [repr(configs[: config.stage + 1]) for config in configs]

@@ -19,33 +19,16 @@ from tfrecord_tools.config import Config, setting
 from tfrecord_tools.config_flags import given_flags, read_flag_values, read_flags
 from tfrecord_tools.corpora import make_builtin_data
 
-AUTO = "auto"
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainSettings(RunSettings):
-    """On which data a cascade is trained, with which weights of the labels."""
+    """On which data a cascade is trained, and into which folder."""
 
     data_dir: str | None = setting(
         None,
         "Folder of converted splits (tfrecord_tools.convert --out): train, eval, and validation if "
         "given. Default: the built-in corpus, made once under the user's cache directory (about 15 "
         "seconds).",
-    )
-    alpha: tuple[str, ...] = setting(
-        ("0.3",),
-        "Weight of the labels in the targets, in [0, 1]; the teacher weighs 1 - alpha. One number "
-        "for every stage trained now, or a comma list for stages 1 to --stage. Stage 0 has no "
-        "teacher and takes no alpha. auto: each stage after 0 is trained once for each of "
-        "--auto_alphas, and the student with the best validation mAP becomes the stage. That costs "
-        "as many stages as there are numbers (by default four times as much; see --dry_run).",
-    )
-    auto_alphas: tuple[float, ...] = setting(
-        (0.7, 0.5, 0.3, 0.1),
-        "Weights of the labels, separated by commas, among which --alpha=auto chooses: each one "
-        "costs a stage.",
-        minimum=0,
-        maximum=1,
     )
     alpha_per_class_csv: str | None = setting(
         None,
@@ -57,16 +40,6 @@ class TrainSettings(RunSettings):
         "Train nothing: print what a stage costs (parameters, operations, records, steps, memory) "
         "and, from ten timed steps, how long it takes.",
     )
-
-    def alphas(self) -> tuple[float, ...]:
-        """Return the weights of the labels that are given as numbers."""
-        try:
-            return tuple(float(text) for text in self.alpha if text != AUTO)
-        except ValueError:
-            listed = ",".join(self.alpha)
-            raise ValueError(
-                f"alpha: expected numbers separated by commas, or {AUTO}, got {listed!r}"
-            ) from None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -128,13 +101,10 @@ def read_cascade_flags(**train_values: Any) -> CascadeConfig:
     Args:
         **train_values: of `TrainConfig`, in place of what the flags say.
     """
-    settings = read_flags(TrainSettings)
     return read_flags(
         CascadeConfig,
-        alphas=settings.alphas(),
         network=read_flag_values(WelsNetConfig),
         train=read_flags(TrainConfig, **train_values),
-        auto_alphas=settings.auto_alphas if AUTO in settings.alpha else (),
     )
 
 

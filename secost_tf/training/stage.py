@@ -21,7 +21,6 @@ from secost_tf.data import (
     evaluation_split,
     find_damage,
     make_augmentation,
-    read_labels_and_scores,
     training_splits,
 )
 from secost_tf.evaluation import Scorer, write_per_class
@@ -51,11 +50,7 @@ from secost_tf.runs import (
     stage_dir,
 )
 from secost_tf.training import callbacks, checkpoints, devices, preemption, tensorboard
-from secost_tf.training.class_alphas import (
-    ALPHA_PER_CLASS_CSV,
-    estimate_class_alphas,
-    write_class_alphas,
-)
+from secost_tf.training.class_alphas import ALPHA_PER_CLASS_CSV, write_class_alphas
 from secost_tf.training.workers import Workers, is_multi_worker
 from tfrecord_tools import shards, storage
 from tfrecord_tools.shards import DatasetInfo
@@ -65,24 +60,6 @@ def build_student(record: StageRecord) -> keras.Model:
     """A fresh network for a stage; its weights depend on the seed and the stage alone."""
     devices.set_seed(record.config.train.seed * 1000 + record.config.stage)
     return wels_net(record.config.network)
-
-
-def check_validation(config: StageConfig, validation: Split | None) -> None:
-    """A `ValueError` if a stage finds out its alphas on validation clips, and there are none or not
-    such as it needs.
-    """
-    flag = "--alpha=auto" if config.auto_alphas else "--estimate_alpha_per_class"
-    if validation is None and (config.auto_alphas or config.estimate_class_alphas):
-        raise ValueError(
-            f"alpha: {flag} needs validation clips, and there are none: set --validation_share (0.1 is usual), or give "
-            "the alphas"
-        )
-    if config.estimate_class_alphas and validation.info.split != "train":
-        raise ValueError(
-            f"alpha: --estimate_alpha_per_class needs validation clips that the teacher has scored, those of the train "
-            f"split, but {validation.data_dir} has a validation split of its own: use a --data_dir without one and set "
-            "--validation_share, or give the alphas with --alpha_per_class_csv"
-        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +75,6 @@ class StageData:
     def open(cls, config: StageConfig, data_dir: str, run_dir: str) -> StageData:
         """Finds the splits and the teacher's scores, and checks that all go together."""
         training, validation = training_splits(data_dir, config.train)
-        check_validation(config, validation)
         evaluation = evaluation_split(data_dir, config.train)
         return cls(training, validation, evaluation, _check_teacher(config, run_dir, training))
 
@@ -120,7 +96,7 @@ def train_stage(
     data_dir: str,
     run_dir: str,
     strategy: tf.distribute.Strategy,
-    options: RunOptions = RunOptions(),  # noqa: B008
+    options: RunOptions | None = None,
 ) -> dict:
     """Trains one stage to its end, continuing where an earlier attempt was stopped.
 
@@ -139,12 +115,12 @@ def train_stage(
     Raises:
         ValueError: if the data, the teacher or an earlier attempt do not fit; the message says how.
     """
+    options = options or RunOptions()
     folder, train, workers = stage_dir(run_dir, config.stage), config.train, Workers(strategy)
     training = None
     try:
         stage_data = StageData.open(config, data_dir, run_dir)
         training = stage_data.training
-        config = _with_class_alphas(config, stage_data)
         record = stage_data.record(config)
         _begin(record, run_dir, training.info, workers, options)
         with devices.precision_policy(train.precision):
@@ -158,14 +134,6 @@ def train_stage(
     finally:
         keras.backend.clear_session()
         logging.debug("left %s", folder)
-
-
-def _with_class_alphas(config: StageConfig, stage_data: StageData) -> StageConfig:
-    """The settings with the alphas of the classes, estimated if that is asked for."""
-    if not config.estimate_class_alphas:
-        return config
-    batches = read_labels_and_scores(stage_data.validation, stage_data.teacher_scores_dirs)
-    return dataclasses.replace(config, class_alphas=estimate_class_alphas(batches, config.alpha))
 
 
 def _explain(

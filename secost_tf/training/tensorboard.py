@@ -115,9 +115,10 @@ class TensorBoard(keras.callbacks.Callback):
         record: StageRecord,
         state: checkpoints.TrainingState,
         steps: int,
-        options: RunOptions = RunOptions(),  # noqa: B008
+        options: RunOptions | None = None,
         validation: Validation | None = None,
     ):
+        options = options or RunOptions()
         super().__init__()
         self.folder, self.record, self.state, self.steps, self.options = (
             folder,
@@ -146,8 +147,6 @@ class TensorBoard(keras.callbacks.Callback):
         for row in state.history:
             if int(row["epoch"]) not in epochs:
                 self._write_row(row)
-        if validation and options.picture_clips:
-            validation.also.append(self._score_clips)
 
     @functools.cached_property
     def _writer(self):
@@ -198,6 +197,9 @@ class TensorBoard(keras.callbacks.Callback):
             self.state.history[-1], {"clips_per_second": clips / seconds} if seconds else {}
         )
         if self.validation:
+            if self.options.picture_clips and self._is_detailed(epoch):
+                with self.model.as_scored():
+                    self._score_clips()
             self._write_validation(epoch + 1, self.validation.last)
         self._writer.flush()
 
@@ -248,10 +250,8 @@ class TensorBoard(keras.callbacks.Callback):
 
     # --- clips ---
 
-    def _score_clips(self, epoch: int) -> None:
-        """Scores the segments of the clips that are shown, with the weights that were validated."""
-        if not self._is_detailed(epoch):
-            return
+    def _score_clips(self) -> None:
+        """Score the segments of the clips that are shown."""
         if self._clips is None:
             last, split = self.validation.last, self.validation.split
             chosen = choose_clips(last.labels, self.options.picture_clips)

@@ -104,7 +104,10 @@ def test_without_flags_the_settings_are_the_defaults(parse):
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("--alpha=0.3,x", "alpha: expected numbers separated by commas, or auto, got '0.3,x'"),
+        (
+            "--alpha=0.3,x",
+            r"--alpha=0\.3,x: expected a comma separated list of numbers from 0 to 1",
+        ),
         (
             "--teacher_stages=1.5",
             r"--teacher_stages=1\.5: expected a comma separated list of whole numbers, 0 or more",
@@ -115,11 +118,7 @@ def test_without_flags_the_settings_are_the_defaults(parse):
         ),
         (
             "--alpha=1.01",
-            r"alphas: expected numbers from 0 to 1, got \(1\.01,\)",
-        ),
-        (
-            "--alpha=auto,0.5",
-            r"alpha: expected either numbers or auto, for all stages, got 0\.5 and auto among 0\.7",
+            r"--alpha=1\.01: expected a comma separated list of numbers from 0 to 1",
         ),
         ("--warmup_share=1", "--warmup_share=1: expected a number, 0 or more, below 1"),
     ],
@@ -128,20 +127,6 @@ def test_flags_that_make_no_settings(parse, argument, message):
     with pytest.raises((ValueError, flags.Error), match=message):
         parse("--stage=3", argument)
         training_flags.read_cascade_flags()
-
-
-def test_flags_of_alphas_that_are_found_out(parse):
-    parse("--stage=2", "--alpha=auto", "--estimate_alpha_per_class")
-    config = training_flags.read_cascade_flags()
-    assert (config.alphas, config.auto_alphas) == ((), (0.7, 0.5, 0.3, 0.1))
-    assert config.estimate_class_alphas
-    flags.FLAGS.auto_alphas = (0.4, 0.2)
-    assert training_flags.read_cascade_flags().auto_alphas == (0.4, 0.2)
-    flags.FLAGS.alpha = ("0.5",)
-    assert (
-        training_flags.read_cascade_flags().alphas,
-        training_flags.read_cascade_flags().auto_alphas,
-    ) == ((0.5,), ())
 
 
 # --- the command ---

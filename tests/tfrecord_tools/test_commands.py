@@ -12,9 +12,9 @@ from tfrecord_tools import commands
 def run(command):
     """Runs `main` as a command."""
 
-    def run_main(main, *arguments):
+    def run_main(main, *arguments, **options):
         module = types.SimpleNamespace(
-            __name__="some_command", run=lambda: commands.run_command(main)
+            __name__="some_command", run=lambda: commands.run_command(main, **options)
         )
         return command(module, *arguments)
 
@@ -79,8 +79,7 @@ def test_arguments_are_refused_unless_main_takes_them(run):
 
     status, _, stderr = run(main, "folder")
     assert status == 1 and "unexpected argument 'folder'" in stderr
-    main.takes_arguments = True
-    assert run(main, "folder")[0] == 2
+    assert run(main, "folder", takes_arguments=True)[0] == 2
 
 
 def test_flags_are_defined_for_main():

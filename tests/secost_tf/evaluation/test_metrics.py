@@ -53,15 +53,6 @@ def test_lwlrap_equals_scikit_learn(levels, dtype, monkeypatch):
     assert metrics.lwlrap(labels, scores) == pytest.approx(expected, abs=1e-12)
 
 
-def test_per_class_lwlrap_weighted_by_positives_is_lwlrap():
-    labels, scores = random_set(levels=20)
-    labels[:, 4] = False
-    per_class, positives = metrics.per_class_lwlrap(labels, scores), labels.sum(axis=0)
-    assert np.flatnonzero(np.isnan(per_class)).tolist() == [4]
-    mean = np.nansum(per_class * positives) / positives.sum()
-    assert metrics.lwlrap(labels, scores) == pytest.approx(mean, abs=1e-12)
-
-
 def test_numbers_worked_by_hand():
     labels = np.array([[1, 0], [0, 1], [1, 1], [0, 0]])
     scores = np.array([[0.9, 0.5], [0.8, 0.5], [0.7, 0.1], [0.1, 0.3]])
@@ -73,7 +64,6 @@ def test_numbers_worked_by_hand():
     np.testing.assert_allclose(metrics.roc_auc(labels, scores), [3 / 4, 1.5 / 4])
     # Clip 0: its label leads. Clip 1: its label comes second. Clip 2: both labels are right.
     assert metrics.lwlrap(labels, scores) == pytest.approx((1 + 1 / 2 + 1 + 1) / 4)
-    np.testing.assert_allclose(metrics.per_class_lwlrap(labels, scores), [1, 3 / 4])
 
 
 def test_perfect_reversed_and_constant_scores():
@@ -219,7 +209,6 @@ def test_what_is_not_finite_becomes_null():
         metrics.average_precision,
         metrics.roc_auc,
         metrics.lwlrap,
-        metrics.per_class_lwlrap,
         metrics.evaluate_classes,
         metrics.evaluate_scores,
     ],

@@ -136,12 +136,10 @@ def test_another_experiment_of_the_same_name_is_refused(tmp_path):
 def test_a_setting_that_an_older_version_did_not_have_is_off(tmp_path):
     RECORD.begin(str(tmp_path))
     write_stage(run_folder(str(tmp_path), "mine", 1), ASKED[0])
-    newer = RECORD.settings | {"auto_alphas": [], "estimate_class_alphas": False}
+    newer = RECORD.settings | {"new_list": [], "new_flag": False}
     dataclasses.replace(RECORD, settings=newer).begin(str(tmp_path))
-    with pytest.raises(ValueError, match=r"estimate_class_alphas: None != True\."):
-        dataclasses.replace(RECORD, settings=newer | {"estimate_class_alphas": True}).begin(
-            str(tmp_path)
-        )
+    with pytest.raises(ValueError, match=r"new_flag: None != True\."):
+        dataclasses.replace(RECORD, settings=newer | {"new_flag": True}).begin(str(tmp_path))
 
 
 @pytest.mark.parametrize("kept", ["metrics.json", "checkpoints/training-state.npz"])
@@ -225,34 +223,11 @@ def test_a_stage_that_differs_is_not_taken(tmp_path, donor, mine, change, values
     assert shared(tmp_path, mine) == taken
 
 
-ESTIMATED = {"estimate_class_alphas": True, "class_alphas": (0.1, 0.2, 0.3, 0.4)}
-
-
-@pytest.mark.parametrize(
-    ("asked", "done", "taken"),
-    [
-        ({"estimate_class_alphas": True}, ESTIMATED, [0, 1]),
-        ({"estimate_class_alphas": True}, {}, [0]),  # not that of a given alpha
-        ({}, ESTIMATED, [0]),
-        ({"auto_alphas": (0.3, 0.1)}, {"auto_alphas": (0.3, 0.1), "alpha": 0.1}, [0, 1]),
-        ({"auto_alphas": (0.3, 0.1)}, {"auto_alphas": (0.3, 0.2)}, [0]),
-        ({"auto_alphas": (0.3, 0.1)}, {}, [0]),
-        ({}, {"auto_alphas": (0.3, 0.1)}, [0]),
-    ],
-)
-def test_alphas_that_a_stage_finds_out_are_taken_where_they_were_found_out_alike(
-    tmp_path, donor, mine, asked, done, taken
-):
-    write_stage(donor, dataclasses.replace(ASKED[1], **done))
-    configs = (ASKED[0], dataclasses.replace(ASKED[1], **asked))
-    assert [stage for stage, _ in share_stages(mine, configs, RECORD, str(tmp_path), 3)] == taken
-
-
 def test_a_stage_of_an_older_version_is_taken(tmp_path, donor, mine):
     folder = write_stage(donor, ASKED[1])
     record = json.loads((folder / "config.json").read_text())
-    for name in ("class_alphas", "estimate_class_alphas", "auto_alphas"):
-        del record["stage"][name]
+    del record["stage"]["class_alphas"]
+    record["stage"] |= {"estimate_class_alphas": False, "auto_alphas": []}
     (folder / "config.json").write_text(json.dumps(record))
     assert shared(tmp_path, mine) == [0, 1]
 

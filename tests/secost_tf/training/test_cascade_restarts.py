@@ -63,9 +63,9 @@ def test_a_stage_stopped_half_way_is_continued(
 _CHILD = """
 import json, sys, time
 import tensorflow as tf
-from secost_tf import callbacks, runtime
-from secost_tf.cascade import CascadeConfig, run_cascade
-from secost_tf.config import RunOptions, TrainConfig
+from secost_tf.runs import CascadeConfig, RunOptions, TrainConfig
+from secost_tf.training import callbacks, run_cascade
+from secost_tf.training.preemption import preemption
 
 plain = callbacks.Progress.on_train_batch_end
 
@@ -73,11 +73,11 @@ def wait_for_the_signal(self, step, logs=None):
     plain(self, step, logs)
     if (self.label, self.epoch, step) == ("stage 1", 1, 1):
         print("in the middle", flush=True)
-        while not runtime.preemption.requested:  # not `signal.pause`, which misses a signal that came before it
+        while not preemption.requested:  # not `signal.pause`, which misses a signal that came before it
             time.sleep(0.01)
 
 callbacks.Progress.on_train_batch_end = wait_for_the_signal
-runtime.preemption.install()
+preemption.install()
 minutes, data_dir, run_dir, alphas, network, train = sys.argv[1:]
 config = CascadeConfig(1, tuple(json.loads(alphas)), json.loads(network), TrainConfig(**json.loads(train)))
 run_cascade(config, data_dir, run_dir, tf.distribute.get_strategy,

@@ -16,7 +16,6 @@ from secost_tf.runs.settings import RunOptions
 from secost_tf.training import stage as stages
 from secost_tf.training.experiments import (
     ExperimentConfig,
-    estimate_experiment,
     run_experiment,
     run_flags,
 )
@@ -118,29 +117,10 @@ def test_a_sweep_is_of_one_stage(cascade_config):
         ExperimentConfig("sweep", cascade_config(2), 2, (0.3,))
 
 
-def test_a_sweep_has_alphas_of_its_own(cascade_config):
-    auto = dataclasses.replace(cascade_config(1), alphas=(), auto_alphas=(0.5, 0.3))
-    with pytest.raises(
-        ValueError, match="sweep_alphas: tries alphas of its own; leave out --alpha=auto"
-    ):
-        ExperimentConfig("sweep", auto, 2, (0.3,))
-
-
 def test_flags_of_a_run(configs):
     assert run_flags(configs["two_stages"].runs("E")[1]) == (
         "--run_dir=E/two_stages/seed-1\n--stage=1\n--alpha=0.3\n--epochs=2\n--seed=1\n"
     )
-
-
-def test_a_stage_that_chooses_its_alpha_counts_as_often_as_it_is_trained(
-    cascade_config, kept_data, one_device, tmp_path
-):
-    auto = dataclasses.replace(cascade_config(1), alphas=(), auto_alphas=(0.5, 0.3))
-    config = ExperimentConfig("auto", auto, 2)
-    assert "--alpha=auto\n" in run_flags(config.runs("E")[0])
-    text = estimate_experiment(config, kept_data, str(tmp_path), one_device, OPTIONS)
-    assert "time in all      about" in text and "for 3 stages\n" in text
-    assert "This is auto, seed 0. auto has 6 stages to train in all" in text
 
 
 # --- undisturbed ---
