@@ -1,4 +1,4 @@
-"""What the analysis of a run (`secost_tf.analyze`) adds to its report."""
+"""Two stages compared: files and text for `secost_tf.analyze`, a section for the report."""
 
 from __future__ import annotations
 
@@ -6,14 +6,19 @@ import csv
 import io
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.figure import Figure
 
-from secost_tf.evaluation import Comparison, SplitScorer, compare_sides
+from secost_tf.evaluation import Comparison, compare_sides
 from secost_tf.reporting import figures
 from secost_tf.reporting.page import Analysis, LabelError, Picture, StageFigures
 from secost_tf.reporting.pictures import drawing
 from tfrecord_tools import storage
+
+if TYPE_CHECKING:
+    from secost_tf.evaluation import SplitScorer
 
 _LISTED = 10  # label errors of each kind
 
@@ -55,19 +60,19 @@ def _is_of(mAP: dict, base: StageFigures, last: StageFigures) -> bool:
 
 
 def page_analysis(run_dir: str, results: dict) -> Analysis:
-    """The words and tables of the page."""
+    """Return the content of `analysis.json`, and the label errors beside it, for the page."""
     difference, calibration = results["mAP"]["difference"], results["calibration"]
     names = (results["base_name"], f"stage {results['stage']}")
     facts = [
         (f"Expected calibration error, {name}", f"{calibration[side]['error']:.4f}")
         for name, side in zip(names, ("base", "stage"), strict=True)
     ]
-    if found := results.get("teacher"):
-        widest = found["classes"][0]
+    if teacher := results.get("teacher"):
+        widest = teacher["classes"][0]
         facts += [
             (
                 f"Mean difference of {names[1]} from its teacher, training clips",
-                f"{found['mean_absolute_difference']:.4f}",
+                f"{teacher['mean_absolute_difference']:.4f}",
             ),
             (
                 f"Largest for a class, {widest['class']}",
@@ -78,13 +83,11 @@ def page_analysis(run_dir: str, results: dict) -> Analysis:
         ("not_heard", "labels that are not heard"),
         ("not_labelled", "sounds without their label"),
     ):
-        found = results["label_errors"][kind]
-        if found["base_rate"] is not None:
-            shares = {
-                count: share for count, share in found["precision"].items() if share is not None
-            }
+        judged = results["label_errors"][kind]
+        if judged["base_rate"] is not None:
+            shares = {n: share for n, share in judged["precision"].items() if share is not None}
             count = min(shares, key=lambda n: abs(int(n) - 100), default=None)
-            text = f"{found['base_rate']:.3f} of all"
+            text = f"{judged['base_rate']:.3f} of all"
             text += f", {shares[count]:.3f} of the first {count}" if count else ""
             facts.append((f"Wrong indeed, {told}", text))
     errors = _read_label_errors(storage.join(run_dir, ANALYSIS, LABEL_ERRORS_CSV))
@@ -94,41 +97,47 @@ def page_analysis(run_dir: str, results: dict) -> Analysis:
         confidence=results["level"],
         facts=tuple(facts),
         label_errors=tuple(errors),
-        num_label_errors=sum(found["listed"] for found in results["label_errors"].values()),
+        num_label_errors=sum(kind["listed"] for kind in results["label_errors"].values()),
     )
 
 
 def analysis_pictures(results: dict) -> dict[str, Picture]:
-    """The figures of the analysis by their place in the page."""
+    """Draw the figures of the analysis, by their place in the page."""
     curves = calibration_curves(results)
     told = ", ".join(f"{name} {curve[2]:.4f}" for name, curve in curves.items())
     pictures = {
         "calibration": drawing(
             figures.calibration_figure(curves),
             f"Share of positives against mean score, in bins; expected calibration error: {told}.",
-            "How far scores are probabilities, over all clips and classes: on the dotted line they are. Labels of the split "
-            "as they are.",
+            "How far scores are probabilities, over all clips and classes: on the dotted line they "
+            "are. Labels of the split as they are.",
         )
     }
     if ranges := results["ranges"]:
         told = ", ".join(
-            f"{one['mean_gain']:+.3f} for the {one['classes']} from {one['low']:g} to {one['high']:g}"
-            for one in ranges
+            f"{gain['mean_gain']:+.3f} for the {gain['classes']} "
+            f"from {gain['low']:g} to {gain['high']:g}"
+            for gain in ranges
         )
         pictures["ranges"] = drawing(
-            figures.ranges_figure(
-                [f"{one['low']:g}–{one['high']:g}" for one in ranges],
-                [one["mean_gain"] for one in ranges],
-                [one["classes"] for one in ranges],
-            ),
+            _ranges_figure(ranges),
             f"Bars of the mean gain in AP by range of base AP: {told}.",
             "Mean gain of the classes in each range of base AP.",
         )
     return pictures
 
 
+def _ranges_figure(ranges: Sequence[dict]) -> Figure:
+    """Draw the mean gain of the classes in each range of base AP."""
+    return figures.ranges_figure(
+        [f"{gain['low']:g}–{gain['high']:g}" for gain in ranges],
+        [gain["mean_gain"] for gain in ranges],
+        [gain["classes"] for gain in ranges],
+    )
+
+
 def _read_label_errors(path: str) -> list[LabelError]:
-    """The first of each kind."""
+    """Read the first of each kind."""
     with storage.open_file(path) as stream:
         rows = list(csv.DictReader(io.StringIO(stream.read(), newline="")))
     return [
@@ -192,11 +201,7 @@ def write_analysis(folder: str, comparison: Comparison) -> None:
         _write_csv(storage.join(folder, LABEL_ERRORS_CSV), header, rows)
     pictures = {"calibration.png": figures.calibration_figure(calibration_curves(results))}
     if results["ranges"]:
-        pictures["gain.png"] = figures.ranges_figure(
-            [f"{one['low']:g}–{one['high']:g}" for one in results["ranges"]],
-            [one["mean_gain"] for one in results["ranges"]],
-            [one["classes"] for one in results["ranges"]],
-        )
+        pictures["gain.png"] = _ranges_figure(results["ranges"])
     for name, figure in pictures.items():
         with storage.atomic_write(storage.join(folder, name), "wb") as stream:
             stream.write(plots.to_png(figure, _DPI))
@@ -204,10 +209,10 @@ def write_analysis(folder: str, comparison: Comparison) -> None:
 
 
 def calibration_curves(results: dict) -> dict[str, tuple[np.ndarray, np.ndarray, float]]:
-    """What `figures.calibration_figure` draws, from the content of `analysis.json`."""
+    """Return the arguments of `figures.calibration_figure`, of the content of `analysis.json`."""
     return {
-        name: (np.array(one["mean_scores"]), np.array(one["positive_shares"]), one["error"])
-        for name, one in (
+        name: (np.array(bins["mean_scores"]), np.array(bins["positive_shares"]), bins["error"])
+        for name, bins in (
             (results["base_name"], results["calibration"]["base"]),
             (f"stage {results['stage']}", results["calibration"]["stage"]),
         )

@@ -1,4 +1,4 @@
-"""What a run's folder holds, read into the plain data of the report's page."""
+"""Read a run's folder into the plain data of the report's page."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Run:
 
 
 def read_run(run_dir: str) -> Run:
-    """Reads the stages of a run that are done.
+    """Read the stages of a run that are done.
 
     Raises:
         ValueError: if none is, or a file is not what it should be.
@@ -86,29 +86,21 @@ def read_run(run_dir: str) -> Run:
 
 
 def _event_figures(metrics: Sequence[Mapping]) -> tuple[EventFigures, ...]:
-    found = {f"Stage {one['stage']}": one["events"] for one in metrics if "events" in one}
-    if found:
-        baselines = list(found.values())[-1]["baselines"]
-        found |= {name.replace("_", " ").capitalize(): one for name, one in baselines.items()}
-    names = [field.name for field in dataclasses.fields(EventFigures)[1:]]
-    return tuple(EventFigures(name, *(one[key] for key in names)) for name, one in found.items())
+    measured = {f"Stage {m['stage']}": m["events"] for m in metrics if "events" in m}
+    if measured:
+        baselines = list(measured.values())[-1]["baselines"]
+        measured |= {name.replace("_", " ").capitalize(): baselines[name] for name in baselines}
+    measures = [field.name for field in dataclasses.fields(EventFigures)[1:]]
+    return tuple(
+        EventFigures(name, *(values[measure] for measure in measures))
+        for name, values in measured.items()
+    )
 
 
 def _stage_figures(row: Mapping, metrics: Mapping) -> StageFigures:
-    names = (
-        "stage",
-        "alpha",
-        "mAP",
-        "change",
-        "relative_change",
-        "mAUC",
-        "d_prime",
-        "lwlrap",
-        "best_epoch",
-    )
+    fields = {field.name for field in dataclasses.fields(StageFigures)}
     return StageFigures(
-        **{name: row[name] for name in names},
-        alpha_note=row["alpha_note"],
+        **{name: value for name, value in row.items() if name in fields},
         teacher=" + ".join(map(str, row["teacher_stages"])) or "–",
         epochs=metrics["epochs"],
         time=duration(metrics["training_seconds"] + metrics["scoring_seconds"]),
@@ -205,15 +197,16 @@ def read_experiments(experiment_dirs: Sequence[str], notes: list[str]) -> list[d
 
 # === Settings ===
 def settings(run: Run) -> dict[str, list[tuple[str, str]]]:
-    """(name, value) pairs by group: network, training, data, log-mel, versions. Values name the
-    stages where they differ.
+    """Return (name, value) pairs by group: network, training, data, log-mel, versions.
+
+    Values name the stages where they differ.
     """
-    record = run.records[-1]
+    data_dir = run.records[-1].data_dir
     return {
-        "Network": _merge(run, [one.config.network.to_dict() for one in run.records]),
-        "Training": _merge(run, [one.config.train.to_dict() for one in run.records]),
-        "Data": [("data_dir", record.data_dir), *_splits(record.data_dir)],
-        "Log-mel": _merge(run, [one.log_mel.to_dict() for one in run.records]),
+        "Network": _merge(run, [record.config.network.to_dict() for record in run.records]),
+        "Training": _merge(run, [record.config.train.to_dict() for record in run.records]),
+        "Data": [("data_dir", data_dir), *_splits(data_dir)],
+        "Log-mel": _merge(run, [record.log_mel.to_dict() for record in run.records]),
         "Versions": _merge(run, run.versions),
     }
 
@@ -221,7 +214,7 @@ def settings(run: Run) -> dict[str, list[tuple[str, str]]]:
 def _merge(run: Run, values: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     merged = []
     for name in values[-1]:
-        texts = [_text(one.get(name)) for one in values]
+        texts = [_text(of_stage.get(name)) for of_stage in values]
         if len(set(texts)) > 1:
             texts = [
                 f"{text} (stage {row.stage})" for text, row in zip(texts, run.stages, strict=True)
@@ -241,7 +234,7 @@ def _text(value: Any) -> str:
 
 
 def _splits(data_dir: str) -> list[tuple[str, str]]:
-    """What each split holds; nothing if the data are no longer there."""
+    """Describe each split; return nothing if the data are no longer there."""
     described = []
     for split in shards.list_splits(data_dir):
         try:
@@ -249,13 +242,11 @@ def _splits(data_dir: str) -> list[tuple[str, str]]:
         except ValueError as error:
             described.append((split, str(error)))
             continue
-        lost = sum(info.failures.values())
-        described.append(
-            (
-                split,
-                f"{info.num_clips:,} clips of {len(info.class_map)} classes, {info.seconds / 3600:.2f} h, from {info.dataset}, "
-                f"{info.feature_dtype}"
-                + (f"; {lost:,} clips could not be converted" if lost else ""),
-            )
+        text = (
+            f"{info.num_clips:,} clips of {len(info.class_map)} classes, "
+            f"{info.seconds / 3600:.2f} h, from {info.dataset}, {info.feature_dtype}"
         )
+        if lost := sum(info.failures.values()):
+            text += f"; {lost:,} clips could not be converted"
+        described.append((split, text))
     return described

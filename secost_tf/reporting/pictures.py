@@ -1,6 +1,4 @@
-"""The report's figures, each with the words that stand for it: from figures as they are drawn to
-pictures of the page.
-"""
+"""Turn figures into pictures of the report's page, each with a text that describes it."""
 
 from __future__ import annotations
 
@@ -22,14 +20,14 @@ _CSS_PIXELS_PER_INCH = 96
 
 
 def drawing(figure: Figure, alt: str, caption: str, wide: bool = False) -> Picture:
-    """A figure of lines and text."""
+    """Return the picture of a figure of lines and text."""
     svg = plots.to_svg(figure)
     data = svg if len(svg) <= _MOST_SVG else plots.to_png(figure, _DRAWING_DPI)
     return Picture(data, alt, caption, _size(figure), wide)
 
 
 def photograph(figure: Figure, alt: str, caption: str = "") -> Picture:
-    """A figure of data such as a spectrogram."""
+    """Return the picture of a figure of data such as a spectrogram."""
     return Picture(plots.to_png(figure, _PHOTOGRAPH_DPI), alt, caption, _size(figure), scrolls=True)
 
 
@@ -39,7 +37,7 @@ def _size(figure: Figure) -> tuple[int, int]:
 
 
 def stages_picture(stages: Sequence[StageFigures]) -> Picture:
-    """mAP against stage, of one run."""
+    """Draw mAP against stage, of one run."""
     curve = np.array([[np.nan if row.mAP is None else row.mAP for row in stages]])
     told = ", ".join(
         f"{mAP:.4f} at stage {row.stage}" for row, mAP in zip(stages, curve[0], strict=True)
@@ -52,7 +50,7 @@ def stages_picture(stages: Sequence[StageFigures]) -> Picture:
 
 
 def gain_picture(classes: Sequence[ClassFigures], base: int, last: int) -> Picture | None:
-    """Histogram of the classes' gains; None if there are none."""
+    """Draw the histogram of the classes' gains; return None if there are none."""
     gains = np.array([row.gain for row in classes if row.gain is not None])
     if not len(gains):
         return None
@@ -65,7 +63,7 @@ def gain_picture(classes: Sequence[ClassFigures], base: int, last: int) -> Pictu
 
 
 def curves_picture(histories: Mapping[str, list[dict[str, float]]]) -> Picture | None:
-    """Learning curves; None if no stage kept its history."""
+    """Draw learning curves; return None if no stage kept its history."""
     if not histories:
         return None
     ends = ", ".join(
@@ -83,7 +81,7 @@ def curves_picture(histories: Mapping[str, list[dict[str, float]]]) -> Picture |
 
 
 def run_pictures(run: Run) -> dict[str, Picture]:
-    """The figures of a run by their place in the page; those that say nothing are left out."""
+    """Draw the figures of a run that it has values for, by their place in the page."""
     first, last = run.stages[0].stage, run.stages[-1].stage
     pictures = {
         "stages": stages_picture(run.stages) if len(run.stages) > 1 else None,
@@ -94,16 +92,21 @@ def run_pictures(run: Run) -> dict[str, Picture]:
 
 
 def experiment_pictures(experiments: Sequence[Mapping]) -> dict[str, Picture]:
-    """mAP over the seeds, of what `report_data.read_experiment` read: cascades against stage, a
-    sweep against 1 - alpha.
+    """Draw mAP over the seeds: cascades against stage, a sweep against 1 - alpha.
+
+    Args:
+        experiments: results as `page_data.read_experiments` reads them.
+
+    Returns:
+        The pictures by their place in the page.
 
     Raises:
         ValueError: if several are sweeps.
     """
-    sweeps = [one for one in experiments if one["sweep_alphas"]]
-    cascades = [one for one in experiments if not one["sweep_alphas"]]
+    sweeps = [results for results in experiments if results["sweep_alphas"]]
+    cascades = [results for results in experiments if not results["sweep_alphas"]]
     if len(sweeps) > 1:
-        names = " and ".join(one["name"] for one in sweeps)
+        names = " and ".join(results["name"] for results in sweeps)
         raise ValueError(
             f"experiment_dirs: expected one sweep of alpha at most, got {names}; name one of them"
         )
@@ -116,12 +119,12 @@ def experiment_pictures(experiments: Sequence[Mapping]) -> dict[str, Picture]:
 
 
 def _cascades_picture(experiments: Sequence[Mapping]) -> Picture:
-    """Those of stage 0 alone are level lines."""
-    mAP = {one["name"]: _per_seed(one) for one in experiments}
+    """Draw cascades as curves, and those of stage 0 alone as level lines."""
+    mAP = {results["name"]: _per_seed(results) for results in experiments}
     told = "; ".join(
-        f"{one['name']}, "
-        + ", ".join(f"{row['mAP']['mean']:.4f} at stage {row['stage']}" for row in one["rows"])
-        for one in experiments
+        f"{results['name']}, "
+        + ", ".join(f"{row['mAP']['mean']:.4f} at stage {row['stage']}" for row in results["rows"])
+        for results in experiments
     )
     curves = {name: values for name, values in mAP.items() if values.shape[1] > 1} or mAP
     level = {name: values[:, 0] for name, values in mAP.items() if name not in curves}
@@ -143,7 +146,7 @@ def _sweep_picture(experiment: Mapping) -> Picture:
 
 
 def _per_seed(experiment: Mapping) -> np.ndarray:
-    """float [seeds, rows]."""
+    """Return the mAP of each seed, float [seeds, rows]."""
     return np.array([row["mAP_per_seed"] for row in experiment["rows"]], np.float64).T
 
 

@@ -35,10 +35,10 @@ Signatures = dict[str, dict[str, dict[str, str]]]
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """What came of running an exported model.
+    """The result of running an exported model.
 
     Attributes:
-        runtime: in which it ran.
+        runtime: the one in which it ran.
         largest_difference: between its scores and the live network's.
         tolerance: the largest that is accepted.
     """
@@ -50,12 +50,12 @@ class Check:
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
-    """What is known of an exported model by itself.
+    """An exported model by itself.
 
     Attributes:
         name, version: of the model.
-        model_format: one of `export_folder.MODEL_FILES`.
-        config: what was chosen.
+        model_format: one of `layout.MODEL_FILES`.
+        config: its settings.
         folder: where it lies.
         signatures: inputs and outputs, described.
         check: of its scores.
@@ -71,7 +71,7 @@ class Exported:
 
 
 def facts(run_dir: str, record: StageRecord, exported: Exported) -> dict[str, Any]:
-    """The content of `export.json`.
+    """Return the content of `export.json`.
 
     Args:
         run_dir: the run that the stage is of.
@@ -111,7 +111,7 @@ def facts(run_dir: str, record: StageRecord, exported: Exported) -> dict[str, An
 
 
 def _data(record: StageRecord) -> dict[str, Any]:
-    """What is known of the training data, without its place; less if it is no longer there."""
+    """Describe the training data, without its place; with less if it is no longer there."""
     known: dict[str, Any] = {
         "folder": os.path.basename(record.data_dir.rstrip("/")),
         "classes": len(record.class_map),
