@@ -21,9 +21,8 @@ LOG_MEL = (
 THRESHOLDS = ("threshold", "thresholds_csv")
 POST_PROCESSING = ("hop_scale", "median_filter_seconds", "hysteresis", "min_event_seconds")
 TRAIN = (
-    *("run_dir", "data_dir", "stage", "alpha", "auto_alphas", "alpha_per_class_csv", "dry_run"),
+    *("run_dir", "data_dir", "stage", "alpha", "alpha_per_class_csv", "dry_run"),
     *(
-        "estimate_alpha_per_class",
         "teacher_stages",
         "prerequisites",
         "width",
