@@ -5,7 +5,6 @@ python -m tfrecord_tools.inspect DATA_DIR [--split=train] [--verify] [--plot=FIL
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 from collections import Counter
 from collections.abc import Iterator
@@ -147,7 +146,7 @@ def _table_problems(
             shards.CLASSES_CSV,
         ):
             yield f"{folder}: {differences}"
-        listed = read_clips_csv(data_dir, info.split)
+        listed = shards.read_clips_csv(data_dir, info.split)
     except ValueError as error:
         yield str(error)
         return
@@ -162,29 +161,6 @@ def _table_problems(
             )
     for (shard, record), (clip_id, _) in found.items():
         yield f"{path}: shard {shard}, record {record}: {clip_id!r} is not listed"
-
-
-def read_clips_csv(data_dir: str, split: str) -> list[tuple[str, int, int, int]]:
-    """Reads `clips.csv`: (video_id, shard, record, num_frames) of each clip, in the order of the
-    shards.
-
-    Raises:
-        ValueError: if the file is missing or is not such a table.
-    """
-    path = storage.join(data_dir, split, shards.CLIPS_CSV)
-    try:
-        with storage.open_file(path) as stream:
-            header, *rows = csv.reader(stream)
-        if tuple(header) != shards.CLIPS_COLUMNS:
-            raise ValueError(f"its columns are {', '.join(header)}")
-        return [
-            (clip_id, int(shard), int(record), int(frames))
-            for clip_id, shard, record, frames in rows
-        ]
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{path}: expected columns {', '.join(shards.CLIPS_COLUMNS)} ({error})"
-        ) from error
 
 
 # === Picture ===

@@ -1,5 +1,5 @@
-"""Files under one set of names, local or in object storage, and writes that appear whole or not at
-all.
+"""Files under one set of names, local or in object storage; writes that appear whole or not at all;
+csv and JSON.
 
 Local paths use Python alone. A path with a scheme (`s3://bucket/key`, `gs://`, `hdfs://`) goes
 through `tf.io.gfile`, which imports TensorFlow; s3, az and hdfs need tensorflow-io besides.
@@ -8,13 +8,19 @@ through `tf.io.gfile`, which imports TensorFlow; s3, az and hdfs need tensorflow
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
+import io
+import itertools
 import json
+import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
+
+import numpy as np
 
 PARTIAL_PREFIX = "partial-"
 
@@ -175,15 +181,176 @@ def local_copy(path: str) -> Iterator[str]:
         yield local
 
 
+# === csv ===
+def write_csv(
+    path: str,
+    rows: Iterable[Mapping[str, Any] | Sequence[Any]],
+    header: Sequence[str] | None = None,
+    delimiter: str = ",",
+) -> None:
+    """Write a table in UTF-8, a line feed after each row, atomically.
+
+    Args:
+        path: the file.
+        rows: cells in the order of the header, or by column name; None is an empty cell.
+        header: the column names. By default those of the first row if it has names, else none.
+        delimiter: between cells.
+
+    Raises:
+        ValueError: if a row names a column that the header lacks.
+    """
+    with atomic_write(path) as stream:
+        _write_rows(stream, rows, header, delimiter)
+
+
+def format_csv(
+    rows: Iterable[Mapping[str, Any] | Sequence[Any]], header: Sequence[str] | None = None
+) -> str:
+    """Return the text that `write_csv` writes."""
+    stream = io.StringIO(newline="")
+    _write_rows(stream, rows, header)
+    return stream.getvalue()
+
+
+def _write_rows(
+    stream: IO[str],
+    rows: Iterable[Mapping[str, Any] | Sequence[Any]],
+    header: Sequence[str] | None,
+    delimiter: str = ",",
+) -> None:
+    rows = iter(rows)
+    first = next(rows, None)
+    if header is None and isinstance(first, Mapping):
+        header = list(first)
+    writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
+    if header is not None:
+        writer.writerow(header)
+    if first is not None:
+        writer.writerows(_cells(row, header) for row in itertools.chain((first,), rows))
+
+
+def _cells(row: Mapping[str, Any] | Sequence[Any], header: Sequence[str] | None) -> Sequence[Any]:
+    if not isinstance(row, Mapping):
+        return row
+    if unknown := [name for name in row if name not in header]:
+        raise ValueError(
+            f"csv row: expected the columns {', '.join(header)}, got also {', '.join(unknown)}"
+        )
+    return [row.get(name) for name in header]
+
+
+def read_cells(
+    path: str, delimiter: str = ",", *, exact: bool = False
+) -> Iterator[tuple[str, list[str]]]:
+    """Yield `FILE, line N` and the cells of each row that is neither blank nor a `#` comment.
+
+    A byte-order mark and any line ends are accepted. In a tab-separated file quotes are text.
+
+    Args:
+        path: the file.
+        delimiter: between cells.
+        exact: give cells as they stand, with the spaces around them; `#` begins no comment.
+
+    Raises:
+        ValueError: if the file is missing, not UTF-8, or badly quoted.
+    """
+    if is_dir(path) or not exists(path):
+        at_path = "a folder" if is_dir(path) else "nothing"
+        raise ValueError(f"{path}: expected a csv file there, found {at_path}")
+    try:
+        with open_file(path) as stream:
+            text = stream.read().removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected UTF-8 text ({error})") from error
+    rows = csv.reader(
+        io.StringIO(text, newline=""),
+        delimiter=delimiter,
+        quoting=csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL,
+        skipinitialspace=not exact,
+        strict=True,
+    )
+    first_line = 1
+    try:
+        for row in rows:
+            cells = row if exact else [cell.strip() for cell in row]
+            if any(cells) and (exact or not cells[0].startswith("#")):
+                yield f"{path}, line {first_line}", cells
+            first_line = rows.line_num + 1
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {first_line}: not a well-formed row ({error})") from error
+
+
+def read_csv(
+    path: str,
+    required: Sequence[str] = (),
+    optional: Sequence[str] = (),
+    *,
+    aliases: Mapping[str, str] | None = None,
+    delimiter: str = ",",
+    exact: bool = False,
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield `FILE, line N` and the named cells of each row below the first, which names the columns.
+
+    Args:
+        path: the file.
+        required, optional: the columns to give, of which the optional ones may be absent; none
+            named, all of them.
+        aliases: other names of columns, as {alias: name}.
+        delimiter: between cells.
+        exact: see `read_cells`.
+
+    Raises:
+        ValueError: if the file is bad, a required column is missing, one is named twice, or a row
+            has more or fewer cells than the header; names file and line.
+    """
+    aliases = aliases or {}
+    rows = read_cells(path, delimiter, exact=exact)
+    where, header = next(rows, (f"{path}, line 1", []))
+    names = [aliases.get(name, name) for name in header]
+    for name in required:
+        if name not in names:
+            there = f"found {', '.join(header)}" if header else "the file is empty"
+            other = "".join(f" (or {alias!r})" for alias, meant in aliases.items() if meant == name)
+            raise ValueError(f"{where}: expected a column {name!r}{other}; {there}")
+    wanted = [*required, *optional] or names
+    places = {name: names.index(name) for name in wanted if name in names}
+    for name in places:
+        if names.count(name) > 1:
+            raise ValueError(f"{where}: column {name!r} is there {names.count(name)} times")
+    for where, cells in rows:
+        if len(cells) != len(header):
+            raise ValueError(
+                f"{where}: expected {len(header)} cells, as in the header "
+                f"({', '.join(header)}), got {len(cells)}"
+            )
+        yield where, {name: cells[place] for name, place in places.items()}
+
+
+# === JSON ===
+def to_plain(value: Any) -> Any:
+    """Return a value as JSON can hold it.
+
+    Mappings become dicts; tuples, lists and arrays become lists; numpy numbers become Python's;
+    what is not finite becomes None.
+    """
+    if isinstance(value, Mapping):
+        return {name: to_plain(item) for name, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return to_plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [to_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def write_json(path: str, value: Any) -> None:
-    """Writes `value` as readable JSON, atomically; NaN and infinity are refused (`ValueError`)."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    """Write a value as readable JSON, atomically; see `to_plain` for what it may hold."""
+    text = json.dumps(to_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_write(path) as stream:
         stream.write(text + "\n")
 
 
 def read_json(path: str) -> Any:
-    """Reads a JSON file; a `ValueError` names the file if it is not JSON."""
+    """Read a JSON file; a `ValueError` names the file if it is not JSON."""
     with open_file(path) as stream:
         try:
             return json.loads(stream.read())

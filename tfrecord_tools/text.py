@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,6 +19,11 @@ def duration(seconds: float) -> str:
         if minutes
         else f"{seconds} s"
     )
+
+
+def format_figure(value: float | None, spec: str = ".4f", missing: str = "-") -> str:
+    """Return a number as text; `missing` if it is None or not finite."""
+    return missing if value is None or not math.isfinite(value) else format(value, spec)
 
 
 def _list(alphas: Sequence[float]) -> str:

@@ -4,13 +4,12 @@ wrong with its files.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import functools
-import io
 import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -50,18 +49,19 @@ class Split:
     @functools.cached_property
     def clip_ids(self) -> list[list[str]]:
         """Ids of all clips of the split by shard, in the order of the records, from `clips.csv`."""
-        path = storage.join(self.data_dir, self.info.split, shards.CLIPS_CSV)
-        ids: list[list[str]] = [[] for _ in self.info.shards]
         try:
-            with storage.open_file(path) as stream:
-                for row in csv.DictReader(io.StringIO(stream.read(), newline="")):
-                    ids[int(row["shard"])].append(row["video_id"])
-        except (KeyError, IndexError, ValueError) as error:
-            raise ValueError(f"{path}: {error}; convert the split again") from error
-        if [len(of_shard) for of_shard in ids] != [shard.clips for shard in self.info.shards]:
+            clips = shards.read_clips_csv(self.data_dir, self.info.split)
+        except ValueError as error:
+            raise ValueError(f"{error}; convert the split again") from error
+        counts = Counter(shard for _, shard, *_ in clips)
+        if counts != Counter({place: shard.clips for place, shard in enumerate(self.info.shards)}):
             raise ValueError(
-                f"{path}: does not list the clips of {shards.DATASET_JSON}; convert the split again"
+                f"{storage.join(self.data_dir, self.info.split, shards.CLIPS_CSV)}: does not list "
+                f"the clips of {shards.DATASET_JSON}; convert the split again"
             )
+        ids: list[list[str]] = [[] for _ in self.info.shards]
+        for clip_id, shard, *_ in clips:
+            ids[shard].append(clip_id)
         return ids
 
     @functools.cached_property

@@ -4,11 +4,8 @@ all.
 
 from __future__ import annotations
 
-import contextlib
-import csv
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TextIO
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -40,14 +37,11 @@ _RAVEN_COLUMNS = (
 
 def write_scores(path: str, spans: np.ndarray, scores: np.ndarray, names: Sequence[str]) -> None:
     """Tab-separated `onset offset <class>...`, a line a segment: the table of sed_scores_eval."""
-    line = "\t".join([_SECONDS, _SECONDS, *[_SCORE] * len(names)]) + "\n"
-    # A line at a time, in one formatting: there may be millions of numbers.
-    lines = (
-        line % (*span, *of_segment.tolist())
-        for span, of_segment in zip(spans.tolist(), scores, strict=True)
+    rows = (
+        [_seconds(onset), _seconds(offset), *map(_score, of_segment.tolist())]
+        for (onset, offset), of_segment in zip(spans.tolist(), scores, strict=True)
     )
-    with _open(path, [("onset", "offset", *names)]) as stream:
-        stream.writelines(lines)
+    _write(path, rows, ("onset", "offset", *names))
 
 
 def write_events(
@@ -65,12 +59,12 @@ def write_events(
             [[filename, *_cells(event, names)] for event in events] or [[filename, "", "", "", ""]]
         )
     )
-    _write(path, [EVENTS_COLUMNS], rows)
+    _write(path, rows, EVENTS_COLUMNS)
 
 
 def write_audacity_labels(path: str, events: Sequence[Event], names: Sequence[str]) -> None:
     """Audacity's label track: tab-separated onset, offset and label, without a heading."""
-    _write(path, [], ([*_cells(event, names)[:2], names[event.class_index]] for event in events))
+    _write(path, ([*_cells(event, names)[:2], names[event.class_index]] for event in events))
 
 
 def write_raven_table(
@@ -82,7 +76,7 @@ def write_raven_table(
          os.path.basename(filename), name, score]
         for number, (onset, offset, name, score) in enumerate((_cells(event, names) for event in events), 1)
     )  # fmt: skip
-    _write(path, [_RAVEN_COLUMNS], rows)
+    _write(path, rows, _RAVEN_COLUMNS)
 
 
 def _cells(event: Event, names: Sequence[str]) -> tuple[str, str, str, str]:
@@ -102,14 +96,7 @@ def _score(value: float) -> str:
     return _SCORE % value
 
 
-def _write(path: str, heading: Sequence[Sequence[str]], rows: Iterable[Sequence[object]]) -> None:
-    with _open(path, [*heading, *rows]):
-        pass
-
-
-@contextlib.contextmanager
-def _open(path: str, rows: Iterable[Sequence[object]]) -> Iterator[TextIO]:
-    """A table that begins with these rows, to be gone on with."""
-    with storage.atomic_write(path) as stream:
-        csv.writer(stream, delimiter="\t", lineterminator="\n").writerows(rows)
-        yield stream
+def _write(
+    path: str, rows: Iterable[Sequence[object]], header: Sequence[str] | None = None
+) -> None:
+    storage.write_csv(path, rows, header, delimiter="\t")

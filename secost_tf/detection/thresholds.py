@@ -7,8 +7,6 @@ scores lies above the class's threshold.
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Sequence
 
@@ -19,7 +17,8 @@ from secost_tf.detection.detector import Detector
 from secost_tf.detection.events import PostProcessing, smooth
 from secost_tf.models import segment_spans
 from tfrecord_tools import storage
-from tfrecord_tools.datasets import ClassMap, read_table
+from tfrecord_tools.datasets import ClassMap
+from tfrecord_tools.text import format_figure
 
 THRESHOLDS_CSV = "thresholds.csv"
 
@@ -60,7 +59,7 @@ def read_thresholds(path: str, class_map: ClassMap, default: float = DEFAULT) ->
             file and line.
     """
     thresholds: dict[int, float] = {}
-    for where, row in read_table(path, ("threshold",), ("mid", "display_name")):
+    for where, row in storage.read_csv(path, ("threshold",), ("mid", "display_name")):
         try:
             index = class_map.index(row.get("mid") or row.get("display_name") or "")
         except ValueError as error:
@@ -88,17 +87,13 @@ def write_thresholds(
     """Writes a csv line a class, which `read_thresholds` reads; the F1 is left empty where there is
     none.
     """
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["mid", "display_name", "threshold", "F1"])
-    for mid, name, threshold, figure in zip(
-        class_map.mids, class_map.display_names, thresholds, f1, strict=True
-    ):
-        writer.writerow(
-            [mid, name, repr(float(threshold)), f"{figure:.6f}" if np.isfinite(figure) else ""]
-        )
-    with storage.atomic_write(path) as file:
-        file.write(stream.getvalue())
+    columns = {
+        "mid": class_map.mids,
+        "display_name": class_map.display_names,
+        "threshold": map(float, thresholds),
+        "F1": (format_figure(figure, ".6f", missing="") for figure in f1),
+    }
+    storage.write_csv(path, zip(*columns.values(), strict=True), list(columns))
 
 
 def thresholds_csv(config: PostProcessing) -> str:

@@ -6,9 +6,7 @@ All is read from finished run folders. TensorFlow is not imported.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -280,8 +278,7 @@ class _Stage:
         if stage not in leading_stages(run_dir):
             raise NotFinished(f"{what}, stage {stage} is not done ({folder})")
         values = storage.read_json(storage.join(folder, CONFIG_JSON))
-        with storage.open_file(storage.join(folder, PER_CLASS_CSV)) as stream:
-            lines = list(csv.DictReader(io.StringIO(stream.read(), newline="")))
+        rows = storage.read_csv(storage.join(folder, PER_CLASS_CSV), ("AP",))
         try:
             return cls(
                 folder=folder,
@@ -290,7 +287,7 @@ class _Stage:
                     **{name: tuple(items) for name, items in values["class_map"].items()}
                 ),
                 metrics=read_metrics(run_dir, stage),
-                average_precision=np.array([_number(line["AP"] or None) for line in lines]),
+                average_precision=np.array([_number(row["AP"] or None) for _, row in rows]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{folder}: not what a stage leaves ({error!r})") from error

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
-
-import numpy as np
 
 from secost_tf.evaluation import event_metrics
 from secost_tf.evaluation.event_metrics import EventOptions
@@ -14,6 +10,7 @@ from secost_tf.evaluation.metrics import Evaluation
 from secost_tf.runs import add_changes, data_digest
 from tfrecord_tools import shards, storage
 from tfrecord_tools.datasets import ClassMap
+from tfrecord_tools.text import format_figure
 
 
 def evaluate_run(
@@ -89,20 +86,18 @@ def _keep_events(folder: str, figures: Mapping) -> None:
 
 def write_per_class(path: str, evaluation: Evaluation, class_map: ClassMap) -> None:
     """Writes one csv row a class; a figure that does not exist (no positive clip) is left empty."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["index", "mid", "display_name", "positives", "AP", "AUC", "d_prime"])
     per_class = evaluation.per_class
-    columns = (
-        per_class.positives,
-        per_class.average_precision,
-        per_class.roc_auc,
-        per_class.d_prime,
-    )
-    for index, (positives, *figures) in enumerate(zip(*columns, strict=True)):
-        cells = [f"{figure:.6f}" if np.isfinite(figure) else "" for figure in figures]
-        writer.writerow(
-            [index, class_map.mids[index], class_map.display_names[index], int(positives), *cells]
-        )
-    with storage.atomic_write(path) as file:
-        file.write(stream.getvalue())
+    columns = {
+        "index": range(len(class_map)),
+        "mid": class_map.mids,
+        "display_name": class_map.display_names,
+        "positives": map(int, per_class.positives),
+        "AP": map(_cell, per_class.average_precision),
+        "AUC": map(_cell, per_class.roc_auc),
+        "d_prime": map(_cell, per_class.d_prime),
+    }
+    storage.write_csv(path, zip(*columns.values(), strict=True), list(columns))
+
+
+def _cell(figure: float) -> str:
+    return format_figure(figure, ".6f", missing="")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -16,6 +13,7 @@ from secost_tf.reporting import figures
 from secost_tf.reporting.page import Analysis, LabelError, Picture, StageFigures
 from secost_tf.reporting.pictures import drawing
 from tfrecord_tools import storage
+from tfrecord_tools.text import format_figure
 
 if TYPE_CHECKING:
     from secost_tf.evaluation import SplitScorer
@@ -138,13 +136,12 @@ def _ranges_figure(ranges: Sequence[dict]) -> Figure:
 
 def _read_label_errors(path: str) -> list[LabelError]:
     """Read the first of each kind."""
-    with storage.open_file(path) as stream:
-        rows = list(csv.DictReader(io.StringIO(stream.read(), newline="")))
+    columns = ("kind", "rank", "video_id", "display_name", "score")
     return [
         LabelError(
             row["video_id"], row["display_name"], row["kind"] == "not_heard", float(row["score"])
         )
-        for row in rows
+        for _, row in storage.read_csv(path, columns, exact=True)
         if int(row["rank"]) <= _LISTED
     ]
 
@@ -180,8 +177,8 @@ def write_analysis(folder: str, comparison: Comparison) -> None:
     if disagreement:
         columns["teacher_difference"] = _cells(disagreement.mean)
         columns["teacher_absolute_difference"] = _cells(disagreement.mean_absolute)
-    _write_csv(
-        storage.join(folder, PER_CLASS_CSV), list(columns), zip(*columns.values(), strict=True)
+    storage.write_csv(
+        storage.join(folder, PER_CLASS_CSV), zip(*columns.values(), strict=True), list(columns)
     )
     if errors:
         rows = [
@@ -198,14 +195,14 @@ def write_analysis(folder: str, comparison: Comparison) -> None:
             for rank, one in enumerate(errors.ranked(labelled), 1)
         ]
         header = ["kind", "rank", "video_id", "display_name", "score", "strength", "wrong"]
-        _write_csv(storage.join(folder, LABEL_ERRORS_CSV), header, rows)
+        storage.write_csv(storage.join(folder, LABEL_ERRORS_CSV), rows, header)
     pictures = {"calibration.png": figures.calibration_figure(calibration_curves(results))}
     if results["ranges"]:
         pictures["gain.png"] = _ranges_figure(results["ranges"])
     for name, figure in pictures.items():
         with storage.atomic_write(storage.join(folder, name), "wb") as stream:
             stream.write(plots.to_png(figure, _DPI))
-    storage.write_json(storage.join(folder, ANALYSIS_JSON), _plain(results))
+    storage.write_json(storage.join(folder, ANALYSIS_JSON), results)
 
 
 def calibration_curves(results: dict) -> dict[str, tuple[np.ndarray, np.ndarray, float]]:
@@ -219,26 +216,8 @@ def calibration_curves(results: dict) -> dict[str, tuple[np.ndarray, np.ndarray,
     }
 
 
-def _plain(value):
-    """A value as JSON can hold it: what is not finite becomes null."""
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def _cells(values: np.ndarray) -> list[str]:
-    return [f"{value:.6f}" if np.isfinite(value) else "" for value in values]
-
-
-def _write_csv(path: str, header: Sequence[str], rows) -> None:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    with storage.atomic_write(path) as file:
-        file.write(stream.getvalue())
+    return [format_figure(value, ".6f", missing="") for value in values]
 
 
 def format_analysis(results: dict) -> str:

@@ -4,9 +4,7 @@ TensorFlow is not imported.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import math
 from collections.abc import Sequence
 
@@ -91,8 +89,7 @@ def write_results(results: Results, experiments_dir: str) -> list[str]:
     folder = storage.join(experiments_dir, results.measured.record.name)
     paths = [storage.join(folder, name) for name in (RESULTS_JSON, RESULTS_CSV, RESULTS_PNG)]
     storage.write_json(paths[0], results_dict(results))
-    with storage.atomic_write(paths[1]) as stream:
-        stream.write(_csv(results.rows))
+    storage.write_csv(paths[1], _csv_rows(results.rows))
     with storage.atomic_write(paths[2], "wb") as stream:
         stream.write(plots.to_png(results_figure(results), _DPI))
     return paths
@@ -116,7 +113,7 @@ def results_figure(results: Results):
 def results_dict(results: Results) -> dict:
     """The content of `results.json`; null stands for what one seed does not give, or is not finite."""
     measured = results.measured
-    return _plain(
+    return storage.to_plain(
         {
             "name": measured.record.name,
             "seeds": list(range(len(measured.mAP))),
@@ -135,19 +132,8 @@ def results_dict(results: Results) -> dict:
     )
 
 
-def _plain(value):
-    """A value as JSON can hold it."""
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value
-
-
-def _csv(rows: Sequence[Row]) -> str:
-    """A line a row; intervals as three columns, mAP of each seed as one each."""
+def _csv_rows(rows: Sequence[Row]) -> list[dict]:
+    """Return a csv row each; intervals as three columns, mAP of each seed as one each."""
     lines = []
     for row in rows:
         cells = {}
@@ -161,12 +147,8 @@ def _csv(rows: Sequence[Row]) -> str:
                 cells |= {f"mAP_seed_{seed}": mAP for seed, mAP in enumerate(value)}
             else:
                 cells[field.name] = value
-        lines.append(_plain(cells))
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(lines[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return stream.getvalue()
+        lines.append(storage.to_plain(cells))
+    return lines
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -128,11 +126,8 @@ def _class_figures(folders: Sequence[str]) -> tuple[ClassFigures, ...]:
 
 
 def _read_csv(path: str) -> list[dict[str, str]]:
-    """The rows of a csv; none if there is no such file."""
-    if not storage.exists(path):
-        return []
-    with storage.open_file(path) as stream:
-        return list(csv.DictReader(io.StringIO(stream.read(), newline="")))
+    """Return the rows of a csv; none if there is no such file."""
+    return [row for _, row in storage.read_csv(path)] if storage.exists(path) else []
 
 
 def open_split(run_dir: str, run: Run, data_dir: str | None, notes: list[str]) -> Split | None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-
 from tfrecord_tools import storage
 
 SUMMARY_CSV = "summary.csv"
@@ -35,14 +32,8 @@ def write_summary(run_dir: str) -> None:
     rows, path = summarize(run_dir), storage.join(run_dir, SUMMARY_JSON)
     if storage.exists(path) and storage.read_json(path) == rows:
         return
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(
-        {**row, "teacher_stages": " ".join(map(str, row["teacher_stages"]))} for row in rows
-    )
-    with storage.atomic_write(storage.join(run_dir, SUMMARY_CSV)) as file:
-        file.write(stream.getvalue())
+    cells = ({**row, "teacher_stages": " ".join(map(str, row["teacher_stages"]))} for row in rows)
+    storage.write_csv(storage.join(run_dir, SUMMARY_CSV), cells)
     storage.write_json(path, rows)
 
 

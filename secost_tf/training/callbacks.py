@@ -4,8 +4,6 @@ finite.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import sys
 import time
@@ -218,12 +216,7 @@ class CheckpointCallback(keras.callbacks.Callback):
 
 def write_history(path: str, history: list[dict[str, float]]) -> None:
     """Writes one csv row per epoch, atomically."""
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(history[-1]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    with storage.atomic_write(path) as file:
-        file.write(stream.getvalue())
+    storage.write_csv(path, history, list(history[-1]))
 
 
 class Progress(keras.callbacks.Callback):

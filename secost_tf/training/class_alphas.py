@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 
 from tfrecord_tools import storage
-from tfrecord_tools.datasets import ClassMap, read_table
+from tfrecord_tools.datasets import ClassMap
 
 ALPHA_PER_CLASS_CSV = "alpha_per_class.csv"
 
@@ -30,7 +28,7 @@ def read_class_alphas(path: str, class_map: ClassMap) -> tuple[float | None, ...
     """
     alphas: dict[int, float] = {}
     lines: dict[int, str] = {}
-    for where, row in read_table(path, ("alpha",), ("mid", "display_name")):
+    for where, row in storage.read_csv(path, ("alpha",), ("mid", "display_name")):
         name = row.get("mid") or row.get("display_name")
         if not name:
             raise ValueError(
@@ -64,9 +62,5 @@ def _parse_alpha(text: str, where: str) -> float:
 
 def write_class_alphas(path: str, class_map: ClassMap, alphas: Sequence[float]) -> None:
     """Writes one csv line a class, which `read_class_alphas` reads."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["mid", "display_name", "alpha"])
-    writer.writerows(zip(class_map.mids, class_map.display_names, alphas, strict=True))
-    with storage.atomic_write(path) as file:
-        file.write(stream.getvalue())
+    rows = zip(class_map.mids, class_map.display_names, alphas, strict=True)
+    storage.write_csv(path, rows, ("mid", "display_name", "alpha"))

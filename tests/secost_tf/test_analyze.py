@@ -7,12 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from secost_tf import analyze
 from secost_tf.evaluation import compare_stages
-from secost_tf.reporting import analysis, write_analysis
+from secost_tf.reporting import write_analysis
 from tfrecord_tools.datasets.clips import ClassMap
 
 FILES = {"analysis.json", "per_class.csv", "label_errors.csv", "gain.png", "calibration.png"}
@@ -204,10 +203,3 @@ def test_scores_of_other_clips_are_an_error(copied_run, rewrite_shard, command):
 def test_help_needs_no_tensorflow():
     code = "import secost_tf.analyze, sys; assert 'tensorflow' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_what_is_not_finite_is_null():
-    assert analysis._plain({"a": [float("nan"), 1.0], "b": (np.inf,)}) == {
-        "a": [None, 1.0],
-        "b": [None],
-    }

@@ -188,7 +188,7 @@ def test_bad_clips_csv(data_dir, tmp_path, text):
     if text is not None:
         path.write_text(text)
     (problem,) = verify(data_dir)
-    assert "clips.csv: expected columns video_id, shard, record, num_frames" in problem
+    assert "clips.csv has the columns video_id, shard, record, num_frames" in problem
 
 
 def test_examples_have_the_fewest_labels(data_dir):

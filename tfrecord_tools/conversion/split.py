@@ -4,7 +4,6 @@ the end.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import hashlib
 import itertools
@@ -12,7 +11,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -148,7 +147,9 @@ class SplitWriter:
             (shards.FAILURES_CSV, errors),
             (shards.WARNINGS_CSV, self.warnings()),
         ):
-            _write_csv(storage.join(self.folder, name), header, map(dataclasses.astuple, problems))
+            storage.write_csv(
+                storage.join(self.folder, name), map(dataclasses.astuple, problems), header
+            )
         reports = [self.reports[index] for index in range(len(self.jobs))]
         num_frames = [frames for report in reports for _, frames in report.clips]
         if not num_frames:
@@ -163,7 +164,7 @@ class SplitWriter:
             for shard, report in enumerate(reports)
             for record, (clip_id, frames) in enumerate(report.clips)
         )
-        _write_csv(storage.join(self.folder, shards.CLIPS_CSV), shards.CLIPS_COLUMNS, rows)
+        storage.write_csv(storage.join(self.folder, shards.CLIPS_CSV), rows, shards.CLIPS_COLUMNS)
         mean = sum(report.total for report in reports) / sum(num_frames)
         mean_square = sum(report.total_of_squares for report in reports) / sum(num_frames)
         positives = sum((report.positives for report in reports), Counter())
@@ -227,8 +228,8 @@ class SplitWriter:
             return
         for name in (shards.CLIPS_CSV, shards.FAILURES_CSV):
             if storage.exists(path := storage.join(self.folder, name)):
-                with storage.open_file(path) as stream:
-                    yield from itertools.islice(csv.reader(stream), 1, None)
+                rows = (cells for _, cells in storage.read_cells(path, exact=True))
+                yield from itertools.islice(rows, 1, None)
 
     def _check_other_splits(self) -> None:
         for split in shards.list_splits(self._out_dir):
@@ -304,10 +305,3 @@ def _digest(text: str) -> str:
 def _random_order(clip: Clip) -> tuple[bytes, str]:
     """A place drawn from the clip's id alone, so that each shard is a random sample of the split."""
     return hashlib.blake2b(clip.id.encode(), digest_size=8).digest(), clip.id
-
-
-def _write_csv(path: str, header: Sequence[str], rows: Iterable[Sequence]) -> None:
-    with storage.atomic_write(path) as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)

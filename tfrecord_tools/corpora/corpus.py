@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import os
 import shutil
 import sys
@@ -19,6 +18,7 @@ import numpy as np
 from absl import logging
 from tqdm import tqdm
 
+from tfrecord_tools import storage
 from tfrecord_tools.conversion import Problem
 from tfrecord_tools.corpora import synthesised_events
 from tfrecord_tools.corpora.folder import (
@@ -35,7 +35,6 @@ from tfrecord_tools.corpora.synthesis import SAMPLE_RATE_HZ
 from tfrecord_tools.corpora.synthesised_events import CLASSES, synthesised_event
 from tfrecord_tools.datasets import ClassMap
 from tfrecord_tools.parallel import ordered_map
-from tfrecord_tools.storage import is_remote
 
 GENERATOR_VERSION = 1  # raise it whenever the same settings give other bytes
 
@@ -157,7 +156,7 @@ def make_corpus(
     workers = (os.cpu_count() or 1) if workers is None else workers
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
-    if is_remote(str(out_dir)):
+    if storage.is_remote(str(out_dir)):
         raise ValueError(f"out_dir must be a local folder, got {out_dir}")
     recipe = _Recipe(config, events, tuple(wrong_label_rates))
     out_dir = Path(out_dir).absolute()
@@ -208,7 +207,7 @@ def _write_corpus(recipe: _Recipe, out_dir: Path, workers: int) -> None:
     }
     if recipe.events:
         description |= _describe_recordings(recipe.events, skipped)
-    _write_lines(out_dir / SETTINGS_FILE, [json.dumps(description, indent=2)])
+    storage.write_json(str(out_dir / SETTINGS_FILE), description)
 
 
 def _write_clips(

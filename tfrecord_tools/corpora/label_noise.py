@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from absl import logging
 
+from tfrecord_tools import storage
 from tfrecord_tools.corpora import synthesised_events
 from tfrecord_tools.corpora.mixing import SPLITS, SoundscapeConfig
-from tfrecord_tools.datasets import ClassMap, parse_int, read_table
+from tfrecord_tools.datasets import ClassMap, parse_int
 
 PRECISION_COLUMNS = ("label_id", "num_rated", "num_true")  # AudioSet's qa_true_counts.csv
 
@@ -93,7 +94,7 @@ def read_label_precisions(path: str, class_map: ClassMap) -> tuple[float, ...]:
     indices |= {mid: index for index, mid in enumerate(class_map.mids)}
     rated: dict[int, float] = {}
     lines: dict[int, str] = {}
-    for where, row in read_table(path, PRECISION_COLUMNS):
+    for where, row in storage.read_csv(path, PRECISION_COLUMNS):
         num_rated, num_true = (parse_int(row[name], name, where) for name in PRECISION_COLUMNS[1:])
         if not 0 <= num_true <= num_rated:
             raise ValueError(

@@ -23,7 +23,6 @@ from tfrecord_tools.datasets import (
     parse_int,
     read_class_map,
     read_manifest,
-    read_table,
 )
 
 DEFAULT_EVAL_SHARE = 0.25
@@ -156,7 +155,7 @@ def _clips_of_manifest(
     path: str, eval_folds: Sequence[int], eval_share: float | None, class_labels_csv: str | None
 ) -> tuple[dict[str, list[Clip]], ClassMap]:
     """The clips of both splits; or of neither, under "", if they are to be split by hash."""
-    rows = list(read_table(path, ("path", "labels"), ("split", "fold"), ALIASES))
+    rows = list(storage.read_csv(path, ("path", "labels"), ("split", "fold"), aliases=ALIASES))
     columns = rows[0][1] if rows else {}
 
     def read(split: str, folds: Sequence[int] = ()) -> tuple[list[Clip], ClassMap]:

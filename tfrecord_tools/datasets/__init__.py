@@ -10,6 +10,6 @@ if TYPE_CHECKING:
     from tfrecord_tools.datasets.manifest import ALIASES, read_manifest
     from tfrecord_tools.datasets.readers import READERS, read_dataset
     from tfrecord_tools.datasets.segment_files import choose_file, index_files
-    from tfrecord_tools.datasets.tables import parse_int, read_table
+    from tfrecord_tools.datasets.tables import parse_int
 else:
     __all__, __getattr__, __dir__ = lazy_names(__name__)

@@ -11,7 +11,7 @@ from absl import logging
 from tfrecord_tools import storage
 from tfrecord_tools.datasets import segment_files
 from tfrecord_tools.datasets.clips import ClassMap, Clip, read_class_map
-from tfrecord_tools.datasets.tables import check_span, parse_seconds, read_cells, read_table
+from tfrecord_tools.datasets.tables import check_span, parse_seconds
 
 COLUMNS = ("YTID", "start_seconds", "end_seconds", "positive_labels")
 
@@ -111,7 +111,7 @@ def _clip_ids(segments: list[_Segment]) -> list[str]:
 
 def _read_segments(path: str, class_map: ClassMap) -> list[_Segment]:
     segments: dict[tuple[str, int], _Segment] = {}
-    for where, cells in read_cells(path):
+    for where, cells in storage.read_cells(path):
         if (
             cells[0] == COLUMNS[0]
         ):  # a header row, which some copies have in place of the third comment
@@ -153,7 +153,7 @@ def _read_events(
     known = {mid: index for index, mid in enumerate(class_map.mids)}
     events: dict[str, list[tuple[int, float, float]]] = defaultdict(list)
     skipped: Counter[str] = Counter()
-    for where, row in read_table(path, STRONG_COLUMNS, delimiter="\t"):
+    for where, row in storage.read_csv(path, STRONG_COLUMNS, delimiter="\t"):
         segment_id, start, end, mid = (row[name] for name in STRONG_COLUMNS)
         onset = parse_seconds(start, STRONG_COLUMNS[1], where)
         offset = parse_seconds(end, STRONG_COLUMNS[2], where)

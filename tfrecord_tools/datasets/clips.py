@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import difflib
 import functools
-import io
 from collections.abc import Iterable
 
 from tfrecord_tools import storage
-from tfrecord_tools.datasets.tables import parse_int, read_table
+from tfrecord_tools.datasets.tables import parse_int
+
+CLASS_COLUMNS = ("index", "mid", "display_name")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,11 +80,8 @@ class ClassMap:
 
     def to_csv(self) -> str:
         """The map in AudioSet's `class_labels_indices.csv` format."""
-        stream = io.StringIO()
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["index", "mid", "display_name"])
-        writer.writerows(zip(range(len(self)), self.mids, self.display_names, strict=True))
-        return stream.getvalue()
+        rows = zip(range(len(self)), self.mids, self.display_names, strict=True)
+        return storage.format_csv(rows, CLASS_COLUMNS)
 
     def write(self, path: str) -> None:
         """Writes `to_csv()` to a file, atomically."""
@@ -120,7 +117,7 @@ def read_class_map(path: str) -> ClassMap:
         ValueError: if a column is missing, the index does not count, or a mid is there twice.
     """
     rows = []
-    for where, row in read_table(path, ("index", "mid", "display_name")):
+    for where, row in storage.read_csv(path, CLASS_COLUMNS):
         if parse_int(row["index"], "index", where) != len(rows):
             raise ValueError(
                 f"{where}: index: expected {len(rows)}, the next class, got {row['index']}"

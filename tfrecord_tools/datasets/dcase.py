@@ -7,9 +7,10 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
+from tfrecord_tools import storage
 from tfrecord_tools.datasets.clips import ClassMap, Clip, read_class_map
 from tfrecord_tools.datasets.manifest import find_file
-from tfrecord_tools.datasets.tables import UniqueIds, check_span, parse_seconds, read_table
+from tfrecord_tools.datasets.tables import UniqueIds, check_span, parse_seconds
 
 DESED_CLASSES = (
     "Alarm_bell_ringing",
@@ -103,7 +104,7 @@ def _add_weak(
 ) -> None:
     name_column, labels_column = WEAK_COLUMNS
     aliases = {STRONG_COLUMNS[-1]: labels_column}
-    for where, row in read_table(path, WEAK_COLUMNS, aliases=aliases, delimiter="\t"):
+    for where, row in storage.read_csv(path, WEAK_COLUMNS, aliases=aliases, delimiter="\t"):
         ids.add(os.path.splitext(row[name_column])[0], where)
         labels = {label.strip() for label in row[labels_column].split(",")} - {""}
         indices = {
@@ -121,7 +122,7 @@ def _add_strong(
     hint: str,
 ) -> None:
     aliases = {WEAK_COLUMNS[-1]: STRONG_COLUMNS[-1]}
-    for where, row in read_table(path, STRONG_COLUMNS, aliases=aliases, delimiter="\t"):
+    for where, row in storage.read_csv(path, STRONG_COLUMNS, aliases=aliases, delimiter="\t"):
         name, start, end, label = (row[column] for column in STRONG_COLUMNS)
         if name not in files:
             if weak_tsv:

@@ -7,7 +7,7 @@ import os
 from tfrecord_tools import storage
 from tfrecord_tools.datasets.clips import ClassMap, Clip, numbered_classes
 from tfrecord_tools.datasets.manifest import find_file
-from tfrecord_tools.datasets.tables import UniqueIds, parse_int, read_table
+from tfrecord_tools.datasets.tables import UniqueIds, parse_int
 
 
 def read_esc50(
@@ -29,7 +29,7 @@ def read_esc50(
     """
     table = storage.join(audio_dir, "meta", "esc50.csv")
     rows = []
-    for where, row in read_table(table, ("filename", "fold", "target", "category", "esc10")):
+    for where, row in storage.read_csv(table, ("filename", "fold", "target", "category", "esc10")):
         if row["esc10"] not in ("True", "False"):
             raise ValueError(f"{where}: esc10: expected True or False, got {row['esc10']!r}")
         if not esc10_only or row["esc10"] == "True":

@@ -7,7 +7,7 @@ from __future__ import annotations
 from tfrecord_tools import storage
 from tfrecord_tools.datasets.clips import ClassMap, Clip
 from tfrecord_tools.datasets.manifest import find_file
-from tfrecord_tools.datasets.tables import UniqueIds, parse_int, read_cells, read_table
+from tfrecord_tools.datasets.tables import UniqueIds, parse_int
 
 # split: the table's and audio folder's name, and the rows' `split` cell
 SPLITS = {"train": ("dev", "train"), "validation": ("dev", "val"), "eval": ("eval", None)}
@@ -42,7 +42,7 @@ def read_fsd50k(*, audio_dir: str, split: str) -> tuple[list[Clip], ClassMap]:
     class_map = _read_vocabulary(storage.join(tables, "vocabulary.csv"))
     table = storage.join(tables, f"{part}.csv")
     clips, ids = [], UniqueIds()
-    for where, row in read_table(
+    for where, row in storage.read_csv(
         table, ("fname", "labels", "mids", *(["split"] if wanted else []))
     ):
         if wanted and row["split"] not in DEV_SPLITS:
@@ -66,7 +66,7 @@ def read_fsd50k(*, audio_dir: str, split: str) -> tuple[list[Clip], ClassMap]:
 
 def _read_vocabulary(path: str) -> ClassMap:
     classes = []
-    for where, cells in read_cells(path):
+    for where, cells in storage.read_cells(path):
         if len(cells) != 3:
             raise ValueError(f"{where}: expected 3 cells (index, label, mid), got {len(cells)}")
         index, label, mid = cells

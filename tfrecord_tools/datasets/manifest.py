@@ -12,7 +12,6 @@ from tfrecord_tools.datasets.tables import (
     check_span,
     parse_int,
     parse_seconds,
-    read_table,
 )
 
 ALIASES = {"filename": "path", "label": "labels"}
@@ -48,7 +47,12 @@ def read_manifest(
             file and line.
     """
     rows = list(
-        read_table(manifest, ("path", "labels"), ("id", "start", "end", "split", "fold"), ALIASES)
+        storage.read_csv(
+            manifest,
+            ("path", "labels"),
+            ("id", "start", "end", "split", "fold"),
+            aliases=ALIASES,
+        )
     )
     if not rows:
         raise ValueError(f"{manifest}: no rows below the header")

@@ -7,7 +7,7 @@ import os
 from tfrecord_tools import storage
 from tfrecord_tools.datasets.clips import ClassMap, Clip, numbered_classes
 from tfrecord_tools.datasets.manifest import find_file
-from tfrecord_tools.datasets.tables import UniqueIds, parse_int, read_table
+from tfrecord_tools.datasets.tables import UniqueIds, parse_int
 
 COLUMNS = ("slice_file_name", "fold", "classID", "class")
 
@@ -33,7 +33,7 @@ def read_urbansound8k(
     table = storage.join(audio_dir, "metadata", "UrbanSound8K.csv")
     rows = [
         (where, row, parse_int(row["classID"], "classID", where))
-        for where, row in read_table(table, COLUMNS)
+        for where, row in storage.read_csv(table, COLUMNS)
     ]
     names = numbered_classes(
         ((where, number, row["class"]) for where, row, number in rows), "classID"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         Shard,
         has_split,
         list_splits,
+        read_clips_csv,
         read_dataset_info,
         shard_name,
         shard_problems,

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 
 from tfrecord_tools import storage
-from tfrecord_tools.datasets import ClassMap
+from tfrecord_tools.datasets import ClassMap, parse_int
 from tfrecord_tools.log_mel import LogMelConfig
 
 FORMAT_VERSION = 2
@@ -176,3 +176,22 @@ def shard_problems(data_dir: str, info: DatasetInfo) -> Iterator[str]:
                 f"{path}: shard has {size} bytes, {DATASET_JSON} says {shard.bytes}; it is cut short or was changed: "
                 "convert the split again, or restore the file"
             )
+
+
+def read_clips_csv(data_dir: str, split: str) -> list[tuple[str, int, int, int]]:
+    """Read `clips.csv`: (video_id, shard, record, num_frames) of each clip, in the order of the
+    shards.
+
+    Raises:
+        ValueError: if the file is missing or is not such a table.
+    """
+    path = storage.join(data_dir, split, CLIPS_CSV)
+    try:
+        return [
+            (row["video_id"], *(parse_int(row[name], name, where) for name in CLIPS_COLUMNS[1:]))
+            for where, row in storage.read_csv(path, CLIPS_COLUMNS, exact=True)
+        ]
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; {CLIPS_CSV} has the columns {', '.join(CLIPS_COLUMNS)}"
+        ) from error

@@ -66,17 +66,23 @@ def damage_clips_csv(data_dir: str, change) -> Split:
             lambda lines: lines[:-1],
             r"does not list the clips of dataset\.json; convert the split again",
         ),
-        (lambda lines: ["id,shard", *lines[1:]], "'video_id'; convert the split again"),
-        (lambda lines: [*lines, "x,9,0,40"], "list index out of range; convert the split again"),
+        (
+            lambda lines: ["id,shard", *lines[1:]],
+            r"expected a column 'video_id'; .*; convert the split again",
+        ),
+        (
+            lambda lines: [*lines, "x,9,0,40"],
+            r"does not list the clips of dataset\.json; convert the split again",
+        ),
         (
             lambda lines: [*lines, "x,first,0,40"],
-            "invalid literal.*'first'; convert the split again",
+            r"line 32: shard: expected a whole number, got 'first'; .*; convert the split again",
         ),
     ],
 )
 def test_a_clip_list_that_does_not_fit_is_an_error(tiny_data, change, message):
     split = damage_clips_csv(tiny_data, change)
-    with pytest.raises(ValueError, match=rf"clips\.csv: {message}"):
+    with pytest.raises(ValueError, match=rf"clips\.csv.*{message}"):
         split.clip_ids  # noqa: B018
 
 
