@@ -40,6 +40,7 @@ test: lint
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 
 format: $(VENV)/installed-test
 	$(BIN)/ruff check --fix .

@@ -35,9 +35,7 @@ class BuildWithFlagfiles(build_py):
 
 setup(
     name="secost_tf",
-    version=re.search(r'__version__ = "(.+)"', (HERE / "secost_tf/__init__.py").read_text()).group(
-        1
-    ),
+    version=re.search(r'__version__ = "(.+)"', (HERE / "secost_tf/version.py").read_text())[1],
     description="SeCoST: sequential co-supervision for weakly labelled audio event detection, on TensorFlow and Keras",
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
@@ -87,6 +85,7 @@ setup(
             *DETECTION,
             "apache-beam>=2.60",
             "build",
+            "import-linter>=2.17",
             f"moto[server]>=5; {REFERENCE}",
             "pytest>=8",
             "pytest-cov>=5",

@@ -6,9 +6,8 @@ Importing the package loads neither TensorFlow nor Keras; the modules that need 
 import os
 from typing import TYPE_CHECKING
 
+from secost_tf.version import __version__
 from tfrecord_tools._lazy import lazy_names
-
-__version__ = "0.1.0"
 
 # oneDNN's kernels double the training speed on processors where TensorFlow leaves them off. Read by
 # TensorFlow when it is imported, hence here; a value the user has set stands.

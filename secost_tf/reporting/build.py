@@ -7,8 +7,8 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import secost_tf
 from secost_tf.reporting.page import Page, render
+from secost_tf.version import __version__
 from tfrecord_tools import shards, storage
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def write_report(
         events=run.events,
         examples=examples,
         notes=tuple(notes),
-        made_by=f"Made by secost_tf {secost_tf.__version__} on {today}.",
+        made_by=f"Made by secost_tf {__version__} on {today}.",
     )
     out = out or storage.join(run_dir, REPORT_HTML)
     html = render(page)

@@ -9,8 +9,8 @@ import os
 import shutil
 from collections.abc import Collection, Iterator
 
-import secost_tf
 from secost_tf.runs.settings import StageConfig
+from secost_tf.version import __version__
 from tfrecord_tools import storage
 from tfrecord_tools.datasets import ClassMap
 from tfrecord_tools.log_mel import LogMelConfig
@@ -63,7 +63,7 @@ def library_versions() -> dict[str, str]:
     import tensorflow as tf
 
     return {
-        "secost_tf": secost_tf.__version__,
+        "secost_tf": __version__,
         "tensorflow": tf.__version__,
         "keras": keras.__version__,
     }

@@ -19,10 +19,10 @@ import keras
 import tensorflow as tf
 from markupsafe import Markup
 
-import secost_tf
 from secost_tf.runs import CONFIG_JSON, METRICS_JSON, WEIGHTS_H5, StageRecord, stage_dir
 from secost_tf.serving import layout
 from secost_tf.serving.layout import PortableConfig, ServingConfig
+from secost_tf.version import __version__
 from tfrecord_tools import shards, storage
 
 _METRICS = ("mAP", "mAUC", "d_prime", "lwlrap", "chance", "num_clips", "classes_without_positives")
@@ -101,7 +101,7 @@ def facts(run_dir: str, record: StageRecord, exported: Exported) -> dict[str, An
         "versions": {
             "trained_with": settings.get("versions", {}),
             "exported_with": {
-                "secost_tf": secost_tf.__version__,
+                "secost_tf": __version__,
                 "tensorflow": tf.__version__,
                 "keras": keras.__version__,
             },

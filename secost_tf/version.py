@@ -1,0 +1,3 @@
+"""The version of the packages, which `setup.py` reads and every run and export records."""
+
+__version__ = "0.1.0"
