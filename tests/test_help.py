@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import subprocess
-import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -149,20 +147,3 @@ def test_a_flag_of_several_commands_is_the_same_in_all():
     assert {name for name, of_name in texts.items() if len(of_name) > 1} == OWN_WORDS
     differ = {name for name, of_name in kinds.items() if len(of_name) > 1}
     assert differ <= OWN_WORDS
-
-
-def test_help_waits_for_nothing():
-    script = (
-        "import importlib, sys\n"
-        "from absl import flags\n"
-        "from tfrecord_tools.config_flags import define_flags\n"
-        f"for command in {tuple(FLAGS_OF)}:\n"
-        "    settings = importlib.import_module(command).SETTINGS\n"
-        "    define_flags(*settings, flag_values=flags.FlagValues())\n"
-        "slow = ('tensorflow', 'keras', 'matplotlib', 'pandas', 'apache_beam', 'tensorflow_io')\n"
-        "print([name for name in slow if name in sys.modules])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True
-    )
-    assert done.stdout == "[]\n", done.stderr

@@ -16,19 +16,6 @@ REPOSITORY = Path(__file__).parents[1]
 PACKAGES = ("secost_tf", "tfrecord_tools")
 
 
-def test_importing_the_packages_loads_no_tensorflow():
-    script = (
-        "import sys, secost_tf, tfrecord_tools\n"
-        "from tfrecord_tools import convert, inspect, soundscapes\n"
-        "import secost_tf.train, secost_tf.runs, secost_tf.runs.stage_folder\n"
-        "print([name for name in ('tensorflow', 'keras', 'tensorflow_io') if name in sys.modules])"
-    )
-    loaded = subprocess.run(
-        [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True
-    )
-    assert loaded.stdout == "[]\n", loaded.stderr
-
-
 @pytest.mark.parametrize(("value", "expected"), [(None, "1"), ("0", "0")])
 def test_onednn_is_on_unless_the_user_says_otherwise(monkeypatch, value, expected):
     if value is None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
 
 def duration(seconds: float) -> str:
-    """`2 h 05 min`, `3 min 20 s` or `45 s`."""
+    """Return a time as `2 h 05 min`, `3 min 20 s` or `45 s`."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return (
@@ -26,20 +26,16 @@ def format_figure(value: float | None, spec: str = ".4f", missing: str = "-") ->
     return missing if value is None or not math.isfinite(value) else format(value, spec)
 
 
-def _list(alphas: Sequence[float]) -> str:
-    return ", ".join(f"{alpha:g}" for alpha in alphas)
-
-
-def _join(stages: Sequence[int]) -> str:
+def join_stages(stages: Iterable[int]) -> str:
+    """Return numbers of stages as `0+1+2`, or `-` if there are none."""
     return "+".join(map(str, stages)) or "-"
 
 
-# === Text ===
 def format_size(num_bytes: int) -> str:
     """Return a file's size as `812 kB` or `1.42 MB`."""
     return f"{num_bytes / 1e6:.2f} MB" if num_bytes >= 1e6 else f"{num_bytes / 1e3:.0f} kB"
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
-    """Scores in 0..1, float64, of the same shape."""
+    """Return scores in 0..1, float64, of the same shape."""
     return 0.5 * (1.0 + np.tanh(0.5 * np.asarray(logits, np.float64)))

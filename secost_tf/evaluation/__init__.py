@@ -18,7 +18,6 @@ if TYPE_CHECKING:
         experiment_results,
     )
     from secost_tf.evaluation.intervals import Interval, mean_interval
-    from secost_tf.evaluation.label_errors import Disagreement, LabelErrors
     from secost_tf.evaluation.metrics import Evaluation, evaluate_scores
     from secost_tf.evaluation.run import evaluate_run, write_per_class
     from secost_tf.evaluation.scoring import Scorer, SplitScorer

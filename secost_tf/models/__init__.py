@@ -9,11 +9,11 @@ from tfrecord_tools._lazy import lazy_names
 
 if TYPE_CHECKING:
     from secost_tf.models.backend import KERAS_3
-    from secost_tf.models.config import POOLING_HEADS, WelsNetConfig
+    from secost_tf.models.config import WelsNetConfig
     from secost_tf.models.distillation import TeacherDistillation, average_teacher
     from secost_tf.models.frame_segments import every_frame
     from secost_tf.models.frontend import LogMel, log_mel_by_products
-    from secost_tf.models.layers import SegmentMask, Standardize
+    from secost_tf.models.layers import SegmentMask
     from secost_tf.models.losses import SeCoSTLoss, secost_loss, secost_target, stack_targets
     from secost_tf.models.network import wels_net
     from secost_tf.models.optimizers import build_optimizer, make_optimizer, optimizer_variables

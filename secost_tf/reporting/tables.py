@@ -7,7 +7,7 @@ from typing import Any
 
 from secost_tf.evaluation import MEASURES
 from secost_tf.runs import alpha_text
-from tfrecord_tools.text import _join
+from tfrecord_tools.text import join_stages
 
 
 def format_table(rows: Sequence[dict]) -> str:
@@ -19,7 +19,7 @@ def format_table(rows: Sequence[dict]) -> str:
         (
             str(row["stage"]),
             alpha_text(row["alpha"], row["alpha_note"]),
-            _join(row["teacher_stages"]),
+            join_stages(row["teacher_stages"]),
             *(_figure(row[name]) for name in ("mAP", "mAUC", "d_prime", "lwlrap")),
             "" if row["stage"] == 0 else _change(row),
             _figure(row["chance"]),

@@ -34,13 +34,11 @@ if TYPE_CHECKING:
         TENSORBOARD,
         WEIGHTS_H5,
         StageRecord,
-        copy_stage,
         done_stages,
         is_done,
         leading_stages,
         read_metrics,
         stage_dir,
-        weights_of,
     )
     from secost_tf.runs.students import load_student, save_student
     from secost_tf.runs.summary import add_changes, alpha_text, summarize, write_summary

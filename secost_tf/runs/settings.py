@@ -7,7 +7,6 @@ import dataclasses
 from secost_tf.models import WelsNetConfig
 from tfrecord_tools.config import Config, setting
 from tfrecord_tools.shards import DatasetInfo
-from tfrecord_tools.text import _list
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,9 +170,10 @@ class CascadeConfig(Config):
     def __post_init__(self):
         super().__post_init__()
         if len(self.alphas) not in {1, self.stage}:
+            alphas = ", ".join(f"{alpha:g}" for alpha in self.alphas)
             raise ValueError(
-                f"alpha: expected one number, or one for each of stages 1 to {self.stage} ({self.stage} numbers), "
-                f"got {len(self.alphas)}: {_list(self.alphas)}"
+                f"alpha: expected one number, or one for each of stages 1 to {self.stage} "
+                f"({self.stage} numbers), got {len(self.alphas)}: {alphas}"
             )
 
     def stage_config(self, stage: int, info: DatasetInfo) -> StageConfig:

@@ -55,7 +55,7 @@ def write_tflite(
         ValueError: if the scores differ by more than `TOLERANCES`, or clips to calibrate are
             missing.
     """
-    content = convert(student, record, config, calibration)
+    content = convert_student(student, record, config, calibration)
     clips = (
         calibration[:_CHECKED_CLIPS]
         if config.precision == "int8"
@@ -78,13 +78,13 @@ def clip_samples(record: StageRecord, config: PortableConfig) -> int:
     return samples
 
 
-def convert(
+def convert_student(
     student: keras.Model,
     record: StageRecord,
     config: PortableConfig,
     calibration: Sequence[np.ndarray],
 ) -> bytes:
-    """The content of the model's file."""
+    """Return the content of the model's file."""
     if config.precision == "int8" and not len(calibration):
         raise ValueError("int8: expected clips to calibrate on, got none")
     samples = clip_samples(record, config)

@@ -16,7 +16,7 @@ from secost_tf.runs import (
 )
 from tfrecord_tools import shards
 from tfrecord_tools.config import describe_difference
-from tfrecord_tools.text import _join
+from tfrecord_tools.text import join_stages
 
 
 def run_cascade(
@@ -55,7 +55,7 @@ def run_cascade(
     strategy = make_strategy() if to_train else None
     is_chief = strategy is None or Workers(strategy).is_chief
     if to_train:
-        logging.info("stages to train: %s", _join(config.stage for config in to_train))
+        logging.info("stages to train: %s", join_stages(config.stage for config in to_train))
     for one in configs:
         if one in to_train:
             logging.info("stage %d: %s", one.stage, _describe(one))
@@ -74,7 +74,7 @@ def _describe(config: StageConfig) -> str:
     if not config.stage:
         return "the base model"
     alpha = alpha_text(config.alpha, config.alpha_note)
-    return f"alpha {alpha}, teacher {_join(config.teacher_stages)}"
+    return f"alpha {alpha}, teacher {join_stages(config.teacher_stages)}"
 
 
 def plan(

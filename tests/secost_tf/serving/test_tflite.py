@@ -13,7 +13,12 @@ from secost_tf.runs.stage_folder import StageRecord
 from secost_tf.runs.students import load_student
 from secost_tf.serving.exporting import export_run
 from secost_tf.serving.layout import PortableConfig
-from secost_tf.serving.tflite import calibration_clips, calibration_waveforms, convert, interpreter
+from secost_tf.serving.tflite import (
+    calibration_clips,
+    calibration_waveforms,
+    convert_student,
+    interpreter,
+)
 from secost_tf.serving.waveforms import encode_wav
 from tfrecord_tools.log_mel import log_mel
 from tfrecord_tools.shards import info as shards
@@ -65,7 +70,7 @@ def converted(student, record, recordings):
         values = calibration_waveforms(record, recordings, config)
         if model_input == "log_mel":
             values = [log_mel(one, record.log_mel) for one in values]
-        return convert(student, record, config, values), values
+        return convert_student(student, record, config, values), values
 
     return make
 
@@ -161,11 +166,11 @@ def test_what_cannot_be_calibrated_is_said(student, record, tmp_path):
     with pytest.raises(ValueError, match=r"text\.wav: unreadable"):
         calibration_clips(record, config, str(tmp_path))
     with pytest.raises(ValueError, match="int8: expected clips to calibrate on, got none"):
-        convert(student, record, config, [])
+        convert_student(student, record, config, [])
     with pytest.raises(
         ValueError, match=r"seconds: expected 0\.025 or more, one window, got 0\.01"
     ):
-        convert(student, record, PortableConfig(seconds=0.01), [])
+        convert_student(student, record, PortableConfig(seconds=0.01), [])
 
 
 def test_a_model_that_errs_too_much_is_not_published(untrained_run, tmp_path, monkeypatch):
