@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import importlib
 from collections import defaultdict
-from pathlib import Path
 
 import pytest
 from absl import flags
 
 from tfrecord_tools.config_flags import define_flags
 
-REPOSITORY = Path(__file__).parents[1]
 LOG_MEL = (
     *("sample_rate_hz", "window_seconds", "hop_seconds", "fft_length"),
     *("mel_bins", "mel_min_hz", "mel_max_hz", "log_offset"),
