@@ -164,17 +164,6 @@ def test_every_name_of_a_door_is_taken():
     assert not {room: names for room, names in idle.items() if names}
 
 
-def test_no_function_is_named_as_the_module_of_a_command():
-    names = {command.split(".")[1] for command in COMMANDS}
-    functions = [
-        f"{module}:{node.lineno} {node.name}"
-        for module, tree in SOURCES.items()
-        for node in tree.body
-        if isinstance(node, ast.FunctionDef) and node.name in names
-    ]
-    assert not functions
-
-
 def test_few_modules_stand_outside_the_rooms_of_secost_tf():
     assert len(list((REPOSITORY / "secost_tf").glob("*.py"))) <= 14
 

@@ -196,5 +196,3 @@ def test_scores_of_other_clips_are_an_error(copied_run, rewrite_shard, command):
     status, _, said = command(analyze, f"--run_dir={copied_run}")
     assert status == 1 and "no scores for clips" in said
     assert not (copied_run / "analysis").exists()
-
-
