@@ -42,7 +42,8 @@ class Measured:
 
     Attributes:
         record: the experiment.
-        stages, alphas: of each row; the median over the seeds where each chose an alpha of its own.
+        stages, alphas: of each row; the median over the seeds where each chose an alpha of its own,
+            as older versions could.
         alpha_notes: what is to be said beside each alpha (`StageConfig.alpha_note`).
         figures: float64 [seeds, rows] of mAP, mAUC, d_prime, lwlrap and training_seconds; NaN where
             not finite.
@@ -216,7 +217,7 @@ def read_measured(experiments_dir: str, name: str, seeds: int) -> Measured:
     for row in zip(*table, strict=True):
         for stage in row:
             stage.check_same_data(first)
-            stage.check_same_settings(row[0])
+            stage.check_same_settings(row[0], _chosen_settings(record))
     figures = {
         name: np.array([[_number(stage.metrics[name]) for stage in of_seed] for of_seed in table])
         for name in _FIGURES
@@ -232,7 +233,7 @@ def read_measured(experiments_dir: str, name: str, seeds: int) -> Measured:
             statistics.median(stage.config.alpha for stage in of_seeds)
             for of_seeds in zip(*table, strict=True)
         ),
-        alpha_notes=tuple(stage.config.alpha_note for stage in table[0]),
+        alpha_notes=tuple(stage.metrics.get("alpha_note", "") for stage in table[0]),
         figures=figures,
         average_precision=np.array(
             [[stage.average_precision for stage in of_seed] for of_seed in table]
@@ -242,6 +243,12 @@ def read_measured(experiments_dir: str, name: str, seeds: int) -> Measured:
         num_clips=first.metrics["num_clips"],
         chance=first.metrics["chance"],
     )
+
+
+def _chosen_settings(record: ExperimentRecord) -> list[str]:
+    """Return the settings that each seed's stages chose for themselves, as older versions could."""
+    chosen = {"auto_alphas": "alpha", "estimate_class_alphas": "class_alphas"}
+    return [name for asked, name in chosen.items() if record.settings.get(asked)]
 
 
 def _read_seed(experiments_dir: str, record: ExperimentRecord, seed: int) -> list[_Stage]:
@@ -304,10 +311,13 @@ class _Stage:
                     f"{self.metrics[name]!r} != {other.metrics[name]!r}"
                 )
 
-    def check_same_settings(self, other: _Stage) -> None:
-        """A `ValueError` that names both sides if two seeds' stages differ in more than the seed."""
+    def check_same_settings(self, other: _Stage, chosen: Sequence[str] = ()) -> None:
+        """Raise a `ValueError` that names both sides if two seeds' stages differ in more than the
+        seed and the settings that each chose for itself.
+        """
         train = dataclasses.replace(self.config.train, seed=other.config.train.seed)
-        mine = dataclasses.replace(self.config, train=train)
+        aligned = {name: getattr(other.config, name) for name in chosen}
+        mine = dataclasses.replace(self.config, train=train, **aligned)
         if difference := mine.differences(other.config):
             raise ValueError(
                 f"{self.folder} and {other.folder} differ in more than the seed: {difference}; delete the one that does "

@@ -7,7 +7,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 
 from secost_tf.runs.settings import StageConfig
 from secost_tf.version import __version__
@@ -163,19 +163,18 @@ def read_metrics(run_dir: str, stage: int) -> dict:
     return storage.read_json(storage.join(stage_dir(run_dir, stage), METRICS_JSON))
 
 
-def copy_stage(source_run: str, run_dir: str, stage: int, leave_out: Collection[str] = ()) -> None:
+def copy_stage(source_run: str, run_dir: str, stage: int) -> None:
     """Takes a stage from another run, in place of what stands there; a stage that is done appears
     whole.
 
     Files are copied, or linked where that is possible (no file of a run is ever written in place);
-    `metrics.json` comes last. `leave_out` names files and folders of the stage that are not taken.
+    `metrics.json` comes last.
     """
     source, target = stage_dir(source_run, stage), stage_dir(run_dir, stage)
     storage.remove_tree(target)
     for path in sorted(_files(source), key=lambda path: (path == (METRICS_JSON,), path == _STATE)):
-        if path[0] not in leave_out:
-            storage.make_dirs(storage.join(target, *path[:-1]))
-            _copy_file(storage.join(source, *path), storage.join(target, *path))
+        storage.make_dirs(storage.join(target, *path[:-1]))
+        _copy_file(storage.join(source, *path), storage.join(target, *path))
 
 
 def weights_of(folder: str) -> bytes:

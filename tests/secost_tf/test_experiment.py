@@ -176,7 +176,7 @@ def test_the_command_of_another_experiment(parse):
     argv = ["prog", "--flagfile=flags/experiments/fixed_alpha.flags", "--flagfile", "x/esc10.flags"]
     assert experiment.command_for(
         "no_teacher",
-        [*argv, "--stage=2", "--seeds=3", "--table_only"],
+        [*argv, "--stage=2", "--seeds=3", "--table_only", "--alpha_per_class_csv=A.csv"],
     ) == (
         "python -m secost_tf.experiment --flagfile=flags/experiments/no_teacher.flags --flagfile x/esc10.flags --seeds=3"
     )

@@ -71,9 +71,11 @@ def test_interrupt(run):
 
     status, _, stderr = run(main)
     assert status == 130 and "continues" in stderr
+    status, _, stderr = run(main, continues=False)
+    assert status == 130 and stderr.endswith("\ninterrupted\n")
 
 
-def test_arguments_are_refused_unless_main_takes_them(run):
+def test_arguments_are_refused_unless_the_command_takes_them(run):
     def main(argv):
         return len(argv)
 

@@ -25,22 +25,21 @@ CASCADE = (
 def write_stage(
     run_dir: str, stage: int, alpha: float, precisions, seed: int, found=None, **metrics
 ) -> Path:
-    """A stage that is done, as far as results look at it; `found`: how it found out its alphas."""
+    """A stage that is done, as far as results look at it; `found`: its alphas besides `alpha`, also
+    as older versions wrote them.
+    """
     folder = Path(run_dir, f"stage-{stage}")
     folder.mkdir(parents=True, exist_ok=True)
     config = StageConfig(
-        *(
-            stage,
-            alpha,
-            (stage - 1,) if stage else (),
-            WelsNetConfig(num_classes=3),
-            TrainConfig(seed=seed),
-        ),
-        **found or {},
+        stage,
+        alpha,
+        (stage - 1,) if stage else (),
+        WelsNetConfig(num_classes=3),
+        TrainConfig(seed=seed),
     )
     class_map = {"mids": [f"/m/{name}" for name in CLASSES], "display_names": CLASSES}
     (folder / "config.json").write_text(
-        json.dumps({"stage": config.to_dict(), "class_map": class_map})
+        json.dumps({"stage": config.to_dict() | (found or {}), "class_map": class_map})
     )
     figures = {
         "mAP": float(np.mean(precisions)),
@@ -133,14 +132,44 @@ def test_the_first_seeds_alone(tmp_path):
     assert only.change.mean == pytest.approx(0.1) and not np.isfinite(only.change.low)
 
 
-def test_alphas_of_classes_are_noted(tmp_path):
+def test_alphas_of_classes_are_said(tmp_path):
     write_experiment(tmp_path, "two_stages", CASCADE)
     for seed in range(3):
-        run_dir = run_folder(str(tmp_path), "two_stages", seed)
-        write_stage(run_dir, 1, 0.3, (0.5, 0.5), seed, {"class_alphas": (None, 0.2, 0.3)})
+        folder = run_folder(str(tmp_path), "two_stages", seed)
+        found = {"class_alphas": (None, 0.2, 0.3)}
+        write_stage(folder, 1, 0.3, (0.5, 0.5), seed, found, alpha_note="per class")
     base, last = experiment_results(str(tmp_path), "two_stages", 3).rows
     assert (base.alpha, base.alpha_note) == (1.0, "")
     assert (last.alpha, last.alpha_note) == (0.3, "per class")
+
+
+@pytest.mark.parametrize(
+    ("asked", "alphas", "class_alphas", "note"),
+    [
+        ({"auto_alphas": [0.7, 0.3, 0.1]}, (0.7, 0.3, 0.1), lambda seed: (), "auto"),
+        (
+            {"estimate_class_alphas": True},
+            (0.3, 0.3, 0.3),
+            lambda seed: (0.1 * seed, 0.2, 0.3),
+            "per class",
+        ),
+    ],
+)
+def test_an_experiment_of_older_versions_whose_seeds_chose_their_alphas(
+    tmp_path, asked, alphas, class_alphas, note
+):
+    """The seeds may differ in what they were asked to choose; alpha is then the median."""
+    write_experiment(tmp_path, "chosen", CASCADE, settings=asked)
+    write_experiment(tmp_path, "given", CASCADE)
+    for name in ("chosen", "given"):
+        for seed, alpha in enumerate(alphas):
+            found = asked | {"class_alphas": class_alphas(seed)}
+            folder = run_folder(str(tmp_path), name, seed)
+            write_stage(folder, 1, alpha, (0.5, 0.5), seed, found, alpha_note=note)
+    last = experiment_results(str(tmp_path), "chosen", 3).rows[1]
+    assert (last.alpha, last.alpha_note, last.mAP.mean) == (0.3, note, pytest.approx(0.5))
+    with pytest.raises(ValueError, match=r"differ in more than the seed: (class_)?alpha"):
+        experiment_results(str(tmp_path), "given", 3)
 
 
 # --- a sweep ---

@@ -223,6 +223,24 @@ def test_a_stage_that_differs_is_not_taken(tmp_path, donor, mine, change, values
     assert shared(tmp_path, mine) == taken
 
 
+@pytest.mark.parametrize(
+    ("change", "taken"),
+    [
+        ({"auto_alphas": [0.5, 0.3], "alpha": 0.3}, [0, 1]),  # trained as with alpha 0.3 given
+        ({"auto_alphas": [0.5, 0.3], "alpha": 0.5}, [0]),
+        ({"estimate_class_alphas": True, "class_alphas": [0.1, 0.2, 0.3, 0.4]}, [0]),
+    ],
+)
+def test_of_a_stage_that_chose_its_alphas_counts_what_it_was_trained_with(
+    tmp_path, donor, mine, change, taken
+):
+    folder = write_stage(donor, ASKED[1])
+    record = json.loads((folder / "config.json").read_text())
+    record["stage"] |= change
+    (folder / "config.json").write_text(json.dumps(record))
+    assert shared(tmp_path, mine) == taken
+
+
 def test_a_stage_of_an_older_version_is_taken(tmp_path, donor, mine):
     folder = write_stage(donor, ASKED[1])
     record = json.loads((folder / "config.json").read_text())

@@ -1,6 +1,4 @@
-"""Tables of alphas, the estimate by hand and against its definition, and stages that are trained
-with them.
-"""
+"""Tables of alphas, and stages that are trained with them."""
 
 import dataclasses
 import json
@@ -9,18 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from secost_tf.data import splits
-from secost_tf.data.splits import Split
 from secost_tf.reporting import page_data
 from secost_tf.reporting.tables import format_table
 from secost_tf.runs import stage_folder
+from secost_tf.training import callbacks, tensorboard
 from secost_tf.training import stage as stages
-from secost_tf.training import tensorboard
 from secost_tf.training.cascade import run_cascade
-from secost_tf.training.class_alphas import (
-    read_class_alphas,
-    write_class_alphas,
-)
+from secost_tf.training.class_alphas import read_class_alphas, write_class_alphas
 from tfrecord_tools.datasets.clips import ClassMap
 
 CLASS_MAP = ClassMap(("/m/a", "/m/b", "/m/c", "/m/d"), ("Bark", "Bell", "Rain, heavy", "Siren"))
@@ -31,12 +24,6 @@ def begun(kept_run, tmp_path) -> str:
     """A run folder that holds stage 0 of `kept_run`."""
     shutil.copytree(Path(kept_run, "stage-0"), tmp_path / "run" / "stage-0")
     return str(tmp_path / "run")
-
-
-@pytest.fixture
-def validation(kept_data, cascade_config) -> Split:
-    """The clips on which a stage of `kept_run` picked its best epoch."""
-    return splits.training_splits(kept_data, cascade_config(1).train)[1]
 
 
 @pytest.fixture
@@ -112,10 +99,37 @@ def test_given_alphas_reach_the_loss(kept_run, kept_data, cascade_config, begun,
     assert (rows[1]["alpha"], rows[1]["alpha_note"]) == (0.9, "per class")
     assert " 0.9 per class " in format_table(rows)
     assert page_data.read_run(begun).stages[1].alpha_note == "per class"
+
+
+def test_a_stage_that_was_stopped_continues_with_the_alphas_of_its_table(
+    kept_data, cascade_config, begun, one_device, monkeypatch
+):
+    """The table beside the stage gives back the very numbers, also those of older versions, which
+    estimated them.
+    """
+    alphas, plain = (0.1234, 0.3, 1.0, 0.0), callbacks.Progress.on_train_batch_end
+    config = dataclasses.replace(cascade_config(1), class_alphas=alphas)
+
+    def interrupted(self, batch, logs=None):
+        plain(self, batch, logs)
+        if self.epoch == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(callbacks.Progress, "on_train_batch_end", interrupted)
+        run_cascade(config, kept_data, begun, one_device)
+    path = Path(begun, "stage-1", "config.json")
+    written = json.loads(path.read_text())
+    written["stage"] |= {"auto_alphas": [], "estimate_class_alphas": True}
+    path.write_text(json.dumps(written))
     record = stage_folder.StageRecord.read(begun, 1)
+    table = read_class_alphas(str(Path(begun, "stage-1", "alpha_per_class.csv")), record.class_map)
+    assert table == record.config.class_alphas == alphas
+    rows = run_cascade(
+        dataclasses.replace(config, class_alphas=table), kept_data, begun, one_device
+    )
+    assert rows[1]["alpha_note"] == "per class"
     assert tensorboard.hparams_of(record)["alpha_note"] == "per class"
-    table = str(Path(begun, "stage-1", "alpha_per_class.csv"))
-    assert read_class_alphas(table, record.class_map) == (0.3,) * 4
 
 
 def test_a_kept_stage_with_other_alphas_is_an_error(
@@ -133,7 +147,7 @@ def test_a_stage_begun_with_other_alphas_is_an_error(
 ):
     shutil.copytree(Path(kept_run, "stage-1"), Path(begun, "stage-1"))
     Path(begun, "stage-1", "metrics.json").unlink()
-    config = dataclasses.replace(cascade_config(1), class_alphas=(0.3,) * 4)
     message = r"stage-1 was begun with other settings \(there != now\): class_alphas: \(\) != \(0\."
     with pytest.raises(ValueError, match=message):
+        config = dataclasses.replace(cascade_config(1), class_alphas=(0.5,) * 4)
         run_cascade(config, kept_data, begun, one_device)

@@ -16,6 +16,7 @@ from secost_tf.runs.settings import RunOptions
 from secost_tf.training import stage as stages
 from secost_tf.training.experiments import (
     ExperimentConfig,
+    estimate_experiment,
     run_experiment,
     run_flags,
 )
@@ -121,6 +122,15 @@ def test_flags_of_a_run(configs):
     assert run_flags(configs["two_stages"].runs("E")[1]) == (
         "--run_dir=E/two_stages/seed-1\n--stage=1\n--alpha=0.3\n--epochs=2\n--seed=1\n"
     )
+
+
+def test_the_estimate_counts_the_stages_of_all_runs(
+    cascade_config, kept_data, one_device, tmp_path
+):
+    config = ExperimentConfig("cascade", cascade_config(1), 2)
+    text = estimate_experiment(config, kept_data, str(tmp_path), one_device, OPTIONS)
+    assert "time in all      about" in text and "for 2 stages\n" in text
+    assert "This is cascade, seed 0. cascade has 4 stages to train in all" in text
 
 
 # --- undisturbed ---
