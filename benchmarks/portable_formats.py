@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from secost_tf.evaluation.metrics import evaluate_scores
+from secost_tf.runs import StageFolder, load_student
 from secost_tf.runs.stage_folder import StageRecord
-from secost_tf.runs.students import load_student
 from secost_tf.serving import onnx, tflite
 from secost_tf.serving.checks import LiveModel
 from secost_tf.serving.layout import PortableConfig
@@ -74,7 +74,7 @@ def main() -> None:
 
     student, record = (
         load_student(arguments.run_dir, arguments.stage),
-        StageRecord.read(arguments.run_dir, arguments.stage),
+        StageFolder(arguments.run_dir, arguments.stage).record,
     )
     samples = tflite.clip_samples(record, PortableConfig(seconds=arguments.seconds))
     sounds, labels = read_clips(arguments.manifest, arguments.folds, record, samples)

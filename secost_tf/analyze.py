@@ -17,7 +17,7 @@ import os
 from collections.abc import Sequence
 
 from secost_tf import evaluation, reporting
-from secost_tf.runs import ScoringSettings, StageSettings
+from secost_tf.runs import ScoringSettings, StageFolder, StageSettings, find_stage
 from tfrecord_tools import storage
 from tfrecord_tools.commands import run_command
 from tfrecord_tools.config import setting
@@ -59,9 +59,18 @@ def main(argv: Sequence[str]) -> None:
     """Read the flags, compare the stages, and print what came out and where it is."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     settings = read_flags(AnalyzeSettings)
-    values = settings.to_dict()
-    folder = values.pop("out") or storage.join(settings.run_dir, reporting.ANALYSIS)
-    comparison = evaluation.compare_stages(**values)
+    later = find_stage(settings.run_dir, settings.stage)
+    base = StageFolder(settings.base_run_dir or settings.run_dir, settings.base)
+    data_dir = settings.data_dir or later.record.data_dir
+    comparison = evaluation.compare_stages(
+        base,
+        later,
+        evaluation.SplitScorer.open(data_dir, settings.split, settings.batch_size),
+        clean_labels_csv=settings.clean_labels_csv,
+        label_errors=settings.label_errors,
+        resamples=settings.resamples,
+    )
+    folder = settings.out or storage.join(settings.run_dir, reporting.ANALYSIS)
     reporting.write_analysis(folder, comparison)
     print(reporting.format_analysis(comparison.results))
     print(f"\n{folder} holds the tables and pictures")

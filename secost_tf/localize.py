@@ -31,7 +31,7 @@ from secost_tf.detection import (
     tuned_thresholds,
 )
 from secost_tf.models import hop_frames
-from secost_tf.runs import EXPORTED_MODEL_HELP, StageSettings
+from secost_tf.runs import EXPORTED_MODEL_HELP, StageSettings, find_stage
 from tfrecord_tools.commands import run_command
 from tfrecord_tools.config import setting
 from tfrecord_tools.config_flags import read_flags
@@ -76,9 +76,7 @@ def main(argv: Sequence[str]) -> int:
     if settings.saved_model:
         detector, tune = from_saved_model(settings.saved_model), None
     else:
-        from secost_tf.runs import done_stages  # imports TensorFlow
-
-        stage = done_stages(settings.run_dir)[-1] if settings.stage is None else settings.stage
+        stage = find_stage(settings.run_dir, settings.stage).number
         detector = from_run(settings.run_dir, stage)
         tune = functools.partial(tuned_thresholds, settings.run_dir, stage, detector, config)
     hop_frames(detector.config, config.hop_scale)  # says what is wrong with it before any work

@@ -15,6 +15,7 @@ import numpy as np
 
 from secost_tf.detection.windows import Network, fine_segment_scores, segment_scores
 from secost_tf.models import WelsNetConfig
+from secost_tf.runs import find_stage
 from secost_tf.serving import EVERY_FRAME, LOG_MEL, read_exported
 from tfrecord_tools.datasets import ClassMap
 from tfrecord_tools.log_mel import LogMelConfig
@@ -58,16 +59,11 @@ class Detector:
 
 def from_run(run_dir: str, stage: int) -> Detector:
     """The student of a stage; a `ValueError` if it is not done."""
-    from secost_tf.runs import (
-        StageRecord,
-        load_student,
-        stage_dir,  # imports TensorFlow
+    folder = find_stage(run_dir, stage)
+    record = folder.record
+    return from_student(
+        folder.student, record.config.network, record.log_mel, record.class_map, folder.path
     )
-
-    student = load_student(run_dir, stage)
-    record = StageRecord.read(run_dir, stage)
-    folder = stage_dir(run_dir, stage)
-    return from_student(student, record.config.network, record.log_mel, record.class_map, folder)
 
 
 def from_student(

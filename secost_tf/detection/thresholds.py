@@ -16,6 +16,7 @@ from absl import logging
 from secost_tf.detection.detector import Detector
 from secost_tf.detection.events import PostProcessing, smooth
 from secost_tf.models import segment_spans
+from secost_tf.runs import StageFolder
 from tfrecord_tools import storage
 from tfrecord_tools.datasets import ClassMap
 from tfrecord_tools.text import format_figure
@@ -129,19 +130,19 @@ def tuned_thresholds(
     """
     config = config or PostProcessing()
     from secost_tf.data import iterate_clips, training_splits
-    from secost_tf.runs import StageRecord  # imports TensorFlow
 
     class_map = detector.class_map
     path = storage.join(detector.folder, thresholds_csv(config))
     if not storage.exists(path):
-        record = StageRecord.read(run_dir, stage)
+        folder = StageFolder(run_dir, stage)
+        record = folder.record
         validation = training_splits(record.data_dir, record.config.train)[1]
         if validation is None:
             raise ValueError(
                 f"{record.data_dir}: no validation clips to tune thresholds on: convert a split of that name, or give --threshold or "
                 "--thresholds_csv"
             )
-        record.check_data(run_dir, validation.info, record.data_dir)
+        folder.check_data(validation.info, record.data_dir)
         labels, peaks = [], []
         for clip in iterate_clips(validation):
             labels.append(np.isin(np.arange(len(class_map)), clip.labels))

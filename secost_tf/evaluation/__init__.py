@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tfrecord_tools._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from secost_tf.evaluation.comparison import Comparison, compare_sides, compare_stages
+    from secost_tf.evaluation.comparison import Comparison, compare_stages
     from secost_tf.evaluation.event_metrics import MEASURES, EventOptions, load_measures
     from secost_tf.evaluation.experiments import (
         LEVEL,

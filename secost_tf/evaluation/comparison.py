@@ -28,6 +28,7 @@ from tfrecord_tools.text import sigmoid
 
 if TYPE_CHECKING:
     from secost_tf.evaluation.scoring import SplitScorer
+    from secost_tf.runs import StageFolder
 
 RANGES = tuple(np.round(np.arange(0, 1.05, 0.1), 1).tolist())
 
@@ -126,31 +127,28 @@ class Comparison:
 
 
 def compare_stages(
-    run_dir: str,
-    base: int = 0,
-    stage: int | None = None,
+    base: StageFolder,
+    later: StageFolder,
+    scorer: SplitScorer | None = None,
     *,
-    base_run_dir: str | None = None,
-    data_dir: str | None = None,
-    split: str = "eval",
     clean_labels_csv: str | None = None,
     label_errors: int = 1000,
     resamples: int = 1000,
-    batch_size: int = 32,
 ) -> Comparison:
     """Compare two stages on a split, and the later one with the labels that it learned from.
 
     Args:
-        run_dir: the run of the later stage.
-        base, stage: their numbers; by default 0 and the last that is done.
-        base_run_dir: the run of the earlier stage, by default the same.
-        data_dir: the converted splits, by default those that the later stage was trained with.
-        split: what they are compared on.
-        clean_labels_csv: true labels of the training clips; by default their events', if there are
-            any.
+        base: the earlier stage, or one of another run, such as a control.
+        later: the later stage.
+        scorer: scores the split on which they are compared; None: the eval split of the data that
+            `later` was trained with.
+        clean_labels_csv: true labels of the training clips, as AudioSet's segment lists have them;
+            None: their events' classes, if there are any.
         label_errors: how many of each kind to list; 0 leaves them out.
-        resamples: of the bootstrap.
-        batch_size: clips scored at once.
+        resamples: of the bootstrap over clips.
+
+    Returns:
+        The comparison; `secost_tf.write_report` and `python -m secost_tf.analyze` write it.
 
     Raises:
         ValueError: if a stage is not done, the two are the same, or classes, log-mels or clips
@@ -158,61 +156,28 @@ def compare_stages(
     """
     from secost_tf.data import Split  # imports TensorFlow
     from secost_tf.evaluation.scoring import SplitScorer
-    from secost_tf.runs import StageRecord, done_stages
 
-    base_run_dir = base_run_dir or run_dir
-    stage = done_stages(run_dir)[-1] if stage is None else stage
-    if (base_run_dir, base) == (run_dir, stage):
+    if base == later:
         raise ValueError(
-            f"base, stage: expected two stages, got stage {stage} of {run_dir} twice; "
-            + ("train a later one first" if not stage else "choose another --base")
+            f"base, stage: expected two stages, got stage {later.number} of {later.run_dir} twice; "
+            + ("train a later one first" if not later.number else "choose another --base")
         )
-    folder = data_dir or StageRecord.read_done(run_dir, stage).data_dir
-    scorer = SplitScorer(Split(folder, shards.read_dataset_info(folder, split)), batch_size)
-    return compare_sides(
-        scorer,
-        (base_run_dir, base),
-        (run_dir, stage),
-        clean_labels_csv=clean_labels_csv,
-        label_errors=label_errors,
-        resamples=resamples,
-    )
-
-
-def compare_sides(
-    scorer: SplitScorer,
-    base: tuple[str, int],
-    later: tuple[str, int],
-    *,
-    clean_labels_csv: str | None = None,
-    label_errors: int = 1000,
-    resamples: int = 1000,
-) -> Comparison:
-    """Compare two stages as `compare_stages` does, with scores that may have been made already.
-
-    Args:
-        scorer: scores the split on which the stages are compared.
-        base, later: run folder and number of the two stages.
-        clean_labels_csv, label_errors, resamples: see `compare_stages`.
-
-    Raises:
-        ValueError: if a stage is not done, or classes, log-mels or clips differ; names both sides.
-    """
-    from secost_tf.data import Split  # imports TensorFlow
-    from secost_tf.runs import StageRecord
-
-    split, sides, (run_dir, number) = scorer.split, (base, later), later
-    records = [StageRecord.read_done(*side) for side in sides]
-    for (where, _), record in zip(sides, records, strict=True):
-        record.check_data(where, split.info, split.data_dir)
-    record = records[1]
-    stages, interval = _score_stages(scorer, sides, record.class_map.display_names, resamples)
+    for stage in (base, later):
+        stage.check_done()
+    scorer = scorer or SplitScorer.open(later.record.data_dir)
+    split = scorer.split
+    for stage in (base, later):
+        stage.check_data(split.info, split.data_dir)
+    stages, interval = _score_stages(scorer, (base, later), resamples)
+    is_same_run = base.run_dir == later.run_dir
     results = {
-        "run_dir": storage.absolute(run_dir),
-        "base_run_dir": storage.absolute(base[0]),
-        "base": base[1],
-        "stage": number,
-        "base_name": f"stage {base[1]}" if base[0] == run_dir else f"{base[0]}, stage {base[1]}",
+        "run_dir": storage.absolute(later.run_dir),
+        "base_run_dir": storage.absolute(base.run_dir),
+        "base": base.number,
+        "stage": later.number,
+        "base_name": f"stage {base.number}"
+        if is_same_run
+        else f"{base.run_dir}, stage {base.number}",
         "data_dir": split.data_dir,
         "split": split.info.split,
         "num_clips": len(stages.labels),
@@ -223,31 +188,25 @@ def compare_sides(
     }
     disagreement, errors = None, None
     if label_errors:
-        teachers = record.config.teacher_stages
         train = Split(split.data_dir, shards.read_dataset_info(split.data_dir, "train"))
-        record.check_data(run_dir, train.info, train.data_dir)
-        disagreement, errors = read_training_clips(
-            train, run_dir, number, teachers, label_errors, clean_labels_csv
-        )
+        later.check_data(train.info, train.data_dir)
+        disagreement, errors = read_training_clips(train, later, label_errors, clean_labels_csv)
         results["label_errors"] = judge_label_errors(errors)
         results["teacher"] = disagreement and describe_disagreement(
-            disagreement, teachers, stages.classes
+            disagreement, later.record.config.teacher_stages, stages.classes
         )
     return Comparison(results, stages, disagreement, errors)
 
 
 def _score_stages(
-    scorer: SplitScorer,
-    sides: Sequence[tuple[str, int]],
-    classes: tuple[str, ...],
-    resamples: int,
+    scorer: SplitScorer, folders: Sequence[StageFolder], resamples: int
 ) -> tuple[Stages, Interval]:
     """Return the figures of two stages on a split, and the interval of the change of mAP."""
-    scored = [scorer.score(*side) for side in sides]
+    scored = [scorer.score(folder) for folder in folders]
     labels = scored[0].labels
     logits = [stage.logits for stage in scored]
     stages = Stages(
-        classes=classes,
+        classes=folders[-1].record.class_map.display_names,
         labels=labels,
         scores=tuple(map(sigmoid, logits)),
         per_class=tuple(metrics.evaluate_classes(labels, values) for values in logits),

@@ -13,16 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 
 from secost_tf.evaluation.intervals import Interval, mean_interval, paired_interval
-from secost_tf.runs import (
-    CONFIG_JSON,
-    PER_CLASS_CSV,
-    ExperimentRecord,
-    StageConfig,
-    leading_stages,
-    read_metrics,
-    run_folder,
-    stage_dir,
-)
+from secost_tf.runs import ExperimentRecord, StageConfig, StageFolder, done_stages, run_folder
 from tfrecord_tools import storage
 from tfrecord_tools.datasets import ClassMap
 
@@ -280,24 +271,21 @@ class _Stage:
     average_precision: np.ndarray
 
     @classmethod
-    def read(cls, what: str, run_dir: str, stage: int) -> _Stage:
-        folder = stage_dir(run_dir, stage)
-        if stage not in leading_stages(run_dir):
-            raise NotFinished(f"{what}, stage {stage} is not done ({folder})")
-        values = storage.read_json(storage.join(folder, CONFIG_JSON))
-        rows = storage.read_csv(storage.join(folder, PER_CLASS_CSV), ("AP",))
+    def read(cls, what: str, run_dir: str, number: int) -> _Stage:
+        stage = StageFolder(run_dir, number)
+        if number >= len(done_stages(run_dir)):
+            raise NotFinished(f"{what}, stage {number} is not done ({stage.path})")
+        record = stage.record
         try:
             return cls(
-                folder=folder,
-                config=StageConfig.from_dict(values["stage"]),
-                class_map=ClassMap(
-                    **{name: tuple(items) for name, items in values["class_map"].items()}
-                ),
-                metrics=read_metrics(run_dir, stage),
-                average_precision=np.array([_number(row["AP"] or None) for _, row in rows]),
+                folder=stage.path,
+                config=record.config,
+                class_map=record.class_map,
+                metrics=stage.metrics,
+                average_precision=np.array([_number(row["AP"] or None) for row in stage.per_class]),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{folder}: not what a stage leaves ({error!r})") from error
+            raise ValueError(f"{stage.path}: not what a stage leaves ({error!r})") from error
 
     def check_same_data(self, other: _Stage) -> None:
         """A `ValueError` that names both sides if two stages have other classes, or were evaluated

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
+from secost_tf.runs import TEACHER_SCORES, StageFolder
 from tfrecord_tools import shards, storage
 from tfrecord_tools.datasets import read_labels
 from tfrecord_tools.shards import ClipRecord, decode, decode_teacher_scores
+
+if TYPE_CHECKING:
+    from secost_tf.data import Split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,23 +242,25 @@ _WIDEST = 100  # pairs of a clip and a class where student and teacher are furth
 
 # === The training clips: labels, scores, and what is wrong ===
 def read_training_clips(
-    split,
-    run_dir: str,
-    stage: int,
-    teachers: Sequence[int],
-    most: int,
-    clean_labels_csv: str | None,
+    split: Split, stage: StageFolder, most: int, clean_labels_csv: str | None
 ) -> tuple[Disagreement | None, LabelErrors]:
-    """Reads the training clips shard by shard, with the scores that the stage and its teacher gave
+    """Read the training clips shard by shard, with the scores that a stage and its teacher gave
     them.
+
+    Args:
+        split: the training clips.
+        stage: the stage.
+        most: label errors of each kind to keep.
+        clean_labels_csv: true labels; None: the classes of the clips' events, if there are any.
+
+    Returns:
+        How student and teacher differ, None for a stage without a teacher; the label errors.
     """
     from secost_tf.data import check_teacher_scores
-    from secost_tf.runs import TEACHER_SCORES, stage_dir
 
     info = split.info
-    folders = [
-        storage.join(stage_dir(run_dir, number), TEACHER_SCORES) for number in (stage, *teachers)
-    ]
+    teachers = [StageFolder(stage.run_dir, number) for number in stage.record.config.teacher_stages]
+    folders = [scored.file(TEACHER_SCORES) for scored in (stage, *teachers)]
     for folder in folders:
         check_teacher_scores(split, folder)
     listed = read_labels(clean_labels_csv, info.class_map) if clean_labels_csv else None

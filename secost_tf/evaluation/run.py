@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from secost_tf.evaluation import event_metrics
 from secost_tf.evaluation.event_metrics import EventOptions
 from secost_tf.evaluation.metrics import Evaluation
-from secost_tf.runs import add_changes, data_digest
+from secost_tf.runs import StageFolder, add_changes, data_digest, done_stages, find_stage
 from tfrecord_tools import shards, storage
 from tfrecord_tools.datasets import ClassMap
 from tfrecord_tools.text import format_figure
@@ -35,53 +35,43 @@ def evaluate_run(
     """
     from secost_tf.data import Split, iterate_clips
     from secost_tf.evaluation.scoring import Scorer
-    from secost_tf.runs import (
-        StageRecord,
-        done_stages,
-        load_student,
-        stage_dir,  # import TensorFlow
-    )
 
-    numbers = done_stages(run_dir) if stage is None else [stage]
+    last = find_stage(run_dir, stage)
     rows: list[dict] = []
-    for number in numbers:
-        student = load_student(run_dir, number)
-        record = StageRecord.read(run_dir, number)
-        folder = data_dir or record.data_dir
-        info = shards.read_dataset_info(folder, split)
-        record.check_data(run_dir, info, folder)
-        evaluation = Scorer(student, batch_size).evaluate(Split(folder, info))
-        own_folder = stage_dir(run_dir, number)
-        write_per_class(
-            storage.join(own_folder, f"per_class-{split}.csv"), evaluation, record.class_map
-        )
+    for folder in done_stages(run_dir) if stage is None else [last]:
+        config, clips_dir = folder.record.config, data_dir or folder.record.data_dir
+        info = shards.read_dataset_info(clips_dir, split)
+        folder.check_data(info, clips_dir)
+        evaluation = Scorer(folder.student, batch_size).evaluate(Split(clips_dir, info))
+        write_per_class(folder.file(f"per_class-{split}.csv"), evaluation, folder.record.class_map)
         figures = {
-            "stage": number,
-            "alpha": record.config.alpha,
-            "alpha_note": record.config.alpha_note,
-            "teacher_stages": list(record.config.teacher_stages),
+            "stage": folder.number,
+            "alpha": config.alpha,
+            "alpha_note": config.alpha_note,
+            "teacher_stages": list(config.teacher_stages),
             "split": split,
-            "data_dir": folder,
+            "data_dir": clips_dir,
             **evaluation.scalars(),
         }
         if events:
-            clips = iterate_clips(Split(folder, info))
-            figures["events"] = event_metrics.evaluate_events(run_dir, number, clips, events)
-            if data_digest(folder) == data_digest(record.data_dir):
-                _keep_events(own_folder, figures)
-        storage.write_json(storage.join(own_folder, f"metrics-{split}.json"), figures)
+            clips = iterate_clips(Split(clips_dir, info))
+            figures["events"] = event_metrics.evaluate_events(
+                folder.run_dir, folder.number, clips, events
+            )
+            if data_digest(clips_dir) == data_digest(folder.record.data_dir):
+                _keep_events(folder, figures)
+        storage.write_json(folder.file(f"metrics-{split}.json"), figures)
         rows.append(figures)
     return add_changes(rows)
 
 
-def _keep_events(folder: str, figures: Mapping) -> None:
+def _keep_events(stage: StageFolder, figures: Mapping) -> None:
     """Adds the measures of events to the stage's own figures, of the same data, if they are of the
     same split.
     """
-    path = storage.join(folder, "metrics.json")
-    own = storage.read_json(path)
+    own = stage.metrics
     if (own["split"], own["num_clips"]) == (figures["split"], figures["num_clips"]):
-        storage.write_json(path, {**own, "events": figures["events"]})
+        stage.write_metrics({**own, "events": figures["events"]})
 
 
 def write_per_class(path: str, evaluation: Evaluation, class_map: ClassMap) -> None:

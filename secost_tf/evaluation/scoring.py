@@ -14,7 +14,7 @@ from absl import logging
 
 from secost_tf.data import Split, find_damage, scoring_data
 from secost_tf.evaluation.metrics import Evaluation, evaluate_scores
-from secost_tf.runs import load_student
+from secost_tf.runs import StageFolder
 from tfrecord_tools import shards, storage
 from tfrecord_tools.shards import encode_teacher_scores
 from tfrecord_tools.text import sigmoid
@@ -112,20 +112,32 @@ class SplitScorer:
 
     def __init__(self, split: Split, batch_size: int):
         self.split, self.batch_size = split, batch_size
-        self._scores: dict[tuple[str, int], StageScores] = {}
+        self._scores: dict[StageFolder, StageScores] = {}
 
-    def score(self, run_dir: str, stage: int) -> StageScores:
+    @classmethod
+    def open(cls, data_dir: str, split: str = "eval", batch_size: int = 32) -> SplitScorer:
+        """Open a converted split.
+
+        Args:
+            data_dir: folder of converted splits.
+            split: name of the split.
+            batch_size: clips at a time.
+
+        Raises:
+            ValueError: if there is no such split.
+        """
+        return cls(Split(data_dir, shards.read_dataset_info(data_dir, split)), batch_size)
+
+    def score(self, stage: StageFolder) -> StageScores:
         """Return the scores of a stage.
 
         Raises:
             ValueError: if the stage is not done, or a shard is damaged.
         """
-        key = (run_dir, stage)
-        if key not in self._scores:
-            student = load_student(run_dir, stage)
-            clips = Scorer(student, self.batch_size).split(self.split)
-            self._scores[key] = StageScores(student, *clips)
-        return self._scores[key]
+        if stage not in self._scores:
+            clips = Scorer(stage.student, self.batch_size).split(self.split)
+            self._scores[stage] = StageScores(stage.student, *clips)
+        return self._scores[stage]
 
 
 def _logits(student: keras.Model, inputs: dict[str, tf.Tensor]) -> tf.Tensor:

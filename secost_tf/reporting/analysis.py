@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 
-from secost_tf.evaluation import Comparison, compare_sides
+from secost_tf.evaluation import Comparison, compare_stages
 from secost_tf.reporting import figures
-from secost_tf.reporting.page import Analysis, LabelError, Picture, StageFigures
+from secost_tf.reporting.page import Analysis, LabelError, Picture
 from secost_tf.reporting.pictures import drawing
+from secost_tf.runs import StageFolder
 from tfrecord_tools import storage
 from tfrecord_tools.text import format_figure
 
@@ -21,38 +22,38 @@ if TYPE_CHECKING:
 _LISTED = 10  # label errors of each kind
 
 
-def run_analysis(scorer: SplitScorer, run_dir: str, base: StageFigures, last: StageFigures) -> dict:
+def run_analysis(scorer: SplitScorer, base: StageFolder, last: StageFolder) -> dict:
     """Return the content of `analysis.json` for two stages of a run.
 
     The file that lies in the run is taken if it is of these stages and clips; else it is made now.
 
     Args:
         scorer: of the split on which they are compared.
-        run_dir: the run.
         base, last: the two stages.
     """
-    path = storage.join(run_dir, ANALYSIS, ANALYSIS_JSON)
+    folder = storage.join(last.run_dir, ANALYSIS)
+    path = storage.join(folder, ANALYSIS_JSON)
     if storage.exists(path):
         results = storage.read_json(path)
         asked = {
-            "base_run_dir": storage.absolute(run_dir),
-            "base": base.stage,
-            "stage": last.stage,
+            "base_run_dir": storage.absolute(base.run_dir),
+            "base": base.number,
+            "stage": last.number,
             "split": scorer.split.info.split,
             "data_dir": scorer.split.data_dir,
         }
         is_asked = all(results.get(name) == value for name, value in asked.items())
         if is_asked and "label_errors" in results and _is_of(results["mAP"], base, last):
             return results
-    comparison = compare_sides(scorer, (run_dir, base.stage), (run_dir, last.stage))
-    write_analysis(storage.join(run_dir, ANALYSIS), comparison)
+    comparison = compare_stages(base, last, scorer)
+    write_analysis(folder, comparison)
     return comparison.results
 
 
-def _is_of(mAP: dict, base: StageFigures, last: StageFigures) -> bool:
+def _is_of(mAP: dict, base: StageFolder, last: StageFolder) -> bool:
     """Return True if the stages are still those that were analysed."""
     return all(
-        stage.mAP is not None and abs(stage.mAP - mAP[side]) < 1e-6
+        stage.metrics["mAP"] is not None and abs(stage.metrics["mAP"] - mAP[side]) < 1e-6
         for side, stage in (("base", base), ("stage", last))
     )
 

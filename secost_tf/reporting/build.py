@@ -57,19 +57,17 @@ def write_report(
 
     notes: list[str] = []
     run = page_data.read_run(run_dir)
-    split = page_data.open_split(run_dir, run, data_dir, notes)
+    split = page_data.open_split(run, data_dir, notes)
     experiments = page_data.read_experiments(experiment_dirs, notes)
     pictures = report_pictures.run_pictures(run) | report_pictures.experiment_pictures(experiments)
     examples, compared = (), None
     if split:
-        first, last = run.records[0], run.records[-1]
+        first, last = run.folders[0], run.folders[-1]
         scorer = SplitScorer(split, batch_size)
         if num_examples:
-            examples = report_examples.make_examples(
-                scorer, run_dir, first, last, num_examples, audio_dir
-            )
+            examples = report_examples.make_examples(scorer, first, last, num_examples, audio_dir)
         if analysis and first is not last and _has_training_split(split, notes):
-            results = report_analysis.run_analysis(scorer, run_dir, run.stages[0], run.stages[-1])
+            results = report_analysis.run_analysis(scorer, first, last)
             compared = report_analysis.page_analysis(run_dir, results)
             pictures |= report_analysis.analysis_pictures(results)
     today = datetime.date.today().isoformat()

@@ -19,7 +19,7 @@ from secost_tf.evaluation import SplitScorer
 from secost_tf.models import segment_times
 from secost_tf.reporting.page import Example, ExampleScore, Picture
 from secost_tf.reporting.pictures import photograph
-from secost_tf.runs import StageRecord
+from secost_tf.runs import StageFolder, StageRecord
 from tfrecord_tools import storage
 from tfrecord_tools.audio import AudioError, load_audio
 from tfrecord_tools.datasets import choose_file, index_files
@@ -41,9 +41,8 @@ _SCORES = 5  # classes in a table of clip scores
 
 def make_examples(
     scorer: SplitScorer,
-    run_dir: str,
-    base: StageRecord,
-    last: StageRecord,
+    base: StageFolder,
+    last: StageFolder,
     count: int,
     audio_dir: str | None = None,
 ) -> tuple[Example, ...]:
@@ -51,7 +50,6 @@ def make_examples(
 
     Args:
         scorer: scores the clips to choose from; see `choose_examples`.
-        run_dir: the run.
         base, last: the two stages; may be the same.
         count: how many examples at most.
         audio_dir: folder of the recordings; None gives no players.
@@ -60,10 +58,10 @@ def make_examples(
         ValueError: if the data do not go with the stages, a shard is damaged, or there is no
             `audio_dir`.
     """
-    scored = scorer.score(run_dir, last.config.stage)
+    scored = scorer.score(last)
     scores, base_scores = sigmoid(scored.logits), None
-    if base.config.stage != last.config.stage:
-        base_scores = sigmoid(scorer.score(run_dir, base.config.stage).logits)
+    if base != last:
+        base_scores = sigmoid(scorer.score(base).logits)
     choices = choose_examples(scored.labels, base_scores, scores, count)
     wanted = [scored.video_ids[choice.clip] for choice in choices]
     by_id = {clip.video_id: clip for clip in read_clips(scorer.split, wanted)}
@@ -77,7 +75,7 @@ def make_examples(
         _make_example(
             choice,
             clip,
-            (base, last),
+            (base.record, last.record),
             (None if base_scores is None else base_scores[choice.clip], scores[choice.clip]),
             scored.student,
             sounds.get(clip.video_id),

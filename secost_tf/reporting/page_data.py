@@ -9,15 +9,7 @@ from typing import Any
 from secost_tf.data import Split, evaluation_split
 from secost_tf.reporting.experiments import RESULTS_JSON
 from secost_tf.reporting.page import ClassFigures, EventFigures, StageFigures
-from secost_tf.runs import (
-    CONFIG_JSON,
-    HISTORY_CSV,
-    METRICS_JSON,
-    PER_CLASS_CSV,
-    StageRecord,
-    stage_dir,
-    summarize,
-)
+from secost_tf.runs import StageFolder, done_stages, find_stage, summarize
 from tfrecord_tools import shards, storage
 from tfrecord_tools.text import duration
 
@@ -27,23 +19,21 @@ class Run:
     """The stages of a run that are done, from stage 0 on.
 
     Attributes:
-        records: their settings.
+        folders: the stages.
         split, num_clips, chance: the clips on which the last one was evaluated, and the mAP of
             random scores there.
         stages, classes: figures for the page.
         histories: rows of `history.csv` by `stage N`, of those stages that have one.
-        versions: of the software, by name, for each stage.
         events: of the stages whose events were evaluated, and the last one's baselines.
     """
 
-    records: tuple[StageRecord, ...]
+    folders: tuple[StageFolder, ...]
     split: str
     num_clips: int
     chance: float | None
     stages: tuple[StageFigures, ...]
     classes: tuple[ClassFigures, ...]
     histories: Mapping[str, list[dict[str, float]]]
-    versions: tuple[Mapping[str, str], ...]
     events: tuple[EventFigures, ...] = ()
 
 
@@ -53,33 +43,20 @@ def read_run(run_dir: str) -> Run:
     Raises:
         ValueError: if none is, or a file is not what it should be.
     """
-    rows = summarize(run_dir)
-    if not rows:
-        raise ValueError(
-            f"{run_dir}: no stage is done there; train one with python -m secost_tf.train --run_dir={run_dir}"
-        )
-    folders = [stage_dir(run_dir, row["stage"]) for row in rows]
-    metrics = [storage.read_json(storage.join(folder, METRICS_JSON)) for folder in folders]
-    histories = {
-        f"stage {row['stage']}": [
-            {name: float(cell) for name, cell in line.items() if cell} for line in lines
-        ]
-        for row, folder in zip(rows, folders, strict=True)
-        if (lines := _read_csv(storage.join(folder, HISTORY_CSV)))
-    }
+    find_stage(run_dir)  # says so if there is none
+    folders = done_stages(run_dir)
+    last = folders[-1].metrics
     return Run(
-        records=tuple(StageRecord.read(run_dir, row["stage"]) for row in rows),
-        split=metrics[-1]["split"],
-        num_clips=metrics[-1]["num_clips"],
-        chance=metrics[-1]["chance"],
-        stages=tuple(map(_stage_figures, rows, metrics)),
+        folders=tuple(folders),
+        split=last["split"],
+        num_clips=last["num_clips"],
+        chance=last["chance"],
+        stages=tuple(map(_stage_figures, summarize(folders), folders)),
         classes=_class_figures(folders),
-        histories=histories,
-        versions=tuple(
-            storage.read_json(storage.join(folder, CONFIG_JSON)).get("versions", {})
-            for folder in folders
-        ),
-        events=_event_figures(metrics),
+        histories={
+            f"stage {folder.number}": folder.history for folder in folders if folder.history
+        },
+        events=_event_figures([folder.metrics for folder in folders]),
     )
 
 
@@ -95,7 +72,8 @@ def _event_figures(metrics: Sequence[Mapping]) -> tuple[EventFigures, ...]:
     )
 
 
-def _stage_figures(row: Mapping, metrics: Mapping) -> StageFigures:
+def _stage_figures(row: Mapping, folder: StageFolder) -> StageFigures:
+    metrics = folder.metrics
     fields = {field.name for field in dataclasses.fields(StageFigures)}
     return StageFigures(
         **{name: value for name, value in row.items() if name in fields},
@@ -105,8 +83,8 @@ def _stage_figures(row: Mapping, metrics: Mapping) -> StageFigures:
     )
 
 
-def _class_figures(folders: Sequence[str]) -> tuple[ClassFigures, ...]:
-    tables = [_read_csv(storage.join(folder, PER_CLASS_CSV)) for folder in folders]
+def _class_figures(folders: Sequence[StageFolder]) -> tuple[ClassFigures, ...]:
+    tables = [folder.per_class for folder in folders]
     try:
         return tuple(
             ClassFigures(
@@ -120,22 +98,17 @@ def _class_figures(folders: Sequence[str]) -> tuple[ClassFigures, ...]:
         )
     except (KeyError, ValueError) as error:
         raise ValueError(
-            f"{folders[0]} to {folders[-1]}: {PER_CLASS_CSV} are not tables of the same classes ({error}); "
+            f"{folders[0].path} to {folders[-1].path}: per_class.csv are not tables of the same classes "
+            f"({error}); "
             f"python -m secost_tf.evaluate writes them anew, as per_class-SPLIT.csv"
         ) from error
 
 
-def _read_csv(path: str) -> list[dict[str, str]]:
-    """Return the rows of a csv; none if there is no such file."""
-    return [row for _, row in storage.read_csv(path)] if storage.exists(path) else []
-
-
-def open_split(run_dir: str, run: Run, data_dir: str | None, notes: list[str]) -> Split | None:
+def open_split(run: Run, data_dir: str | None, notes: list[str]) -> Split | None:
     """Return the clips that the run's stages were evaluated on; note it if they are gone.
 
     Args:
-        run_dir: the run.
-        run: its content.
+        run: the run.
         data_dir: the converted splits; None: those that the last stage was trained with.
         notes: gets a sentence if those are gone.
 
@@ -143,7 +116,8 @@ def open_split(run_dir: str, run: Run, data_dir: str | None, notes: list[str]) -
         ValueError: if there are no such splits, or they have other classes or another log-mel than
             the run.
     """
-    record = run.records[-1]
+    last = run.folders[-1]
+    record = last.record
     if data_dir is None and not storage.is_dir(record.data_dir):
         notes.append(
             f"The data are no longer in {record.data_dir}, so that there are no examples; name their "
@@ -156,7 +130,7 @@ def open_split(run_dir: str, run: Run, data_dir: str | None, notes: list[str]) -
         if shards.has_split(folder, run.split)
         else evaluation_split(folder, record.config.train)
     )
-    record.check_data(run_dir, split.info, folder)
+    last.check_data(split.info, folder)
     return split
 
 
@@ -196,13 +170,14 @@ def settings(run: Run) -> dict[str, list[tuple[str, str]]]:
 
     Values name the stages where they differ.
     """
-    data_dir = run.records[-1].data_dir
+    records = [folder.record for folder in run.folders]
+    data_dir = records[-1].data_dir
     return {
-        "Network": _merge(run, [record.config.network.to_dict() for record in run.records]),
-        "Training": _merge(run, [record.config.train.to_dict() for record in run.records]),
+        "Network": _merge(run, [record.config.network.to_dict() for record in records]),
+        "Training": _merge(run, [record.config.train.to_dict() for record in records]),
         "Data": [("data_dir", data_dir), *_splits(data_dir)],
-        "Log-mel": _merge(run, [record.log_mel.to_dict() for record in run.records]),
-        "Versions": _merge(run, run.versions),
+        "Log-mel": _merge(run, [record.log_mel.to_dict() for record in records]),
+        "Versions": _merge(run, [folder.versions for folder in run.folders]),
     }
 
 

@@ -24,23 +24,21 @@ if TYPE_CHECKING:
     )
     from secost_tf.runs.settings import CascadeConfig, RunOptions, StageConfig, TrainConfig
     from secost_tf.runs.stage_folder import (
+        ALPHA_PER_CLASS_CSV,
         CHECKPOINTS,
-        CONFIG_JSON,
         FLAGS_TXT,
         HISTORY_CSV,
-        METRICS_JSON,
         PER_CLASS_CSV,
         TEACHER_SCORES,
         TENSORBOARD,
-        WEIGHTS_H5,
+        TRAINING_STATE,
+        StageFolder,
         StageRecord,
         done_stages,
-        is_done,
-        leading_stages,
-        read_metrics,
-        stage_dir,
+        find_stage,
+        library_versions,
+        load_student,
     )
-    from secost_tf.runs.students import load_student, save_student
     from secost_tf.runs.summary import add_changes, alpha_text, summarize, write_summary
 else:
     __all__, __getattr__, __dir__ = lazy_names(__name__)

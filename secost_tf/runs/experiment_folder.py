@@ -18,16 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from secost_tf.runs.settings import StageConfig
-from secost_tf.runs.stage_folder import (
-    _STATE,
-    CONFIG_JSON,
-    METRICS_JSON,
-    copy_stage,
-    leading_stages,
-    library_versions,
-    stage_dir,
-    weights_of,
-)
+from secost_tf.runs.stage_folder import StageFolder, done_stages, library_versions
 from tfrecord_tools import shards, storage
 from tfrecord_tools.config import Config, describe_difference
 
@@ -130,15 +121,11 @@ def _is_begun(experiments_dir: str, record: ExperimentRecord) -> bool:
     names = storage.list_dir(storage.join(experiments_dir, record.name))
     seeds = [int(match[1]) for name in names if (match := re.fullmatch(r"seed-(\d+)", name))]
     stages = [
-        stage_dir(run_folder(experiments_dir, record.name, seed, alpha), 0)
+        StageFolder(run_folder(experiments_dir, record.name, seed, alpha), 0)
         for seed in seeds
         for alpha in record.sweep_alphas or (None,)
     ]
-    return any(
-        storage.exists(storage.join(stage, METRICS_JSON))
-        or storage.exists(storage.join(stage, *_STATE))
-        for stage in stages
-    )
+    return any(stage.is_done or stage.is_begun for stage in stages)
 
 
 def _differences(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[str]:
@@ -176,18 +163,18 @@ def share_stages(
     Yields:
         Each stage that was taken, and the run folder from which.
     """
-    have = leading_stages(run_dir)
-    if storage.exists(storage.join(stage_dir(run_dir, len(have)), *_STATE)):
+    have = len(done_stages(run_dir))
+    if StageFolder(run_dir, have).is_begun:
         return
     donors = [
         (_common_stages(run_dir, donor, configs, record.data_dir), donor)
         for donor in _runs_on_same_data(record, experiments_dir, seed)
-        if donor != run_dir and len(leading_stages(donor)) > len(have)
+        if donor != run_dir and len(done_stages(donor)) > have
     ]
     common, donor = max(donors, key=lambda one: one[0], default=(0, ""))
-    for stage in range(len(have), common):
-        copy_stage(donor, run_dir, stage)
-        yield stage, donor
+    for number in range(have, common):
+        StageFolder(run_dir, number).copy_from(StageFolder(donor, number))
+        yield number, donor
 
 
 def _runs_on_same_data(record: ExperimentRecord, experiments_dir: str, seed: int) -> Iterator[str]:
@@ -200,20 +187,13 @@ def _runs_on_same_data(record: ExperimentRecord, experiments_dir: str, seed: int
 
 
 def _common_stages(run_dir: str, donor: str, configs: Sequence[StageConfig], data_dir: str) -> int:
-    """How many stages of `donor` are done and are, from 0 on, those of `run_dir`."""
-    versions = library_versions()
-    for stage in range(len(configs)):
-        mine, theirs = stage_dir(run_dir, stage), stage_dir(donor, stage)
-        if stage not in leading_stages(donor):
-            return stage
-        values = storage.read_json(storage.join(theirs, CONFIG_JSON))
-        same = (
-            values.get("versions") == versions
-            and values.get("data_dir") == data_dir
-            and StageConfig.from_dict(values["stage"]) == configs[stage]
-        )
-        if not same:
-            return stage
-        if stage in leading_stages(run_dir) and weights_of(mine) != weights_of(theirs):
+    """Return how many stages of `donor` are done and are, from 0 on, those of `run_dir`."""
+    versions, num_mine = library_versions(), len(done_stages(run_dir))
+    theirs = done_stages(donor)[: len(configs)]
+    for number, (stage, config) in enumerate(zip(theirs, configs, strict=False)):
+        record = stage.record
+        if (stage.versions, record.data_dir, record.config) != (versions, data_dir, config):
+            return number
+        if number < num_mine and StageFolder(run_dir, number).weights() != stage.weights():
             return 0
-    return len(configs)
+    return len(theirs)

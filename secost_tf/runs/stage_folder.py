@@ -1,13 +1,13 @@
-"""What a stage's folder holds: its settings, the student, the figures; how to find and to load
-them.
-"""
+"""A stage of a run on disk: its files, and what they hold."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import shutil
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from secost_tf.runs.settings import StageConfig
 from secost_tf.version import __version__
@@ -16,49 +16,289 @@ from tfrecord_tools.datasets import ClassMap
 from tfrecord_tools.log_mel import LogMelConfig
 from tfrecord_tools.shards import DatasetInfo
 
+if TYPE_CHECKING:
+    import keras
+
 CONFIG_JSON = "config.json"
-
 FLAGS_TXT = "flags.txt"
-
 METRICS_JSON = "metrics.json"
-
 WEIGHTS_H5 = "student.weights.h5"
-
 STUDENT_KERAS = "student.keras"
-
 PER_CLASS_CSV = "per_class.csv"
-
 HISTORY_CSV = "history.csv"
-
+ALPHA_PER_CLASS_CSV = "alpha_per_class.csv"
 TEACHER_SCORES = "teacher_scores"
-
 CHECKPOINTS = "checkpoints"
-
+TRAINING_STATE = (CHECKPOINTS, "training-state.npz")
 TENSORBOARD = "tensorboard"
 
 
-def stage_dir(run_dir: str, stage: int) -> str:
-    """`RUN_DIR/stage-1`."""
-    return storage.join(run_dir, f"stage-{stage}")
+@dataclasses.dataclass(frozen=True)
+class StageRecord:
+    """The content of a stage's `config.json`: its settings, and the data it was made with.
 
+    Attributes:
+        config: the settings of the stage.
+        data_dir: the converted splits.
+        class_map: the classes.
+        log_mel: what the clips' log-mels were made with.
+    """
 
-def is_done(run_dir: str, stage: int) -> bool:
-    """Whether a stage has run to its end."""
-    return storage.exists(storage.join(stage_dir(run_dir, stage), METRICS_JSON))
+    config: StageConfig
+    data_dir: str
+    class_map: ClassMap
+    log_mel: LogMelConfig
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
+        return {
+            "stage": self.config.to_dict(),
+            "data_dir": self.data_dir,
+            "class_map": dataclasses.asdict(self.class_map),
+            "log_mel": self.log_mel.to_dict(),
+        }
 
-def done_stages(run_dir: str) -> list[int]:
-    """The numbers of the stages that are done, ascending; a `ValueError` if there is none."""
-    done = [stage for stage in range(len(storage.list_dir(run_dir))) if is_done(run_dir, stage)]
-    if not done:
-        raise ValueError(
-            f"{run_dir}: no stage is done there; train one with python -m secost_tf.train --run_dir={run_dir}"
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> StageRecord:
+        """Return the record that `to_dict` gave."""
+        names = {name: tuple(items) for name, items in values["class_map"].items()}
+        return cls(
+            config=StageConfig.from_dict(values["stage"]),
+            data_dir=values["data_dir"],
+            class_map=ClassMap(**names),
+            log_mel=LogMelConfig.from_dict(values["log_mel"]),
         )
-    return done
+
+
+@dataclasses.dataclass(frozen=True)
+class StageFolder:
+    """The folder of a stage, `RUN_DIR/stage-N`: its paths, settings, figures and student.
+
+    What has been read is kept, so that one object is passed around in place of reading again.
+
+    Args:
+        run_dir: folder of the run.
+        number: of the stage; 0 is the base model.
+
+    Example:
+        >>> stage = StageFolder("runs/secost", 2)
+        >>> stage.path
+        'runs/secost/stage-2'
+        >>> stage.is_done
+        False
+    """
+
+    run_dir: str
+    number: int
+
+    @property
+    def path(self) -> str:
+        """The folder itself."""
+        return storage.join(self.run_dir, f"stage-{self.number}")
+
+    def file(self, *parts: str) -> str:
+        """Return the path of a file or folder in it."""
+        return storage.join(self.path, *parts)
+
+    @property
+    def is_done(self) -> bool:
+        """True if the stage has run to its end."""
+        return storage.exists(self.file(METRICS_JSON))
+
+    @property
+    def is_begun(self) -> bool:
+        """True if there is a checkpoint that training can go on from."""
+        return storage.exists(self.file(*TRAINING_STATE))
+
+    def check_done(self) -> None:
+        """Raise `ValueError` if the stage is not done."""
+        if not self.is_done:
+            raise ValueError(
+                f"{self.path}: this stage is not done; train it with --stage={self.number}"
+            )
+
+    # --- what the files hold ---
+
+    @functools.cached_property
+    def _config_json(self) -> dict[str, Any]:
+        return storage.read_json(self.file(CONFIG_JSON))
+
+    @functools.cached_property
+    def record(self) -> StageRecord:
+        """The settings of the stage, and its data.
+
+        Raises:
+            ValueError: if the stage was never begun, or the file is damaged.
+        """
+        if not self.has_record:
+            raise ValueError(
+                f"{self.path}: this stage was not begun; train it with --stage={self.number}"
+            )
+        try:
+            return StageRecord.from_dict(self._config_json)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            path = self.file(CONFIG_JSON)
+            raise ValueError(f"{path}: not the settings of a stage ({error})") from error
+
+    @property
+    def has_record(self) -> bool:
+        """True if the settings of the stage stand there: it was begun."""
+        return storage.exists(self.file(CONFIG_JSON))
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The versions of the libraries that it was trained with, by name."""
+        return self._config_json.get("versions", {})
+
+    @functools.cached_property
+    def metrics(self) -> dict[str, Any]:
+        """The figures of a stage that is done."""
+        self.check_done()
+        return storage.read_json(self.file(METRICS_JSON))
+
+    @functools.cached_property
+    def history(self) -> list[dict[str, float]]:
+        """The figures of its epochs, by name; none if there is no such file."""
+        return [
+            {name: float(cell) for name, cell in row.items() if cell}
+            for row in self._read_table(HISTORY_CSV)
+        ]
+
+    @functools.cached_property
+    def per_class(self) -> list[dict[str, str]]:
+        """The figures of each class: rows of cells; none if there is no such file."""
+        return self._read_table(PER_CLASS_CSV)
+
+    def _read_table(self, name: str) -> list[dict[str, str]]:
+        path = self.file(name)
+        return [row for _, row in storage.read_csv(path)] if storage.exists(path) else []
+
+    @functools.cached_property
+    def student(self) -> keras.Model:
+        """The trained student; works whichever stack it was trained on.
+
+        Raises:
+            ValueError: if the stage is not done.
+        """
+        from secost_tf.models import wels_net
+
+        self.check_done()
+        student = wels_net(self.record.config.network)
+        with storage.local_copy(self.file(WEIGHTS_H5)) as path:
+            student.load_weights(path)
+        return student
+
+    def weights(self) -> bytes:
+        """Return the content of the weights' file, which tells a student from any other."""
+        with storage.open_file(self.file(WEIGHTS_H5), "rb") as stream:
+            return stream.read()
+
+    def check_data(self, info: DatasetInfo, data_dir: str) -> None:
+        """Raise `ValueError` if a split has other classes or another log-mel than the stage.
+
+        Args:
+            info: of the split.
+            data_dir: where it lies.
+        """
+        record = self.record
+        if difference := record.class_map.differences(
+            info.class_map, f"in {self.path}", f"in {data_dir}"
+        ):
+            raise ValueError(
+                f"{self.path} was made with other classes than {data_dir}: {difference}"
+            )
+        if difference := record.log_mel.differences(info.log_mel):
+            raise ValueError(
+                f"{self.path} was made with another log-mel than {data_dir}: {difference}"
+            )
+
+    # --- writing ---
+
+    def begin(self, record: StageRecord) -> None:
+        """Write the settings of the stage, atomically."""
+        storage.make_dirs(self.path)
+        values = {**record.to_dict(), "versions": library_versions()}
+        storage.write_json(self.file(CONFIG_JSON), values)
+        self._forget()
+
+    def save_student(self, student: keras.Model) -> None:
+        """Write `student.weights.h5`, which loads on both stacks, and `student.keras`, which does not."""
+        with storage.atomic_path(self.file(WEIGHTS_H5)) as path:
+            student.save_weights(path)
+        with storage.atomic_path(self.file(STUDENT_KERAS)) as path:
+            student.save(path)
+        self._forget()
+
+    def write_metrics(self, figures: dict[str, Any]) -> None:
+        """Write the figures of the stage, with which it is done."""
+        storage.write_json(self.file(METRICS_JSON), figures)
+        self._forget()
+
+    def copy_from(self, source: StageFolder) -> None:
+        """Take a stage from another run, in place of what stands here.
+
+        A stage that is done appears whole: files are copied, or linked where that is possible (no
+        file of a run is ever written in place), and `metrics.json` comes last.
+
+        Args:
+            source: the stage that is taken.
+        """
+        storage.remove_tree(self.path)
+        last = ((METRICS_JSON,), TRAINING_STATE)
+        for path in sorted(_files(source.path), key=lambda path: path in last):
+            storage.make_dirs(self.file(*path[:-1]))
+            _copy_file(source.file(*path), self.file(*path))
+        self._forget()
+
+    def _forget(self) -> None:
+        for name in ("_config_json", "record", "metrics", "history", "per_class", "student"):
+            vars(self).pop(name, None)
+
+
+def done_stages(run_dir: str) -> list[StageFolder]:
+    """Return the stages of a run that are done, from stage 0 on without a gap."""
+    stages: list[StageFolder] = []
+    while (stage := StageFolder(run_dir, len(stages))).is_done:
+        stages.append(stage)
+    return stages
+
+
+def find_stage(run_dir: str, number: int | None = None) -> StageFolder:
+    """Return a stage that is done: the one of this number, or the last.
+
+    Raises:
+        ValueError: if it is not done, or none is.
+    """
+    if number is not None:
+        stage = StageFolder(run_dir, number)
+        stage.check_done()
+        return stage
+    if not (stages := done_stages(run_dir)):
+        raise ValueError(
+            f"{run_dir}: no stage is done there; train one with python -m secost_tf.train "
+            f"--run_dir={run_dir}"
+        )
+    return stages[-1]
+
+
+def load_student(run_dir: str, stage: int | None = None) -> keras.Model:
+    """Load the trained student of a stage, whichever stack it was trained on.
+
+    Args:
+        run_dir: folder of the run.
+        stage: number of the stage; None: the last that is done.
+
+    Returns:
+        A `wels_net` in float32.
+
+    Raises:
+        ValueError: if the stage is not done.
+    """
+    return find_stage(run_dir, stage).student
 
 
 def library_versions() -> dict[str, str]:
-    """Return the versions that a stage is trained with."""
+    """Return the versions of the libraries that a stage is trained with, by name."""
     import keras
     import tensorflow as tf
 
@@ -67,120 +307,6 @@ def library_versions() -> dict[str, str]:
         "tensorflow": tf.__version__,
         "keras": keras.__version__,
     }
-
-
-@dataclasses.dataclass(frozen=True)
-class StageRecord:
-    """What `config.json` keeps of a stage: its settings, and the data it was made with."""
-
-    config: StageConfig
-    data_dir: str
-    class_map: ClassMap
-    log_mel: LogMelConfig
-
-    def write(self, run_dir: str) -> None:
-        """Writes `config.json` into the stage's folder, atomically."""
-        values = {
-            "stage": self.config.to_dict(),
-            "data_dir": self.data_dir,
-            "class_map": {
-                "mids": self.class_map.mids,
-                "display_names": self.class_map.display_names,
-            },
-            "log_mel": self.log_mel.to_dict(),
-            "versions": library_versions(),
-        }
-        storage.write_json(storage.join(stage_dir(run_dir, self.config.stage), CONFIG_JSON), values)
-
-    @classmethod
-    def read(cls, run_dir: str, stage: int) -> StageRecord | None:
-        """The record of a stage, or None if it was never begun."""
-        path = storage.join(stage_dir(run_dir, stage), CONFIG_JSON)
-        if not storage.exists(path):
-            return None
-        values = storage.read_json(path)
-        try:
-            return cls(
-                config=StageConfig.from_dict(values["stage"]),
-                data_dir=values["data_dir"],
-                class_map=ClassMap(
-                    **{name: tuple(items) for name, items in values["class_map"].items()}
-                ),
-                log_mel=LogMelConfig.from_dict(values["log_mel"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: not the settings of a stage ({error})") from error
-
-    @classmethod
-    def read_done(cls, run_dir: str, stage: int) -> StageRecord:
-        """Read the record of a stage that is done.
-
-        Raises:
-            ValueError: if the stage is not done.
-        """
-        record = cls.read(run_dir, stage)
-        if record is None or not is_done(run_dir, stage):
-            raise ValueError(
-                f"{stage_dir(run_dir, stage)}: this stage is not done; train it with --stage={stage}"
-            )
-        return record
-
-    def check_data(self, run_dir: str, info: DatasetInfo, data_dir: str) -> None:
-        """A `ValueError` that names both sides if a split has other classes or another log-mel than
-        the stage.
-        """
-        where = stage_dir(run_dir, self.config.stage)
-        if difference := self.class_map.differences(
-            info.class_map, f"in {where}", f"in {data_dir}"
-        ):
-            raise ValueError(f"{where} was made with other classes than {data_dir}: {difference}")
-        if difference := self.log_mel.differences(info.log_mel):
-            raise ValueError(f"{where} was made with another log-mel than {data_dir}: {difference}")
-
-
-# The names that `secost_tf.runs.stage_folder` gives, which imports TensorFlow.
-CONFIG_JSON = "config.json"
-
-METRICS_JSON = "metrics.json"
-
-PER_CLASS_CSV = "per_class.csv"
-
-_WEIGHTS_H5 = "student.weights.h5"
-
-_STATE = ("checkpoints", "training-state.npz")
-
-
-def leading_stages(run_dir: str) -> range:
-    """The stages that are done: those from 0 on without a gap."""
-    count = 0
-    while storage.exists(storage.join(stage_dir(run_dir, count), METRICS_JSON)):
-        count += 1
-    return range(count)
-
-
-def read_metrics(run_dir: str, stage: int) -> dict:
-    """The figures of a stage that is done."""
-    return storage.read_json(storage.join(stage_dir(run_dir, stage), METRICS_JSON))
-
-
-def copy_stage(source_run: str, run_dir: str, stage: int) -> None:
-    """Takes a stage from another run, in place of what stands there; a stage that is done appears
-    whole.
-
-    Files are copied, or linked where that is possible (no file of a run is ever written in place);
-    `metrics.json` comes last.
-    """
-    source, target = stage_dir(source_run, stage), stage_dir(run_dir, stage)
-    storage.remove_tree(target)
-    for path in sorted(_files(source), key=lambda path: (path == (METRICS_JSON,), path == _STATE)):
-        storage.make_dirs(storage.join(target, *path[:-1]))
-        _copy_file(storage.join(source, *path), storage.join(target, *path))
-
-
-def weights_of(folder: str) -> bytes:
-    """A stage's weights, which tell it from any other."""
-    with storage.open_file(storage.join(folder, _WEIGHTS_H5), "rb") as stream:
-        return stream.read()
 
 
 def _files(folder: str, *parents: str) -> Iterator[tuple[str, ...]]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from secost_tf.runs.stage_folder import StageFolder, done_stages
 from tfrecord_tools import storage
 
 SUMMARY_CSV = "summary.csv"
@@ -11,25 +14,19 @@ SUMMARY_JSON = "summary.json"
 _FIGURES = ("mAP", "mAUC", "d_prime", "lwlrap", "chance")
 
 
-def summarize(run_dir: str) -> list[dict]:
-    """The figures of the stages that are done, a row each."""
-    from secost_tf.runs import stage_folder
-
-    rows: list[dict] = []
-    while stage_folder.is_done(run_dir, len(rows)):
-        metrics = {"alpha_note": ""} | storage.read_json(  # which older ones do not have
-            storage.join(stage_folder.stage_dir(run_dir, len(rows)), stage_folder.METRICS_JSON)
-        )
-        names = ("stage", "alpha", "alpha_note", "teacher_stages", "split", "best_epoch", *_FIGURES)
+def summarize(stages: Sequence[StageFolder]) -> list[dict]:
+    """Return the figures of stages that are done, a row each."""
+    names = ("stage", "alpha", "alpha_note", "teacher_stages", "split", "best_epoch", *_FIGURES)
+    rows = []
+    for stage in stages:
+        metrics = {"alpha_note": "", **stage.metrics}  # which older ones do not have
         rows.append({name: metrics[name] for name in names})
     return add_changes(rows)
 
 
 def write_summary(run_dir: str) -> None:
-    """Writes the rows of `summarize` to `summary.csv` and `summary.json`, if that is not what they
-    hold.
-    """
-    rows, path = summarize(run_dir), storage.join(run_dir, SUMMARY_JSON)
+    """Write the rows of `summarize` to `summary.csv` and `summary.json`, if they have changed."""
+    rows, path = summarize(done_stages(run_dir)), storage.join(run_dir, SUMMARY_JSON)
     if storage.exists(path) and storage.read_json(path) == rows:
         return
     cells = ({**row, "teacher_stages": " ".join(map(str, row["teacher_stages"]))} for row in rows)

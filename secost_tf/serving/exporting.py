@@ -6,6 +6,7 @@ import os
 import shlex
 from typing import TYPE_CHECKING
 
+from secost_tf.runs import find_stage
 from secost_tf.serving.layout import PortableConfig, ServingConfig
 from tfrecord_tools import storage
 
@@ -45,16 +46,10 @@ def export_run(
     Raises:
         ValueError: if the stage is not done, or the exported model does not answer as the live one.
     """
-    from secost_tf.runs import (
-        StageRecord,
-        done_stages,
-        load_student,  # import TensorFlow
-    )
     from secost_tf.serving import layout, model_card
 
-    stage = done_stages(run_dir)[-1] if stage is None else stage
-    student = load_student(run_dir, stage)
-    record = StageRecord.read(run_dir, stage)
+    stage_folder = find_stage(run_dir, stage)
+    student, record = stage_folder.student, stage_folder.record
     name = os.path.basename(export_dir.rstrip("/"))
     with layout.new_version(export_dir, model_format) as (version, folder):
         if model_format == "saved_model":
@@ -71,7 +66,7 @@ def export_run(
         exported = model_card.Exported(
             name, version, model_format, config, folder, signatures, check
         )
-        model_card.write(model_card.facts(run_dir, record, exported), record, folder)
+        model_card.write(model_card.facts(stage_folder, exported), record, folder)
     return storage.join(export_dir, str(version)), exported
 
 

@@ -15,14 +15,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import jinja2
-import keras
-import tensorflow as tf
 from markupsafe import Markup
 
-from secost_tf.runs import CONFIG_JSON, METRICS_JSON, WEIGHTS_H5, StageRecord, stage_dir
+from secost_tf.runs import StageFolder, StageRecord, library_versions
 from secost_tf.serving import layout
 from secost_tf.serving.layout import PortableConfig, ServingConfig
-from secost_tf.version import __version__
 from tfrecord_tools import shards, storage
 
 _METRICS = ("mAP", "mAUC", "d_prime", "lwlrap", "chance", "num_clips", "classes_without_positives")
@@ -70,20 +67,16 @@ class Exported:
     check: Check
 
 
-def facts(run_dir: str, record: StageRecord, exported: Exported) -> dict[str, Any]:
+def facts(folder: StageFolder, exported: Exported) -> dict[str, Any]:
     """Return the content of `export.json`.
 
     Args:
-        run_dir: the run that the stage is of.
-        record: of the stage.
+        folder: the stage.
         exported: what was made of it.
     """
+    record, metrics = folder.record, folder.metrics
     stage = record.config
-    where = stage_dir(run_dir, stage.stage)
-    metrics = storage.read_json(storage.join(where, METRICS_JSON))
-    settings = storage.read_json(storage.join(where, CONFIG_JSON))
-    with storage.local_copy(storage.join(where, WEIGHTS_H5)) as path, open(path, "rb") as file:
-        weights = hashlib.sha256(file.read()).hexdigest()
+    weights = hashlib.sha256(folder.weights()).hexdigest()
     return {
         "model": exported.name,
         "version": exported.version,
@@ -99,12 +92,8 @@ def facts(run_dir: str, record: StageRecord, exported: Exported) -> dict[str, An
         "signatures": exported.signatures,
         "check": dataclasses.asdict(exported.check),
         "versions": {
-            "trained_with": settings.get("versions", {}),
-            "exported_with": {
-                "secost_tf": __version__,
-                "tensorflow": tf.__version__,
-                "keras": keras.__version__,
-            },
+            "trained_with": folder.versions,
+            "exported_with": library_versions(),
         },
         "digest": {"model": layout.digest(exported.folder), "student_weights": weights},
     }

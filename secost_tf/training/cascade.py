@@ -10,7 +10,9 @@ from secost_tf.runs import (
     CascadeConfig,
     RunOptions,
     StageConfig,
+    StageFolder,
     alpha_text,
+    done_stages,
     summarize,
     write_summary,
 )
@@ -47,7 +49,6 @@ def run_cascade(
     """
     options = options or RunOptions()
     configs, to_train = plan(config, data_dir, run_dir)
-    from secost_tf.runs import stage_dir  # import TensorFlow: after what can be checked without it
     from secost_tf.training.devices import custom_gradients_forgotten
     from secost_tf.training.stage import train_stage
     from secost_tf.training.workers import Workers
@@ -62,12 +63,14 @@ def run_cascade(
             with custom_gradients_forgotten():
                 train_stage(one, data_dir, run_dir, strategy, options)
         else:
-            logging.info("stage %d: kept, done in %s", one.stage, stage_dir(run_dir, one.stage))
+            logging.info(
+                "stage %d: kept, done in %s", one.stage, StageFolder(run_dir, one.stage).path
+            )
         if is_chief:
             write_summary(run_dir)
         if one in to_train:
             stage_done(one)
-    return summarize(run_dir)
+    return summarize(done_stages(run_dir))
 
 
 def _describe(config: StageConfig) -> str:
@@ -87,17 +90,16 @@ def plan(
         ValueError: as `run_cascade`.
     """
     info = shards.read_dataset_info(data_dir, "train")
-    from secost_tf.runs import StageRecord, is_done, stage_dir
-
     configs = [config.stage_config(stage, info) for stage in range(config.stage + 1)]
-    to_train = [one for one in configs if not is_done(run_dir, one.stage)]
-    for one in configs:
-        record = StageRecord.read(run_dir, one.stage)
-        if record is None:
-            continue
-        record.check_data(run_dir, info, data_dir)
-        if one not in to_train:
-            _check_kept(record.config, one, config, stage_dir(run_dir, one.stage))
+    folders = [StageFolder(run_dir, number) for number in range(config.stage + 1)]
+    to_train = [
+        of_stage for folder, of_stage in zip(folders, configs, strict=True) if not folder.is_done
+    ]
+    for folder, of_stage in zip(folders, configs, strict=True):
+        if folder.has_record:
+            folder.check_data(info, data_dir)
+            if of_stage not in to_train:
+                _check_kept(folder, of_stage, config)
     missing = [one.stage for one in to_train if one.stage != config.stage]
     if missing and not config.prerequisites:
         raise ValueError(
@@ -107,10 +109,11 @@ def plan(
     return configs, to_train
 
 
-def _check_kept(done: StageConfig, asked: StageConfig, config: CascadeConfig, folder: str) -> None:
-    """A stage that is done must be what was asked for, as far as it was asked for: the last stage,
-    and its alphas.
+def _check_kept(folder: StageFolder, asked: StageConfig, config: CascadeConfig) -> None:
+    """Raise `ValueError` if a stage that is done is not what was asked for, as far as it was asked
+    for: the last stage, and its alphas.
     """
+    done = folder.record.config
     if asked.stage == config.stage:
         difference = done.differences(asked)
     else:
@@ -122,6 +125,6 @@ def _check_kept(done: StageConfig, asked: StageConfig, config: CascadeConfig, fo
         )
     if difference:
         raise ValueError(
-            f"{folder} is done, with other settings (there != asked): {difference}. Choose another --run_dir, or "
-            f"delete {folder} and the stages after it to train them anew"
+            f"{folder.path} is done, with other settings (there != asked): {difference}. Choose another --run_dir, or "
+            f"delete {folder.path} and the stages after it to train them anew"
         )

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from tfrecord_tools import storage
 from tfrecord_tools.datasets import ClassMap
 
-ALPHA_PER_CLASS_CSV = "alpha_per_class.csv"
-
 
 def read_class_alphas(path: str, class_map: ClassMap) -> tuple[float | None, ...]:
     """Reads a csv with the columns `alpha` and `mid` or `display_name` (the mid counts, where there

@@ -17,10 +17,10 @@ from secost_tf.runs import (
     ExperimentRecord,
     RunOptions,
     StageConfig,
+    StageFolder,
     check_name,
     data_digest,
-    leading_stages,
-    read_metrics,
+    done_stages,
     run_folder,
     share_stages,
     write_summary,
@@ -190,7 +190,7 @@ def estimate_experiment(
 
     runs = config.runs(experiments_dir)
     progress = _Progress(config.name, runs, shards.read_dataset_info(data_dir, "train"))
-    unfinished = (run for run in runs if len(leading_stages(run.run_dir)) <= run.cascade.stage)
+    unfinished = (run for run in runs if len(done_stages(run.run_dir)) <= run.cascade.stage)
     run = next(unfinished, runs[-1])
     cost = estimate_cost(run.cascade, data_dir, run.run_dir, make_strategy, options)
     return (
@@ -225,7 +225,7 @@ class _Progress:
         for run in runs:
             stages = self._stages(run)
             self._all.update(stages)
-            self._done.update(stages[: len(leading_stages(run.run_dir))])
+            self._done.update(stages[: len(done_stages(run.run_dir))])
         self._seconds: list[float] = []
 
     @property
@@ -243,7 +243,7 @@ class _Progress:
         from tfrecord_tools.text import duration  # imports TensorFlow
 
         stages = self._stages(run)
-        self._done.update(stages[: len(leading_stages(run.run_dir))])  # shared ones among them
+        self._done.update(stages[: len(done_stages(run.run_dir))])  # shared ones among them
         started = time.monotonic()
 
         def report(stage: StageConfig) -> None:
@@ -253,7 +253,7 @@ class _Progress:
             started = now
             self._done.add(stages[stage.stage])
             left = self.left * sum(self._seconds) / len(self._seconds)
-            mAP = read_metrics(run.run_dir, stage.stage)["mAP"]
+            mAP = StageFolder(run.run_dir, stage.stage).metrics["mAP"]
             logging.info(
                 "%s, stage %d: mAP %s, %s; %d of %d stages done, about %s left",
                 self.label(run),

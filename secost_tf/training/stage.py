@@ -33,24 +33,21 @@ from secost_tf.models import (
     wels_net,
 )
 from secost_tf.runs import (
+    ALPHA_PER_CLASS_CSV,
     CHECKPOINTS,
     FLAGS_TXT,
     HISTORY_CSV,
-    METRICS_JSON,
     PER_CLASS_CSV,
     TEACHER_SCORES,
     TENSORBOARD,
     RunOptions,
     StageConfig,
+    StageFolder,
     StageRecord,
     TrainConfig,
-    is_done,
-    load_student,
-    save_student,
-    stage_dir,
 )
 from secost_tf.training import callbacks, checkpoints, devices, preemption, tensorboard
-from secost_tf.training.class_alphas import ALPHA_PER_CLASS_CSV, write_class_alphas
+from secost_tf.training.class_alphas import write_class_alphas
 from secost_tf.training.workers import Workers, is_multi_worker
 from tfrecord_tools import shards, storage
 from tfrecord_tools.shards import DatasetInfo
@@ -116,24 +113,24 @@ def train_stage(
         ValueError: if the data, the teacher or an earlier attempt do not fit; the message says how.
     """
     options = options or RunOptions()
-    folder, train, workers = stage_dir(run_dir, config.stage), config.train, Workers(strategy)
+    folder, train, workers = StageFolder(run_dir, config.stage), config.train, Workers(strategy)
     training = None
     try:
         stage_data = StageData.open(config, data_dir, run_dir)
         training = stage_data.training
         record = stage_data.record(config)
-        _begin(record, run_dir, training.info, workers, options)
+        _begin(folder, record, training.info, workers, options)
         with devices.precision_policy(train.precision):
-            state = _fit(record, stage_data, run_dir, strategy, workers, options)
+            state = _fit(folder, record, stage_data, strategy, workers, options)
         if workers.is_chief:
-            _finish(state, record, stage_data.evaluation, run_dir)
+            _finish(state, folder, record, stage_data.evaluation)
         workers.wait()
-        return storage.read_json(storage.join(folder, METRICS_JSON))
+        return folder.metrics
     except tf.errors.OpError as error:
         raise _explain(error, config, training, workers) from error
     finally:
         keras.backend.clear_session()
-        logging.debug("left %s", folder)
+        logging.debug("left %s", folder.path)
 
 
 def _explain(
@@ -160,12 +157,6 @@ def _explain(
     return find_damage(training, error) if training else error
 
 
-def begun_stage(run_dir: str, stage: int) -> StageRecord | None:
-    """The record of a stage that can be continued, or None."""
-    state = storage.join(stage_dir(run_dir, stage), CHECKPOINTS, checkpoints.STATE_FILE)
-    return StageRecord.read(run_dir, stage) if storage.exists(state) else None
-
-
 def check_continues(begun: StageConfig, now: StageConfig, folder: str) -> None:
     """A `ValueError` if a stage was begun with other settings."""
     if difference := begun.differences(now):
@@ -176,15 +167,18 @@ def check_continues(begun: StageConfig, now: StageConfig, folder: str) -> None:
 
 
 def _begin(
-    record: StageRecord, run_dir: str, info: DatasetInfo, workers: Workers, options: RunOptions
+    folder: StageFolder,
+    record: StageRecord,
+    info: DatasetInfo,
+    workers: Workers,
+    options: RunOptions,
 ) -> None:
     """Writes the stage's settings; where an earlier attempt is to be continued, checks that it had
     the same.
     """
-    folder = stage_dir(run_dir, record.config.stage)
-    if earlier := begun_stage(run_dir, record.config.stage):
-        earlier.check_data(run_dir, info, record.data_dir)
-        check_continues(earlier.config, record.config, folder)
+    if folder.has_record and folder.is_begun:
+        folder.check_data(info, record.data_dir)
+        check_continues(folder.record.config, record.config, folder.path)
     empty = [
         name
         for name, count in zip(info.class_map.display_names, info.positives, strict=True)
@@ -200,14 +194,13 @@ def _begin(
             ", ".join(empty[:5]),
             " ..." if len(empty) > 5 else "",
         )
-    storage.make_dirs(folder)
-    record.write(run_dir)
+    folder.begin(record)
     if record.config.class_alphas:
         write_class_alphas(
-            storage.join(folder, ALPHA_PER_CLASS_CSV), record.class_map, record.config.loss_alpha
+            folder.file(ALPHA_PER_CLASS_CSV), record.class_map, record.config.loss_alpha
         )
     if options.flags:
-        with storage.atomic_write(storage.join(folder, FLAGS_TXT)) as file:
+        with storage.atomic_write(folder.file(FLAGS_TXT)) as file:
             file.write(options.flags)
 
 
@@ -215,35 +208,31 @@ def _check_teacher(config: StageConfig, run_dir: str, training: Split) -> list[s
     """Checks the teacher stages; returns the folders of their cached scores, none if the teacher is
     online.
     """
-    for teacher in config.teacher_stages:
-        teacher_record = StageRecord.read(run_dir, teacher)
-        if teacher_record is None or not is_done(run_dir, teacher):
+    teachers = [StageFolder(run_dir, number) for number in config.teacher_stages]
+    for teacher in teachers:
+        if not teacher.is_done:
             raise ValueError(
-                f"stage {config.stage} learns from stage {teacher}, which is not done in {run_dir}: train it first "
-                f"(--stage={teacher}), or leave out --noprerequisites"
+                f"stage {config.stage} learns from stage {teacher.number}, which is not done in {run_dir}: train it first "
+                f"(--stage={teacher.number}), or leave out --noprerequisites"
             )
-        teacher_record.check_data(run_dir, training.info, training.data_dir)
-        _warn_of_chance(run_dir, teacher)
+        teacher.check_data(training.info, training.data_dir)
+        _warn_of_chance(teacher)
     if config.train.teacher == "online" or not config.needs_teacher:
         return []
-    folders = [
-        storage.join(stage_dir(run_dir, teacher), TEACHER_SCORES)
-        for teacher in config.teacher_stages
-    ]
+    folders = [teacher.file(TEACHER_SCORES) for teacher in teachers]
     for folder in folders:
         check_teacher_scores(training, folder)
     return folders
 
 
-def _warn_of_chance(run_dir: str, teacher: int) -> None:
+def _warn_of_chance(teacher: StageFolder) -> None:
     """A warning if a teacher was no better than chance."""
-    figures = storage.read_json(storage.join(stage_dir(run_dir, teacher), METRICS_JSON))
-    mAP, mAUC, chance = (figures[name] for name in ("mAP", "mAUC", "chance"))
+    mAP, mAUC, chance = (teacher.metrics[name] for name in ("mAP", "mAUC", "chance"))
     if None not in (mAP, mAUC, chance) and (mAUC <= 0.5 or mAP <= chance):
         logging.warning(
             "stage %d, the teacher, is no better than chance (mAP %.4f, chance %.4f; mAUC %.4f): its student learns "
             "noise. Train a better one first, or give the labels more weight with a higher --alpha",
-            teacher,
+            teacher.number,
             mAP,
             chance,
             mAUC,
@@ -267,7 +256,7 @@ def make_model(
         teacher = None
         if config.needs_teacher and not stage_data.teacher_scores_dirs:
             teacher = average_teacher(
-                [load_student(run_dir, stage) for stage in config.teacher_stages]
+                [StageFolder(run_dir, number).student for number in config.teacher_stages]
             )
         model = TeacherDistillation(student, teacher, clip_norm=train.clip_norm, ema=train.ema)
         model.compile(make_optimizer(train.optimizer, schedule), SeCoSTLoss(config.loss_alpha))
@@ -329,25 +318,21 @@ def _make_cache(training: Split, scores_dirs: list[str]) -> data.RecordCache | N
 
 
 def _fit(
+    folder: StageFolder,
     record: StageRecord,
     stage_data: StageData,
-    run_dir: str,
     strategy: tf.distribute.Strategy,
     workers: Workers,
     options: RunOptions,
 ) -> checkpoints.TrainingState:
     """Trains to the last epoch; returns the state, with the best epoch's weights."""
-    config, train, folder = (
-        record.config,
-        record.config.train,
-        stage_dir(run_dir, record.config.stage),
-    )
-    checkpoint = storage.join(folder, CHECKPOINTS)
+    config, train = record.config, record.config.train
+    checkpoint = folder.file(CHECKPOINTS)
     steps = steps_per_epoch(train, stage_data.training)
-    model, schedule = make_model(record, stage_data, run_dir, strategy)
+    model, schedule = make_model(record, stage_data, folder.run_dir, strategy)
     with strategy.scope():
         state = checkpoints.restore_state(checkpoint, model)
-    workers.check_same(f"{folder} at epoch {state.epoch}, step {state.step} of {steps}")
+    workers.check_same(f"{folder.path} at epoch {state.epoch}, step {state.step} of {steps}")
     if (state.epoch or state.step) and workers.is_chief:
         logging.info(
             "stage %d continues after epoch %d of %d, step %d of %d",
@@ -367,7 +352,7 @@ def _fit(
         scorer = Scorer(model.student, train.batch_size)
         validation = callbacks.Validation(scorer, stage_data.validation)
         watchers.append(validation)
-    history = storage.join(folder, HISTORY_CSV)
+    history = folder.file(HISTORY_CSV)
     watchers.append(
         callbacks.CheckpointCallback(
             state, checkpoint, history, schedule, steps, 60 * options.checkpoint_minutes, workers
@@ -376,7 +361,7 @@ def _fit(
     with contextlib.ExitStack() as at_the_end:
         if workers.is_chief:
             board = tensorboard.TensorBoard(
-                storage.join(folder, TENSORBOARD), record, state, steps, options, validation
+                folder.file(TENSORBOARD), record, state, steps, options, validation
             )
             at_the_end.callback(board.close)
             watchers.append(board)
@@ -416,17 +401,17 @@ def learning_rate_schedule(
 
 
 def _finish(
-    state: checkpoints.TrainingState, record: StageRecord, split: Split, run_dir: str
-) -> dict:
+    state: checkpoints.TrainingState, folder: StageFolder, record: StageRecord, split: Split
+) -> None:
     """Saves the student, scores the training set for the next stage and evaluates; `metrics.json`
     comes last.
     """
-    config, folder = record.config, stage_dir(run_dir, record.config.stage)
+    config = record.config
     student = wels_net(
         config.network
     )  # float32, as `load_student` gives it, whatever it was trained in
     student.set_weights(state.best_weights)
-    save_student(student, folder)
+    folder.save_student(student)
     started = time.monotonic()
     train_split = Split(record.data_dir, shards.read_dataset_info(record.data_dir, "train"))
     logging.info(
@@ -435,9 +420,9 @@ def _finish(
         train_split.num_clips,
     )
     scorer = Scorer(student, config.train.batch_size)
-    scorer.write_teacher_scores(train_split, storage.join(folder, TEACHER_SCORES))
+    scorer.write_teacher_scores(train_split, folder.file(TEACHER_SCORES))
     evaluation = scorer.evaluate(split)
-    write_per_class(storage.join(folder, PER_CLASS_CSV), evaluation, record.class_map)
+    write_per_class(folder.file(PER_CLASS_CSV), evaluation, record.class_map)
     figures = {
         "stage": config.stage,
         "alpha": config.alpha,
@@ -454,6 +439,5 @@ def _finish(
         "training_seconds": round(sum(row["seconds"] for row in state.history), 1),
         "scoring_seconds": round(time.monotonic() - started, 1),
     }
-    tensorboard.write_final(storage.join(folder, TENSORBOARD), record, figures)
-    storage.write_json(storage.join(folder, METRICS_JSON), figures)
-    return figures
+    tensorboard.write_final(folder.file(TENSORBOARD), record, figures)
+    folder.write_metrics(figures)

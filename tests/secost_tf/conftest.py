@@ -20,7 +20,6 @@ import numpy as np
 import pytest
 from networks import SMALL
 
-from tfrecord_tools import storage
 from tfrecord_tools.datasets.clips import ClassMap
 from tfrecord_tools.log_mel import LogMelConfig
 from tfrecord_tools.shards import files, records
@@ -239,7 +238,7 @@ def untrained_run(tmp_path_factory, kept_data, cascade_config) -> str:
     to be changed.
     """
     from secost_tf.runs import stage_folder
-    from secost_tf.runs.stage_folder import StageRecord
+    from secost_tf.runs.stage_folder import StageFolder, StageRecord
     from secost_tf.training.stage import build_student
 
     run_dir = str(tmp_path_factory.mktemp("untrained") / "run")
@@ -247,15 +246,14 @@ def untrained_run(tmp_path_factory, kept_data, cascade_config) -> str:
     generator = np.random.default_rng(0)
     for stage in range(3):
         config = cascade_config(2).stage_config(stage, info)
-        folder = Path(stage_folder.stage_dir(run_dir, stage))
-        folder.mkdir(parents=True)
-        StageRecord(config, kept_data, info.class_map, info.log_mel).write(run_dir)
-        student = build_student(StageRecord.read(run_dir, stage))
+        folder = StageFolder(run_dir, stage)
+        folder.begin(StageRecord(config, kept_data, info.class_map, info.log_mel))
+        student = build_student(folder.record)
         student.get_layer("standardize").set_statistics(info.mean, info.variance)
         student.set_weights(
             [weight * generator.uniform(0.5, 1.5, weight.shape) for weight in student.get_weights()]
         )
-        student.save_weights(str(folder / stage_folder.WEIGHTS_H5))
+        student.save_weights(folder.file(stage_folder.WEIGHTS_H5))
         figures = {
             "mAP": 0.5 + 0.1 * stage,
             "mAUC": 0.75,
@@ -269,10 +267,7 @@ def untrained_run(tmp_path_factory, kept_data, cascade_config) -> str:
             "best_epoch": 2,
             "parameters": 1234,
         }
-        storage.write_json(
-            str(folder / stage_folder.METRICS_JSON),
-            {"stage": stage, "split": "eval", **figures, **counts},
-        )
+        folder.write_metrics({"stage": stage, "split": "eval", **figures, **counts})
     return run_dir
 
 
@@ -302,11 +297,11 @@ def kept_servable(kept_export):
 @pytest.fixture(scope="session")
 def kept_live(untrained_run):
     """The live network of `kept_export`: a function of a request's inputs."""
-    from secost_tf.runs.stage_folder import StageRecord
-    from secost_tf.runs.students import load_student
+    from secost_tf.runs import StageFolder
     from secost_tf.serving.checks import LiveModel
 
-    return LiveModel(load_student(untrained_run, 2), StageRecord.read(untrained_run, 2))
+    stage = StageFolder(untrained_run, 2)
+    return LiveModel(stage.student, stage.record)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from secost_tf import analyze
-from secost_tf.evaluation import compare_stages
+from secost_tf.evaluation import SplitScorer, compare_stages
 from secost_tf.reporting import write_analysis
+from secost_tf.runs import StageFolder, find_stage
 from tfrecord_tools.datasets.clips import ClassMap
 
 FILES = {"analysis.json", "per_class.csv", "label_errors.csv", "gain.png", "calibration.png"}
@@ -20,8 +21,14 @@ def copied_run(kept_run, tmp_path) -> Path:
     return Path(shutil.copytree(kept_run, tmp_path / "run"))
 
 
-def analyze_run(run_dir: str, *args, out: str | None = None, **options) -> dict:
-    comparison = compare_stages(run_dir, *args, **options)
+def analyze_run(
+    run_dir: str, base=0, number=None, out=None, base_run_dir=None, data_dir=None, **options
+) -> dict:
+    later = find_stage(run_dir, number)
+    scorer = SplitScorer.open(data_dir or later.record.data_dir)
+    comparison = compare_stages(
+        StageFolder(base_run_dir or run_dir, base), later, scorer, **options
+    )
     write_analysis(out or f"{run_dir}/analysis", comparison)
     return comparison.results
 

@@ -15,7 +15,7 @@ import tensorflow as tf
 import secost_tf
 from secost_tf import export
 from secost_tf.models.backend import KERAS_3
-from secost_tf.runs.stage_folder import StageRecord
+from secost_tf.runs import StageFolder
 from secost_tf.serving import exporting, layout, model_card
 from secost_tf.serving import messages as serving_messages
 from secost_tf.serving import saved_model as export_model
@@ -68,7 +68,7 @@ def test_the_image_is_the_same_as_in_the_configuration():
 def test_a_figure_that_does_not_exist_is_a_dash_in_the_card(kept_export, untrained_run, tmp_path):
     facts = json.loads(Path(kept_export, "export.json").read_text())
     facts["metrics"] |= {"mAP": None, "d_prime": None}
-    model_card.write(facts, StageRecord.read(untrained_run, 2), str(tmp_path))
+    model_card.write(facts, StageFolder(untrained_run, 2).record, str(tmp_path))
     card = (tmp_path / "model_card.md").read_text()
     assert "| mean average precision | - |" in card and "| d' | - |" in card
 
@@ -76,7 +76,7 @@ def test_a_figure_that_does_not_exist_is_a_dash_in_the_card(kept_export, untrain
 def test_the_facts(kept_export, untrained_run, kept_data):
     facts = json.loads(Path(kept_export, "export.json").read_text())
     metrics = json.loads(Path(untrained_run, "stage-2", "metrics.json").read_text())
-    record = StageRecord.read(untrained_run, 2)
+    record = StageFolder(untrained_run, 2).record
     info = shards.read_dataset_info(kept_data, "train")
     assert facts["data"] == {
         "folder": "data",
@@ -116,12 +116,14 @@ def test_the_model_card(kept_export):
 
 
 def test_the_data_may_be_gone(untrained_run, kept_export, tmp_path):
-    record = dataclasses.replace(StageRecord.read(untrained_run, 2), data_dir="/no/such/data")
+    run_dir = shutil.copytree(untrained_run, tmp_path / "run")
+    stage = StageFolder(str(run_dir), 2)
+    stage.begin(dataclasses.replace(stage.record, data_dir="/no/such/data"))
     check = Check("a runtime", 0.0, 1e-5)
     exported = Exported("secost", 1, "saved_model", ServingConfig(), kept_export, {}, check)
-    facts = model_card.facts(untrained_run, record, exported)
+    facts = model_card.facts(stage, exported)
     assert facts["data"] == {"folder": "data", "classes": 4}
-    model_card.write(facts, record, str(tmp_path))
+    model_card.write(facts, stage.record, str(tmp_path))
     assert "not there any more" in (tmp_path / "model_card.md").read_text()
 
 
@@ -221,7 +223,7 @@ def test_exports_cross_the_stacks(untrained_run, kept_export, kept_live, tmp_pat
     if not python:
         pytest.skip("the other stack is not installed: SECOST_OTHER_PYTHON names its python")
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
-    requests = probe_requests(StageRecord.read(untrained_run, 2).log_mel)
+    requests = probe_requests(StageFolder(untrained_run, 2).record.log_mel)
     monkeypatch.setattr("secost_tf.serving.checks.sys.executable", python)
     theirs_of_mine = answer_in_cpp(kept_export, requests)
     monkeypatch.undo()
@@ -249,7 +251,7 @@ def test_exports_cross_the_stacks(untrained_run, kept_export, kept_live, tmp_pat
         loaded = in_python.signatures[signature](**tensors)
         for answer in (*answers, {name: value.numpy() for name, value in loaded.items()}):
             if signature == "top_k":
-                record = StageRecord.read(untrained_run, 2)
+                record = StageFolder(untrained_run, 2).record
                 difference = compare_top_k(
                     signature, answer, expected["scores"], record, ServingConfig(top_k=3)
                 )

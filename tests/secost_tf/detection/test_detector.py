@@ -13,8 +13,8 @@ import pytest
 from secost_tf.detection import detector
 from secost_tf.models.segments import fine_segments
 from secost_tf.reporting.examples import segment_scores
+from secost_tf.runs import load_student
 from secost_tf.runs.stage_folder import done_stages
-from secost_tf.runs.students import load_student
 from secost_tf.serving.exporting import export_run
 
 SCRIPT = """
@@ -31,7 +31,7 @@ print(found.class_map.display_names, found.config.stride_frames)
 
 def test_the_last_stage_of_a_run(kept_run, read_clips, kept_data):
     clip = read_clips(kept_data, "eval")[0].log_mel.astype(np.float32)
-    found = detector.from_run(kept_run, done_stages(kept_run)[-1])
+    found = detector.from_run(kept_run, done_stages(kept_run)[-1].number)
     scores = found.network(clip)
     assert scores.shape == (found.config.num_segments(len(clip)), 4) and scores.dtype == np.float32
     np.testing.assert_allclose(

@@ -9,8 +9,11 @@ import pytest
 
 from secost_tf.evaluation.experiments import NotFinished, experiment_results, read_measured
 from secost_tf.models.config import WelsNetConfig
+from secost_tf.runs import StageRecord
 from secost_tf.runs.experiment_folder import ExperimentRecord, run_folder
 from secost_tf.runs.settings import StageConfig, TrainConfig
+from tfrecord_tools.datasets import ClassMap
+from tfrecord_tools.log_mel import LogMelConfig
 
 T_2 = 4.302653  # 97.5 % quantile of Student's t with 2 degrees of freedom
 CLASSES = ("Bark", "Bell", "Rain")
@@ -37,10 +40,10 @@ def write_stage(
         WelsNetConfig(num_classes=3),
         TrainConfig(seed=seed),
     )
-    class_map = {"mids": [f"/m/{name}" for name in CLASSES], "display_names": CLASSES}
-    (folder / "config.json").write_text(
-        json.dumps({"stage": config.to_dict() | (found or {}), "class_map": class_map})
-    )
+    class_map = ClassMap(tuple(f"/m/{name}" for name in CLASSES), tuple(CLASSES))
+    values = StageRecord(config, "/data", class_map, LogMelConfig()).to_dict()
+    values["stage"] |= found or {}
+    (folder / "config.json").write_text(json.dumps(values))
     figures = {
         "mAP": float(np.mean(precisions)),
         "mAUC": 0.8 + 0.01 * seed,
@@ -304,7 +307,7 @@ def test_seeds_that_do_not_go_together_are_refused(tmp_path):
         read_measured(str(tmp_path), "two_stages", 3)
     Path(folder, "stage-1", "config.json").write_text("{}")
     with pytest.raises(
-        ValueError, match=r"seed-1/stage-1: not what a stage leaves \(KeyError\('stage'\)\)"
+        ValueError, match=r"seed-1/stage-1/config\.json: not the settings of a stage"
     ):
         read_measured(str(tmp_path), "two_stages", 3)
 

@@ -4,7 +4,7 @@ import pytest
 from secost_tf.data.splits import Split
 from secost_tf.data.teacher_scores import check_teacher_scores
 from secost_tf.evaluation.scoring import Scorer
-from secost_tf.runs import students
+from secost_tf.runs import load_student
 from tfrecord_tools.shards import files, info
 from tfrecord_tools.shards import records as schema
 from tfrecord_tools.text import sigmoid
@@ -13,9 +13,7 @@ from tfrecord_tools.text import sigmoid
 @pytest.fixture(scope="module")
 def scored(kept_run, kept_data):
     """(the student of stage 0, the train split)."""
-    return students.load_student(kept_run, 0), Split(
-        kept_data, info.read_dataset_info(kept_data, "train")
-    )
+    return load_student(kept_run, 0), Split(kept_data, info.read_dataset_info(kept_data, "train"))
 
 
 def test_sigmoid_is_exact_at_both_ends():

@@ -9,9 +9,11 @@ import pytest
 
 import secost_tf
 from secost_tf.models.config import WelsNetConfig
-from secost_tf.runs import experiment_folder, stage_folder
+from secost_tf.runs import StageRecord, experiment_folder, stage_folder
 from secost_tf.runs.experiment_folder import ExperimentRecord, data_digest, run_folder, share_stages
 from secost_tf.runs.settings import StageConfig, TrainConfig
+from tfrecord_tools.datasets import ClassMap
+from tfrecord_tools.log_mel import LogMelConfig
 
 NETWORK, TRAIN = WelsNetConfig(num_classes=4, mel_bins=32), TrainConfig(seed=3)
 RECORD = ExperimentRecord(
@@ -48,8 +50,10 @@ def write_stage(run_dir: str, config: StageConfig, weights: str = "weights", **v
     for name in FILES:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(f"{name} of {run_dir}")
-    record = {"stage": config.to_dict(), "data_dir": "/data", "versions": versions()} | values
-    (folder / "config.json").write_text(json.dumps(record))
+    names = tuple("abcdefgh"[: config.network.num_classes])
+    record = StageRecord(config, "/data", ClassMap(names, names), LogMelConfig())
+    values = record.to_dict() | {"versions": versions()} | values
+    (folder / "config.json").write_text(json.dumps(values))
     (folder / "student.weights.h5").write_text(weights)
     return folder
 

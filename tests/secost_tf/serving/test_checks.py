@@ -5,6 +5,7 @@ test_export.py.
 import numpy as np
 import pytest
 
+from secost_tf.runs import StageFolder
 from secost_tf.runs.stage_folder import StageRecord
 from secost_tf.serving import checks
 from secost_tf.serving.checks import compare, compare_top_k
@@ -44,7 +45,7 @@ def test_what_differs(changed, message):
 
 @pytest.fixture(scope="module")
 def record(untrained_run) -> StageRecord:
-    return StageRecord.read(untrained_run, 2)  # Bark, Bell, Rain, Siren
+    return StageFolder(untrained_run, 2).record  # Bark, Bell, Rain, Siren
 
 
 def top(labels, scores) -> dict[str, np.ndarray]:

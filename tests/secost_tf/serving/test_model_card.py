@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from secost_tf.runs import StageRecord
+from secost_tf.runs import StageFolder
 from secost_tf.serving import model_card
 from secost_tf.serving.model_card import code_span, escape_markdown
 from tfrecord_tools.datasets.clips import ClassMap
@@ -40,7 +40,7 @@ def write_card(kept_export, untrained_run, tmp_path):
 
     def write(*names: str, **facts) -> list[str]:
         known = json.loads(Path(kept_export, "export.json").read_text()) | facts
-        record = StageRecord.read(untrained_run, 2)
+        record = StageFolder(untrained_run, 2).record
         mids = tuple(f"/m/{place}" for place in range(len(names)))
         record = dataclasses.replace(record, class_map=ClassMap(mids, names))
         model_card.write(known, record, str(tmp_path))

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from secost_tf import export
-from secost_tf.runs.stage_folder import StageRecord
-from secost_tf.runs.students import load_student
+from secost_tf.runs import StageFolder, load_student
 from secost_tf.serving.layout import PortableConfig
 from secost_tf.serving.onnx import runtime, write_onnx
 from tfrecord_tools.log_mel import log_mel
@@ -27,7 +26,7 @@ def needs_onnx():
 def test_scores_are_those_of_the_live_network_for_any_batch_and_length(
     untrained_run, kept_live, tmp_path, model_input
 ):
-    student, record = load_student(untrained_run, 2), StageRecord.read(untrained_run, 2)
+    student, record = load_student(untrained_run, 2), StageFolder(untrained_run, 2).record
     path = str(tmp_path / "model.onnx")
     assert write_onnx(student, record, PortableConfig(model_input), path) < 1e-4
     run = runtime(path)

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from secost_tf.runs import StageFolder, load_student
 from secost_tf.runs.stage_folder import StageRecord
-from secost_tf.runs.students import load_student
 from secost_tf.serving.layout import PortableConfig
 from secost_tf.serving.portable import (
     check_portable,
@@ -25,7 +25,7 @@ def student(untrained_run):
 
 @pytest.fixture(scope="module")
 def record(untrained_run) -> StageRecord:
-    return StageRecord.read(untrained_run, 2)
+    return StageFolder(untrained_run, 2).record
 
 
 def test_clips_of_one_length():

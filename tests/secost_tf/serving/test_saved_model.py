@@ -15,6 +15,7 @@ import soundfile
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from secost_tf.runs import StageFolder
 from secost_tf.runs.stage_folder import StageRecord
 from secost_tf.serving.checks import compare, compare_top_k
 from secost_tf.serving.cpp_loader import ServableError
@@ -35,7 +36,7 @@ def noise(clips: int, samples: int, seed: int = 0) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def record(untrained_run) -> StageRecord:
-    return StageRecord.read(untrained_run, 2)
+    return StageFolder(untrained_run, 2).record
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 
 from secost_tf import export
+from secost_tf.runs import StageFolder, load_student
 from secost_tf.runs.stage_folder import StageRecord
-from secost_tf.runs.students import load_student
 from secost_tf.serving.exporting import export_run
 from secost_tf.serving.layout import PortableConfig
 from secost_tf.serving.tflite import (
@@ -33,7 +33,7 @@ def student(untrained_run):
 
 @pytest.fixture(scope="module")
 def record(untrained_run) -> StageRecord:
-    return StageRecord.read(untrained_run, 2)
+    return StageFolder(untrained_run, 2).record
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 from cascade_runs import fail_to_make_a_strategy, metrics_of, summary_of
 
 from secost_tf.reporting.tables import format_table
-from secost_tf.runs import students, summary
+from secost_tf.runs import done_stages, load_student, summary
 from secost_tf.training import stage as stages
 from secost_tf.training.cascade import run_cascade
 from tfrecord_tools.shards import info as shards
@@ -131,18 +131,14 @@ def test_the_same_seed_gives_the_same_run_to_the_bit(
     run_cascade(cascade_config(0), kept_data, str(tmp_path), one_device)
     assert not [warning for warning in recwarn if "shuffle" in str(warning.message)]
     assert metrics_of(tmp_path, 0) == metrics_of(kept_run, 0)
-    mine, theirs = (
-        students.load_student(run_dir, 0).get_weights() for run_dir in (str(tmp_path), kept_run)
-    )
+    mine, theirs = (load_student(run_dir, 0).get_weights() for run_dir in (str(tmp_path), kept_run))
     for one, other in zip(mine, theirs, strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 def test_another_seed_gives_another_run(kept_run, kept_data, cascade_config, tmp_path, one_device):
     run_cascade(cascade_config(0, seed=2), kept_data, str(tmp_path), one_device)
-    mine, theirs = (
-        students.load_student(run_dir, 0).get_weights() for run_dir in (str(tmp_path), kept_run)
-    )
+    mine, theirs = (load_student(run_dir, 0).get_weights() for run_dir in (str(tmp_path), kept_run))
     assert any(not np.array_equal(one, other) for one, other in zip(mine, theirs, strict=True))
     assert metrics_of(tmp_path, 0)["mAUC"] != metrics_of(kept_run, 0)["mAUC"]
 
@@ -189,9 +185,7 @@ def test_an_online_teacher_teaches_as_its_cached_scores_do(
                 ]
             )
     np.testing.assert_allclose(*histories, atol=1e-3)
-    mine, theirs = (
-        students.load_student(folder, 1).count_params() for folder in (run_dir, kept_run)
-    )
+    mine, theirs = (load_student(folder, 1).count_params() for folder in (run_dir, kept_run))
     assert mine == theirs
 
 
@@ -271,7 +265,7 @@ def test_the_table_by_hand(tmp_path):
     write_metrics(tmp_path, 1, mAP=0.55)
     write_metrics(tmp_path, 2, mAP=0.45, mAUC=1.0, d_prime=None)
     summary.write_summary(str(tmp_path))
-    rows = summary.summarize(str(tmp_path))
+    rows = summary.summarize(done_stages(str(tmp_path)))
     assert format_table(rows).splitlines() == [
         "stage  alpha  teacher     mAP    mAUC      d'  lwlrap            change  chance mAP",
         "-" * 83,
@@ -285,7 +279,7 @@ def test_figures_that_do_not_exist_are_left_out(tmp_path):
     write_metrics(tmp_path, 0, mAP=None, mAUC=None, d_prime=None, lwlrap=None, chance=None)
     write_metrics(tmp_path, 1)
     summary.write_summary(str(tmp_path))
-    rows = summary.summarize(str(tmp_path))
+    rows = summary.summarize(done_stages(str(tmp_path)))
     assert (
         [row["change"] for row in rows] == [None, None] == [row["relative_change"] for row in rows]
     )
@@ -295,5 +289,5 @@ def test_figures_that_do_not_exist_are_left_out(tmp_path):
 def test_a_base_of_zero_has_no_relative_change(tmp_path):
     write_metrics(tmp_path, 0, mAP=0.0)
     write_metrics(tmp_path, 1)
-    row = summary.summarize(str(tmp_path))[1]
+    row = summary.summarize(done_stages(str(tmp_path)))[1]
     assert (row["change"], row["relative_change"]) == (0.5, None)

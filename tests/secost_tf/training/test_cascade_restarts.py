@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from cascade_runs import assert_same_figures, stopped_at, summary_of
 
-from secost_tf.runs import stage_folder, students
+from secost_tf.runs import StageFolder, load_student
 from secost_tf.training.cascade import run_cascade
 
 REPOSITORY = Path(__file__).parents[3]
@@ -33,8 +33,8 @@ def test_the_best_epoch_s_weights_are_the_student(kept_data, cascade_config, beg
     np.savez(path, **{**state, **marked})
     Path(run_dir, "stage-0", "metrics.json").unlink()
     run_cascade(cascade_config(0), kept_data, run_dir, one_device)
-    assert len(marked) == len(students.load_student(run_dir, 0).get_weights())
-    assert all((weight == 0.25).all() for weight in students.load_student(run_dir, 0).get_weights())
+    assert len(marked) == len(load_student(run_dir, 0).get_weights())
+    assert all((weight == 0.25).all() for weight in load_student(run_dir, 0).get_weights())
 
 
 def test_a_stage_stopped_half_way_is_continued(
@@ -44,7 +44,7 @@ def test_a_stage_stopped_half_way_is_continued(
     before = files_of(Path(run_dir, "stage-0"))
     with stopped_at(stage=1, epoch=2, step=1), pytest.raises(KeyboardInterrupt):
         run_cascade(cascade_config(1), kept_data, run_dir, one_device)
-    assert not stage_folder.is_done(run_dir, 1)
+    assert not StageFolder(run_dir, 1).is_done
 
     message = (
         r"stage-1 was begun with other settings \(there != now\): .*learning_rate: 0\.003 != 0\.5.*Continue with "

@@ -9,7 +9,7 @@ import pytest
 
 from secost_tf.reporting import page_data
 from secost_tf.reporting.tables import format_table
-from secost_tf.runs import stage_folder
+from secost_tf.runs import StageFolder
 from secost_tf.training import callbacks, tensorboard
 from secost_tf.training import stage as stages
 from secost_tf.training.cascade import run_cascade
@@ -122,7 +122,7 @@ def test_a_stage_that_was_stopped_continues_with_the_alphas_of_its_table(
     written = json.loads(path.read_text())
     written["stage"] |= {"auto_alphas": [], "estimate_class_alphas": True}
     path.write_text(json.dumps(written))
-    record = stage_folder.StageRecord.read(begun, 1)
+    record = StageFolder(begun, 1).record
     table = read_class_alphas(str(Path(begun, "stage-1", "alpha_per_class.csv")), record.class_map)
     assert table == record.config.class_alphas == alphas
     rows = run_cascade(

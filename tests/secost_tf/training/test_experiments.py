@@ -11,7 +11,7 @@ import pytest
 from tensorflow.python.framework import ops
 
 from secost_tf.evaluation.experiments import experiment_results
-from secost_tf.runs import stage_folder, students
+from secost_tf.runs import StageFolder, load_student
 from secost_tf.runs.settings import RunOptions
 from secost_tf.training import stage as stages
 from secost_tf.training.experiments import (
@@ -73,7 +73,7 @@ def no_training(monkeypatch):
 
 def metrics_of(run_dir: Path | str, stage: int) -> dict:
     """What `metrics.json` holds but for the times."""
-    figures = stage_folder.read_metrics(str(run_dir), stage)
+    figures = StageFolder(str(run_dir), stage).metrics
     return {name: value for name, value in figures.items() if not name.endswith("_seconds")}
 
 
@@ -165,7 +165,7 @@ def test_each_run_folder_is_whole(kept, kept_run, files_of):
     of_stages = {name for name in theirs if name.startswith(("stage-0", "stage-1"))}
     assert set(shared) == of_stages | {"summary.csv", "summary.json"}
     assert all(shared[name] == theirs[name] for name in of_stages)
-    students.load_student(str(folder / "two_stages" / "seed-1"), 1)
+    load_student(str(folder / "two_stages" / "seed-1"), 1)
 
 
 def test_a_run_knows_its_flags_and_figures(kept):

@@ -19,7 +19,7 @@ from secost_tf.data.splits import Split
 from secost_tf.evaluation import run, scoring
 from secost_tf.evaluation.metrics import evaluate_scores
 from secost_tf.models.config import WelsNetConfig
-from secost_tf.runs import stage_folder, students
+from secost_tf.runs import StageFolder, load_student
 from secost_tf.runs.settings import RunOptions, TrainConfig
 from secost_tf.training import stage as stages
 from secost_tf.training.callbacks import NonFiniteLoss
@@ -82,7 +82,7 @@ def test_the_learning_rate_rises_and_falls(train, steps, expected):
 
 
 def test_a_fresh_student_depends_on_seed_and_stage_alone(kept_run):
-    record = stage_folder.StageRecord.read(kept_run, 1)
+    record = StageFolder(kept_run, 1).record
 
     def weights(seed, stage):
         train = dataclasses.replace(record.config.train, seed=seed, learning_rate=0.5)
@@ -104,7 +104,7 @@ def numbers_in(group: h5py.Group) -> int:
 
 def test_the_student_s_files_hold_the_student_alone(kept_run, tmp_path):
     """Stage 1 has a teacher; its files have as many numbers as one network has."""
-    student = students.load_student(kept_run, 1)
+    student = load_student(kept_run, 1)
     folder = Path(kept_run, "stage-1")
     with zipfile.ZipFile(folder / "student.keras") as archive:
         archive.extract("model.weights.h5", tmp_path)
@@ -116,7 +116,7 @@ def test_the_student_s_files_hold_the_student_alone(kept_run, tmp_path):
 def test_both_files_give_the_student_that_was_scored(kept_run, kept_data):
     info = shards.read_dataset_info(kept_data, "train")
     split = Split(kept_data, info)
-    loaded = students.load_student(kept_run, 1)
+    loaded = load_student(kept_run, 1)
     saved = keras.saving.load_model(Path(kept_run, "stage-1", "student.keras"))
     _, _, logits = scoring.Scorer(loaded, 8).split(split)
     _, _, same = scoring.Scorer(saved, 8).split(split)
@@ -132,7 +132,7 @@ def test_both_files_give_the_student_that_was_scored(kept_run, kept_data):
 
 def test_the_student_carries_the_statistics_of_train(kept_run, kept_data):
     info = shards.read_dataset_info(kept_data, "train")
-    standardize = students.load_student(kept_run, 0).get_layer("standardize")
+    standardize = load_student(kept_run, 0).get_layer("standardize")
     np.testing.assert_allclose(np.asarray(standardize.mean), info.mean, rtol=1e-6)
     np.testing.assert_allclose(np.asarray(standardize.variance), info.variance, rtol=1e-6)
 
@@ -141,22 +141,21 @@ def test_a_stage_that_is_not_done_cannot_be_loaded(tmp_path):
     with pytest.raises(
         ValueError, match=r"stage-3: this stage is not done; train it with --stage=3"
     ):
-        students.load_student(str(tmp_path), 3)
+        load_student(str(tmp_path), 3)
 
 
 # --- config.json ---
 
 
 def test_the_record_goes_to_disk_and_back(kept_run, tmp_path):
-    record = stage_folder.StageRecord.read(kept_run, 1)
+    record = StageFolder(kept_run, 1).record
     assert (record.config.stage, record.config.alpha, record.config.teacher_stages) == (
         1,
         0.3,
         (0,),
     )
-    (tmp_path / "stage-1").mkdir()
-    record.write(str(tmp_path))
-    assert stage_folder.StageRecord.read(str(tmp_path), 1) == record
+    StageFolder(str(tmp_path), 1).begin(record)
+    assert StageFolder(str(tmp_path), 1).record == record
     versions = json.loads((tmp_path / "stage-1" / "config.json").read_text())["versions"]
     assert versions["tensorflow"] == tf.__version__ and versions["keras"] == keras.__version__
 
@@ -166,7 +165,7 @@ def test_a_record_that_is_none_is_named(tmp_path, text):
     (tmp_path / "stage-0").mkdir()
     (tmp_path / "stage-0" / "config.json").write_text(text)
     with pytest.raises(ValueError, match=r"config\.json: not the settings of a stage"):
-        stage_folder.StageRecord.read(str(tmp_path), 0)
+        _ = StageFolder(str(tmp_path), 0).record
 
 
 # --- splits ---
@@ -285,10 +284,10 @@ def test_wrong_settings_are_said_and_right_ones_then_train(
         NonFiniteLoss, match=r"at step \d of epoch 1 \(.*after epoch 0 \(the start\)"
     ):
         train(learning_rate=1e38, warmup_share=0.0)
-    assert not stage_folder.is_done(run_dir, 0)
+    assert not StageFolder(run_dir, 0).is_done
     figures = train()
-    assert stage_folder.is_done(run_dir, 0) and figures["epochs"] == 1
-    assert stage_folder.StageRecord.read(run_dir, 0).config == base_config(epochs=1)
+    assert StageFolder(run_dir, 0).is_done and figures["epochs"] == 1
+    assert StageFolder(run_dir, 0).record.config == base_config(epochs=1)
 
 
 def test_a_damaged_training_shard_is_named_in_training(
@@ -298,7 +297,7 @@ def test_a_damaged_training_shard_is_named_in_training(
     flip_byte(path, -100)
     with pytest.raises(ValueError, match=rf"{path}: record 9 .*wrong checksum"):
         stages.train_stage(base_config(epochs=1), tiny_data, str(tmp_path / "run"), one_device())
-    assert not stage_folder.is_done(str(tmp_path / "run"), 0)
+    assert not StageFolder(str(tmp_path / "run"), 0).is_done
 
 
 def test_no_memory_left_is_said(kept_data, tmp_path, base_config, one_device, monkeypatch):
@@ -337,7 +336,7 @@ def test_per_class_figures_by_hand(tmp_path):
 
 
 def test_the_network_s_settings_come_from_the_data(kept_run):
-    record = stage_folder.StageRecord.read(kept_run, 2)
+    record = StageFolder(kept_run, 2).record
     assert record.config.network == WelsNetConfig(num_classes=4, mel_bins=32, **SMALL)
 
 
@@ -380,7 +379,7 @@ def test_a_teacher_no_better_than_chance_is_warned_of(
 
 def test_a_student_that_tells_no_clips_apart_is_warned_of(kept_run, kept_data, caplog):
     split = Split(kept_data, shards.read_dataset_info(kept_data, "eval"))
-    student = students.load_student(kept_run, 0)
+    student = load_student(kept_run, 0)
     scoring.Scorer(student, 4).evaluate(split)
     assert warnings_of(caplog) == ""
     student.set_weights([0 * weight for weight in student.get_weights()])
@@ -419,7 +418,7 @@ def test_averaged_weights_are_what_is_validated_and_kept(
     run_dir = str(tmp_path)
     config = base_config(ema=0.5, clip_norm=0.5, steps_per_epoch=3)
     stages.train_stage(config, kept_data, run_dir, one_device())
-    student = students.load_student(run_dir, 0)
+    student = load_student(run_dir, 0)
     with np.load(Path(run_dir, "stage-0", "checkpoints", "training-state.npz")) as state:
         groups = {
             group: [state[name] for name in sorted(state.files) if name.startswith(group)]

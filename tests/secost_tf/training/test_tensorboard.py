@@ -17,7 +17,7 @@ from tensorboard.plugins.pr_curve import metadata as pr_metadata
 from secost_tf import train
 from secost_tf.data import splits
 from secost_tf.evaluation import metrics, scoring
-from secost_tf.runs import students
+from secost_tf.runs import StageFolder, load_student
 from secost_tf.runs.settings import RunOptions
 from secost_tf.runs.stage_folder import StageRecord
 from secost_tf.training import flags, tensorboard
@@ -48,7 +48,7 @@ def history_of(run_dir, stage: int) -> list[dict[str, float]]:
 
 @pytest.fixture(scope="module")
 def record(kept_run) -> StageRecord:
-    return StageRecord.read(kept_run, 1)
+    return StageFolder(kept_run, 1).record
 
 
 def settings(record, *, epochs: int) -> StageRecord:
@@ -98,7 +98,7 @@ def test_validation_figures_are_those_of_the_student_that_was_kept(kept_run, kep
     )
     events = events_of(board_of(kept_run, stage))
     validation = splits.training_splits(kept_data, record.config.train)[1]
-    _, labels, logits = scoring.Scorer(students.load_student(kept_run, stage), 4).split(validation)
+    _, labels, logits = scoring.Scorer(load_student(kept_run, stage), 4).split(validation)
     evaluation, scores = metrics.evaluate_scores(labels, logits), sigmoid(logits)
     for name in ("mAUC", "d_prime"):
         assert points(events, f"validation/{name}")[-1] == (
