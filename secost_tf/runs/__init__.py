@@ -31,13 +31,11 @@ if TYPE_CHECKING:
         PER_CLASS_CSV,
         TEACHER_SCORES,
         TENSORBOARD,
-        TRAINING_STATE,
         StageFolder,
         StageRecord,
         done_stages,
         find_stage,
         library_versions,
-        load_student,
     )
     from secost_tf.runs.summary import add_changes, alpha_text, summarize, write_summary
 else:
