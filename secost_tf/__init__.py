@@ -27,5 +27,6 @@ if TYPE_CHECKING:
         stack_targets,
         wels_net,
     )
+    from secost_tf.runs import StageFolder, load_student
 else:
     __all__, __getattr__, __dir__ = lazy_names(__name__)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         done_stages,
         find_stage,
         library_versions,
+        load_student,
     )
     from secost_tf.runs.summary import add_changes, alpha_text, summarize, write_summary
 else:
