@@ -77,9 +77,22 @@ def clip_logits(outputs: Any) -> tf.Tensor:
 _in_graph = tf.autograph.experimental.do_not_convert
 
 
+# In classes of their own, metrics and arguments are out of the sight of Keras's trackers: Keras 2 would
+# count the metrics' variables among the model's weights.
+
+
+@dataclasses.dataclass(frozen=True)
+class _Metrics:
+    """Metrics of a model: means of the losses by name, and those that `compile` was given."""
+
+    losses: dict[str, keras.metrics.Mean]
+    of_scores: list[keras.metrics.Metric] = dataclasses.field(default_factory=list)
+    weighted: list[keras.metrics.Metric] = dataclasses.field(default_factory=list)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Compiled:
-    """The arguments of `compile`; in a class of its own, out of the sight of Keras's trackers."""
+    """The arguments of `compile`."""
 
     metrics: Sequence[Any] | None
     weighted_metrics: Sequence[Any] | None
@@ -169,16 +182,11 @@ class TeacherDistillation(keras.Model):
         self.student, self.clip_norm, self.ema = student, clip_norm, ema
         self.average = WeightAverage(student, ema) if ema else None
         self.set_teacher(teacher)
-        self._trackers = {
-            name: keras.metrics.Mean(name=name, dtype="float32")
-            for name in ("loss", "label_loss", "teacher_loss")
-        }
+        names = ["loss", "label_loss", "teacher_loss"]
         if knows_gradient_norm(clip_norm):
-            self._trackers["gradient_norm"] = keras.metrics.Mean(
-                name="gradient_norm", dtype="float32"
-            )
-        self._metrics_of_scores: list[keras.metrics.Metric] = []
-        self._weighted_metrics_of_scores: list[keras.metrics.Metric] = []
+            names.append("gradient_norm")
+        means = {name: keras.metrics.Mean(name=name, dtype="float32") for name in names}
+        self._counted = _Metrics(means)
         self._compiled_with: _Compiled | None = None
         self.built = student.built
 
@@ -245,8 +253,11 @@ class TeacherDistillation(keras.Model):
             loss  # applied by `train_step` alone: Keras would try it on targets that are a dict
         )
         with self.distribute_strategy.scope():
-            self._metrics_of_scores = _make_metrics("metrics", metrics)
-            self._weighted_metrics_of_scores = _make_metrics("weighted_metrics", weighted_metrics)
+            self._counted = _Metrics(
+                self._counted.losses,
+                _make_metrics("metrics", metrics),
+                _make_metrics("weighted_metrics", weighted_metrics),
+            )
         names = [metric.name for metric in self.metrics]
         if same := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(
@@ -274,11 +285,8 @@ class TeacherDistillation(keras.Model):
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
         """All metrics, those of the losses first."""
-        return [
-            *self._trackers.values(),
-            *self._metrics_of_scores,
-            *self._weighted_metrics_of_scores,
-        ]
+        counted = self._counted
+        return [*counted.losses.values(), *counted.of_scores, *counted.weighted]
 
     # === Saving ===
 
@@ -376,7 +384,7 @@ class TeacherDistillation(keras.Model):
             is_number = tf.math.is_finite(
                 step.gradient_norm
             )  # not so where float16 leaves a step out
-            self._trackers["gradient_norm"].update_state(
+            self._counted.losses["gradient_norm"].update_state(
                 tf.where(is_number, step.gradient_norm, 0.0), tf.cast(is_number, tf.float32)
             )
         self._track(
@@ -423,19 +431,18 @@ class TeacherDistillation(keras.Model):
     def _track(self, **per_clip: tf.Tensor) -> None:
         """Take values into the means over clips, which add up over replicas as values would not."""
         for name, values in per_clip.items():
-            self._trackers[name].update_state(values)
+            self._counted.losses[name].update_state(values)
 
     def _results(self, labels: tf.Tensor, logits: tf.Tensor, weights: Any) -> dict[str, tf.Tensor]:
         """Update the metrics of the scores; return the results of all metrics.
 
         Of all: Keras 3 adds up over replicas only where every metric is returned.
         """
-        if self._metrics_of_scores or self._weighted_metrics_of_scores:
-            scores = tf.sigmoid(logits)
-            for metric in self._metrics_of_scores:
-                metric.update_state(labels, scores)
-            for metric in self._weighted_metrics_of_scores:
-                metric.update_state(labels, scores, sample_weight=weights)
+        scores = tf.sigmoid(logits)
+        for metric in self._counted.of_scores:
+            metric.update_state(labels, scores)
+        for metric in self._counted.weighted:
+            metric.update_state(labels, scores, sample_weight=weights)
         results: dict[str, tf.Tensor] = self.get_metrics_result()
         return results
 

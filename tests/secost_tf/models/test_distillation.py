@@ -65,8 +65,8 @@ def distillation(student, teacher=None, alpha=0.3, optimizer=None):
 
 
 def assert_equal_weights(actual, expected, **tolerance):
-    for one, other in zip(actual, expected, strict=True):
-        np.testing.assert_allclose(one, other, **{"rtol": 0, "atol": 0, **tolerance})
+    for value, wanted in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(value, wanted, **{"rtol": 0, "atol": 0, **tolerance})
 
 
 # === By hand ===
@@ -237,8 +237,8 @@ def arrays_in(path):
     return arrays
 
 
-def same(one, other):
-    return np.shape(one) == np.shape(other) and np.array_equal(one, other)
+def same(array, another):
+    return np.shape(array) == np.shape(another) and np.array_equal(array, another)
 
 
 def test_two_teachers_are_averaged(clips):

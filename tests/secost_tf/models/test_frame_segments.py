@@ -20,7 +20,10 @@ def student(request):
     set_seed(3)
     network, rng = wels_net(request.param), np.random.default_rng(0)
     network.set_weights(
-        [rng.normal(1, 0.2, one.shape) * (one + (one == 0)) for one in network.get_weights()]
+        [
+            rng.normal(1, 0.2, weight.shape) * (weight + (weight == 0))
+            for weight in network.get_weights()
+        ]
     )
     return request.param, network
 
@@ -41,7 +44,9 @@ def clips(config, frames) -> np.ndarray:
 def test_every_stride_is_the_network_s_own(student, frames):
     config, network = student
     log_mels, num_frames = clips(config, frames), [frames, max(1, frames - 40)]
-    fine, coarse = (logits(one, log_mels, num_frames) for one in (every_frame(network), network))
+    fine, coarse = (
+        logits(model, log_mels, num_frames) for model in (every_frame(network), network)
+    )
     assert fine.shape == (2, config.num_segments(frames) * config.stride_frames, config.num_classes)
     np.testing.assert_allclose(fine[:, :: config.stride_frames], coarse, rtol=1e-5, atol=1e-5)
 
@@ -60,7 +65,7 @@ def test_the_others_are_its_own_for_shifted_clips_clear_of_their_ends(student, s
 def test_the_weights_are_the_student_s(student):
     config, network = student
     fine, log_mels = every_frame(network), clips(config, 200)
-    assert {id(one) for one in fine.weights} <= {id(one) for one in network.weights}
+    assert {id(weight) for weight in fine.weights} <= {id(weight) for weight in network.weights}
     before = logits(fine, log_mels, [200, 200])
     kernel = network.get_layer("b1_1").kernel
     old = keras.ops.convert_to_numpy(kernel) if hasattr(keras, "ops") else kernel.numpy()

@@ -192,13 +192,13 @@ def test_convolution_norm_is_a_convolution_and_its_batch_norm(training):
     theirs = tape.gradient(
         losses[1], [x, *convolution.trainable_variables, *norm.trainable_variables]
     )
-    for one, other in zip(mine, theirs, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
-    for one, other in (
+    for value, wanted in zip(mine, theirs, strict=True):
+        np.testing.assert_allclose(value, wanted, rtol=1e-3, atol=1e-3)
+    for value, wanted in (
         (folded.moving_mean, norm.moving_mean),
         (folded.moving_variance, norm.moving_variance),
     ):
-        np.testing.assert_allclose(one, other, rtol=1e-5)
+        np.testing.assert_allclose(value, wanted, rtol=1e-5)
 
 
 def test_the_sums_over_patches():
@@ -260,14 +260,14 @@ def test_convolution_is_that_of_keras(monkeypatch, kernel, padding, options, is_
     pair[1].set_weights([rng.normal(size=weight.shape) for weight in pair[0].get_weights()])
     pair[0].set_weights(pair[1].get_weights())
     r = rng.normal(size=pair[1](x).shape).astype(np.float32)
-    found = []
+    results = []
     for layer in pair:
         with tf.GradientTape() as tape:
             tape.watch(x)
             y = layer(x, training=training) if isinstance(layer, Convolution) else layer(x)
             loss = tf.reduce_sum(y * r)
-        found.append([y, *tape.gradient(loss, [x, *layer.trainable_variables])])
-    for mine, theirs in zip(*found, strict=True):
+        results.append([y, *tape.gradient(loss, [x, *layer.trainable_variables])])
+    for mine, theirs in zip(*results, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-4)
 
 

@@ -125,13 +125,13 @@ def test_gradient_is_p_less_the_target_over_the_classes(batch, alpha):
 
 
 def test_each_class_reads_what_its_alpha_weighs_alone(batch):
-    labels, teacher_scores, logits = (one.copy() for one in batch)
+    labels, teacher_scores, logits = (array.copy() for array in batch)
     labels[:, 0], teacher_scores[:, 3] = np.nan, np.nan  # where alpha is 0, and where it is 1
     expected, slope = gradient(*batch, PER_CLASS)
-    for found, wanted in zip(
+    for value, wanted in zip(
         gradient(labels, teacher_scores, logits, PER_CLASS), (expected, slope), strict=True
     ):
-        np.testing.assert_array_equal(found, wanted)
+        np.testing.assert_array_equal(value, wanted)
     teacher = losses.teacher_part(batch[0], teacher_scores, logits, PER_CLASS)
     np.testing.assert_allclose(losses.label_part(batch[0], logits) + teacher, expected, rtol=1e-5)
 

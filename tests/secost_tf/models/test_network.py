@@ -226,7 +226,7 @@ def test_mixed_bfloat16():
     with precision_policy("mixed_bfloat16"):
         mixed = wels_net(TINY)
     layers = [mixed.get_layer(name) for name in ("b1_1", "b1_2_conv", "b3_conv")]
-    assert {str(getattr(one.output.dtype, "name", one.output.dtype)) for one in layers} == {
+    assert {str(getattr(layer.output.dtype, "name", layer.output.dtype)) for layer in layers} == {
         "bfloat16"
     }
     assert {str(getattr(weight.dtype, "name", weight.dtype)) for weight in mixed.weights} == {

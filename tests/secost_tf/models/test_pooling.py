@@ -133,8 +133,8 @@ def test_order_of_segments_does_not_matter(head):
 def test_one_segment_or_equal_segments_keep_their_logit(head, level):
     z = np.full((2, 6, 4), level, np.float32)
     mask = np.array([[False, True, False, False, False, False], [True] * 6])
-    one, six = pool(head, z, mask, clips()[2][:2, :6])
-    np.testing.assert_allclose(one, level, rtol=1e-6, atol=1e-6)
+    single, six = pool(head, z, mask, clips()[2][:2, :6])
+    np.testing.assert_allclose(single, level, rtol=1e-6, atol=1e-6)
     if head != "noisy_or":
         np.testing.assert_allclose(six, level, rtol=1e-6, atol=1e-6)
     elif level <= -40:

@@ -72,11 +72,11 @@ def test_a_model_averages_the_weights_of_its_steps_and_its_statistics():
         decay = (1 + step) / (10 + step)
         own = model.student.get_weights()
         expected = [
-            decay * mean + (1 - decay) * one for mean, one in zip(expected, own, strict=True)
+            decay * mean + (1 - decay) * value for mean, value in zip(expected, own, strict=True)
         ]
-    for mean, one in zip(model.scored_weights(), expected, strict=True):
-        np.testing.assert_allclose(mean, one, rtol=1e-5, atol=1e-7)
+    for mean, value in zip(model.scored_weights(), expected, strict=True):
+        np.testing.assert_allclose(mean, value, rtol=1e-5, atol=1e-7)
     with model.as_scored():
-        for mean, one in zip(model.student.get_weights(), expected, strict=True):
-            np.testing.assert_allclose(mean, one, rtol=1e-5, atol=1e-7)
+        for mean, value in zip(model.student.get_weights(), expected, strict=True):
+            np.testing.assert_allclose(mean, value, rtol=1e-5, atol=1e-7)
     assert any(np.abs(a - b).max() > 1e-4 for a, b in zip(own, expected, strict=True))
