@@ -86,6 +86,7 @@ setup(
             "apache-beam>=2.60",
             "build",
             "import-linter>=2.17",
+            "mypy>=1.15",
             f"moto[server]>=5; {REFERENCE}",
             "pytest>=8",
             "pytest-cov>=5",
