@@ -2,11 +2,11 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+import replica_script
 import tensorflow as tf
 
 from secost_tf.models.config import WelsNetConfig
@@ -377,67 +377,65 @@ def test_mixed_float16_scales_the_loss_and_takes_the_same_step(clips):
 # === Replicas ===
 
 
-@pytest.fixture(scope="module")
-def replicas(tmp_path_factory):
-    """What `replica_script` wrote with one replica, and with two."""
-    folder, script = (
-        tmp_path_factory.mktemp("replicas"),
-        Path(__file__).with_name("replica_script.py"),
-    )
-    paths = [str(folder / f"{count}.npz") for count in (1, 2)]
-    running = [
-        subprocess.Popen(
-            [sys.executable, script, str(count), path], stderr=subprocess.PIPE, text=True
-        )
-        for count, path in enumerate(paths, 1)
-    ]
-    for process in running:
-        errors = process.communicate(timeout=600)[1]
-        assert process.returncode == 0, errors
-    return [dict(np.load(path)) for path in paths]
+def on_one_and_two_replicas(path, *cases):
+    """Return what `replica_script` makes of cases in this process, and on two logical devices."""
+    command = [sys.executable, replica_script.__file__, "2", path, *cases]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        single = replica_script.train_cases(tf.distribute.get_strategy(), cases)
+        messages = process.communicate(timeout=600)[1]
+    assert process.returncode == 0, messages
+    with np.load(path) as file:
+        double = dict(file)
+    assert (single.pop("replicas"), double.pop("replicas")) == (1, 2)
+    return single, double
 
 
-def test_replicas_are_one_and_two(replicas):
-    assert [int(results["replicas/count"]) for results in replicas] == [1, 2]
+def figures_of(case, results):
+    return {
+        name.removeprefix(f"{case}/"): value
+        for name, value in results.items()
+        if name.startswith(f"{case}/")
+    }
 
 
-@pytest.mark.parametrize(("case", "steps"), [("even", 1), ("uneven", 2), ("weighted", 2)])
-def test_one_replica_and_two_take_the_same_steps(replicas, case, steps):
-    one, two = (
-        {k: v for k, v in results.items() if k.startswith(f"{case}/")} for results in replicas
-    )
-    assert one.pop(f"{case}/gradient_norm") > 0  # several replicas know it where it is clipped
-    assert one.keys() == two.keys()
-    assert (
-        sum("/weight " in name for name in one) == 14
-    )  # statistics, two convolutions with their norms, the last
-    assert int(one[f"{case}/steps"]) == int(two[f"{case}/steps"]) == steps
-    for name, value in one.items():
-        np.testing.assert_allclose(two[name], value, rtol=1e-5, atol=1e-5, err_msg=name)
-    assert np.all(two[f"{case}/weight b1_1 moving_mean"] != 0)
+def test_one_replica_and_two_take_the_same_steps(tmp_path):
+    cases = {"even": 1, "uneven": 2, "weighted": 2}
+    both = on_one_and_two_replicas(str(tmp_path / "two.npz"), *cases)
+    for case, steps in cases.items():
+        single, double = (figures_of(case, results) for results in both)
+        assert single.pop("gradient_norm") > 0  # several replicas know it where it is clipped
+        assert single.keys() == double.keys()
+        # Statistics, two convolutions with their norms, the last layer.
+        assert sum(name.startswith("weight ") for name in single) == 14
+        assert int(single["steps"]) == int(double["steps"]) == steps
+        for name, value in single.items():
+            np.testing.assert_allclose(double[name], value, rtol=1e-5, atol=1e-5, err_msg=name)
+        assert np.all(double["weight b1_1 moving_mean"] != 0)
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("mixed_bfloat16", 2e-2)])
-def test_one_replica_and_two_agree_with_everything_on(replicas, precision, tolerance):
+@pytest.mark.slow
+def test_one_replica_and_two_agree_with_everything_on(tmp_path):
     """Mixup, sample weights, an uneven last batch, clipped gradients, averaged weights, continued
     by another model.
     """
-    prefix = f"everything in {precision}/"
-    one, two = (
-        {k.removeprefix(prefix): v for k, v in results.items() if k.startswith(prefix)}
-        for results in replicas
-    )
-    assert one.keys() == two.keys() and int(one["steps"]) == int(two["steps"]) == 4
-    for name, value in one.items():
-        if name.startswith("batch "):
-            np.testing.assert_array_equal(two[name], value, err_msg=name)
-        else:
-            np.testing.assert_allclose(
-                two[name], value, rtol=tolerance, atol=tolerance, err_msg=name
-            )
-    assert sum(name.startswith("batch ") for name in one) == 2 * 4
-    assert sum(name.startswith("average ") for name in one) == 14
-    moved = [
-        np.abs(one[name] - one[f"first {name}"]).max() for name in one if name.startswith("weight ")
-    ]
-    assert max(moved) > 100 * tolerance if precision == "float32" else max(moved) > 0
+    tolerances = {"float32": 1e-4, "mixed_bfloat16": 2e-2}
+    both = on_one_and_two_replicas(str(tmp_path / "two.npz"), *tolerances)
+    for precision, tolerance in tolerances.items():
+        single, double = (figures_of(precision, results) for results in both)
+        assert single.keys() == double.keys()
+        assert int(single["steps"]) == int(double["steps"]) == 4
+        for name, value in single.items():
+            if name.startswith("batch "):
+                np.testing.assert_array_equal(double[name], value, err_msg=name)
+            else:
+                np.testing.assert_allclose(
+                    double[name], value, rtol=tolerance, atol=tolerance, err_msg=name
+                )
+        assert sum(name.startswith("batch ") for name in single) == 2 * 4
+        assert sum(name.startswith("average ") for name in single) == 14
+        moved = max(
+            np.abs(value - single[f"first {name}"]).max()
+            for name, value in single.items()
+            if name.startswith("weight ")
+        )
+        assert moved > (100 * tolerance if precision == "float32" else 0)

@@ -83,10 +83,9 @@ def free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
-def start(flags, workers: int = 0) -> list[subprocess.Popen]:
-    """Starts the command alone, or as several workers."""
+def start(command, workers: int = 0) -> list[subprocess.Popen]:
+    """Start Python with these arguments, alone or as several workers."""
     cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(workers)]}
-    command = [sys.executable, "-m", "secost_tf.train", *flags]
     environments = [
         {
             **os.environ,
@@ -96,10 +95,9 @@ def start(flags, workers: int = 0) -> list[subprocess.Popen]:
         }
         for index in range(workers)
     ]
-    command += ["--strategy=multi_worker"] * bool(workers)
     return [
         subprocess.Popen(
-            command,
+            [sys.executable, *command],
             cwd=REPOSITORY,
             env=env,
             stdout=subprocess.PIPE,
@@ -110,9 +108,37 @@ def start(flags, workers: int = 0) -> list[subprocess.Popen]:
     ]
 
 
+def start_training(flags, workers: int = 0) -> list[subprocess.Popen]:
+    flags = [*flags, *["--strategy=multi_worker"] * bool(workers)]
+    return start(["-m", "secost_tf.train", *flags], workers)
+
+
 def finish(processes: list[subprocess.Popen]) -> list[tuple[int, str]]:
+    """Wait for processes; return the exit status and the messages of each."""
     said = [process.communicate()[1] for process in processes]
     return [(process.returncode, text) for process, text in zip(processes, said, strict=True)]
+
+
+_AGREEMENT = """
+from secost_tf.training import devices, workers
+
+pair = workers.Workers(devices.make_strategy("multi_worker"))
+assert (pair.count, pair.is_chief, pair.local_replicas) == (2, pair.index == 0, 1)
+assert pair.any(pair.index == 1) and not pair.any(False)
+pair.wait()
+pair.check_same("the same")
+try:
+    pair.check_same(f"run {pair.index}")
+except ValueError as error:
+    assert f"do not see the same run (worker {pair.index}: run {pair.index})" in str(error)
+else:
+    raise AssertionError("two runs were taken for the same")
+"""
+
+
+@pytest.mark.skipif(KERAS_3, reason="Keras 3 cannot train with several workers")
+def test_two_workers_agree():
+    assert finish(start(["-c", _AGREEMENT], workers=2)) == [(0, ""), (0, "")]
 
 
 def figures(run_dir: Path) -> np.ndarray:
@@ -157,7 +183,7 @@ def test_two_workers_train_as_one_and_a_lost_one_is_made_up_for(tmp_path, write_
     flags += ["--precision=float32"]  # in bfloat16 workers differ by what they round
 
     two = [*flags, f"--run_dir={tmp_path / 'two'}"]
-    pair = start(two, workers=2)
+    pair = start_training(two, workers=2)
     history = tmp_path / "two" / "stage-0" / "history.csv"
     while not history.exists() and pair[0].poll() is None:
         time.sleep(0.01)
@@ -171,13 +197,12 @@ def test_two_workers_train_as_one_and_a_lost_one_is_made_up_for(tmp_path, write_
     )
     assert not (tmp_path / "two" / "stage-0" / "metrics.json").exists()
 
-    (status, said), (other, other_said) = finish(start(two, workers=2))
+    (status, said), (other, other_said) = finish(start_training(two, workers=2))
     assert (status, other) == (0, 0), said + other_said
     assert "stage 0 continues after epoch" in said
 
-    ((status, said),) = finish(
-        start([*flags, "--input_streams=2", f"--run_dir={tmp_path / 'one'}"])
-    )
+    alone = start_training([*flags, "--input_streams=2", f"--run_dir={tmp_path / 'one'}"])
+    ((status, said),) = finish(alone)
     assert status == 0, said
     np.testing.assert_allclose(
         figures(tmp_path / "two"), figures(tmp_path / "one"), rtol=1e-4, atol=1e-4

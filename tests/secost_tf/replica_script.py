@@ -1,8 +1,7 @@
-"""Trains a tiny student over a number of replicas, in each of CASES, and writes what came of it as
-`.npz`.
+"""Train a tiny student over a number of replicas, in some of `CASES`, and write the results as `.npz`.
 
 Run in a process of its own, as logical devices must be set before TensorFlow starts:
-`replica_script.py REPLICAS FILE`.
+`replica_script.py REPLICAS FILE CASE...`.
 """
 
 import sys
@@ -52,7 +51,7 @@ CASES = {
     "even": lambda: batches(6),
     "uneven": lambda: batches(11),  # of the last 5, one replica takes 3
     "weighted": lambda: batches(11, weighted=True),
-}
+}  # and, beside these, a precision: that of `everything`
 
 
 def make_model(**options):
@@ -111,22 +110,23 @@ def everything(folder, precision):
     return results
 
 
-def main(replicas, path):
-    strategy = devices.make_strategy("auto", logical_cpus=replicas)
-    results = {"replicas": {"count": strategy.num_replicas_in_sync}}
+def train_cases(strategy, cases):
+    """Return what came of training in each case, by `case/name`, and `replicas`, their number."""
+    results = {"replicas": np.array(strategy.num_replicas_in_sync)}
     with strategy.scope(), tempfile.TemporaryDirectory() as folder:
         model = make_model()
         save_state(folder, TrainingState(), model)
-        for case, make_data in CASES.items():
+        for case in cases:
             restore_state(folder, model)  # every case starts alike
-            results[case] = train(model, make_data())
-        for precision in ("float32", "mixed_bfloat16"):
-            results[f"everything in {precision}"] = everything(f"{folder}/{precision}", precision)
-    np.savez(
-        path,
-        **{f"{case}/{name}": x for case, values in results.items() for name, x in values.items()},
-    )
+            if case in CASES:
+                figures = train(model, CASES[case]())
+            else:
+                figures = everything(f"{folder}/{case}", case)
+            results |= {f"{case}/{name}": value for name, value in figures.items()}
+    return results
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2])
+    replicas, path, *cases = sys.argv[1:]
+    made = train_cases(devices.make_strategy("auto", logical_cpus=int(replicas)), cases)
+    np.savez(path, **made)
