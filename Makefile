@@ -1,4 +1,5 @@
-# make demo: the whole path on the built-in corpus.   make test: lint and tests.   PYTHON=python3.12 make test: on that one.
+# make demo: the whole path on the built-in corpus.   make test: lint and tests, but for those of
+# make test-slow: whole processes and trainings.   PYTHON=python3.12 make test: on that one.
 PYTHONS := $(or $(PYTHON),python3.11 python3.12 python3.10 python3.13)
 VENV ?= .venv$(addprefix -,$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
@@ -6,7 +7,7 @@ DEMO ?= demo
 SOUNDSCAPES ?= --num_train=500 --num_eval=200 --label_noise=0.2
 DEMO_FLAGS ?=
 
-.PHONY: demo test lint format wheel clean
+.PHONY: demo test test-slow lint format wheel clean
 
 $(BIN)/python:
 	python=$$(sh .ci/find-python $(PYTHONS)) && "$$python" -m venv $(VENV)
@@ -31,11 +32,16 @@ demo: $(VENV)/installed
 	$(BIN)/python -m secost_tf.report --run_dir=$(DEMO)/run --audio_dir=$(DEMO)/corpus/eval
 	$(BIN)/python -m secost_tf.export --run_dir=$(DEMO)/run --export_dir=$(DEMO)/models/secost
 
-# Which lines the tests run is counted from Python 3.12 on, where it costs little; before, a fifth of the time.
-COVERAGE = $(shell $(BIN)/python -c 'import sys; print("--cov --cov-fail-under=90" if sys.version_info >= (3, 12) else "")')
+# Coverage is counted from Python 3.12 on, where it costs little; before, a fifth of the time.
+COVERAGE = $(shell $(BIN)/python -c \
+    'import sys; print("--cov --cov-fail-under=95" if sys.version_info >= (3, 12) else "")')
+PYTEST = $(BIN)/python -m pytest -n 2 --dist=loadfile --no-loadscope-reorder
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist=loadfile --no-loadscope-reorder $(COVERAGE)
+	$(PYTEST) -m "not slow" $(COVERAGE)
+
+test-slow: $(VENV)/installed-test
+	$(PYTEST) -m slow
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

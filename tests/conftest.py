@@ -9,8 +9,7 @@ from absl import flags
 
 from tfrecord_tools import commands
 
-# The files that take longest, in whole processes or trainings; begun first, so that parallel
-# workers end together.
+# The files that take longest; begun first, so that parallel workers end together.
 _LONG = (
     "test_workers",
     "test_cascade",

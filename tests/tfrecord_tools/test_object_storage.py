@@ -78,13 +78,25 @@ def script(tmp_path, **names) -> str:
     return str(path)
 
 
-def test_the_whole_path_on_object_storage(run, tmp_path, write_noise, write_table):
+@pytest.fixture
+def data(tmp_path, write_noise, write_table) -> tuple[str, ...]:
+    """The converter's flags for 24 clips of noise, a third of them of the split eval."""
     rows = []
     for index in range(24):
         write_noise(tmp_path / f"{index}.wav", 0.5, seed=index)
         rows.append([f"{index}.wav", "ab"[index % 2], "eval" if index % 3 == 2 else "train"])
     manifest = write_table(tmp_path / "labels.csv", ["path", "labels", "split"], rows)
-    data = ("--dataset=manifest", f"--manifest={manifest}", "--clips_per_shard=4")
+    return ("--dataset=manifest", f"--manifest={manifest}", "--clips_per_shard=4")
+
+
+def test_a_split_is_converted_to_object_storage_and_inspected(run, data):
+    run("-m", "tfrecord_tools.convert", *data, "--split=eval", "--out=s3://bucket/quick")
+    printed = run("-m", "tfrecord_tools.inspect", "s3://bucket/quick", "--verify")
+    assert "verified: all 8 records are sound" in printed
+
+
+@pytest.mark.slow
+def test_the_whole_path_on_object_storage(run, tmp_path, data):
 
     killed = script(
         tmp_path,

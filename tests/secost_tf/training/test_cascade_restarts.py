@@ -88,8 +88,8 @@ run_cascade(config, data_dir, run_dir, tf.distribute.get_strategy,
 @pytest.mark.parametrize(
     ("signal_sent", "minutes", "steps_kept"),
     [
-        (signal.SIGKILL, 10, 0),  # the last checkpoint is that of the epoch before
-        (signal.SIGKILL, 0, 2),  # one a step
+        pytest.param(signal.SIGKILL, 10, 0, marks=pytest.mark.slow),  # that of the epoch before
+        pytest.param(signal.SIGKILL, 0, 2, marks=pytest.mark.slow),  # one a step
         (signal.SIGTERM, 10, 3),  # a checkpoint at the end of the step after
     ],
 )
