@@ -20,7 +20,7 @@ from secost_tf.serving.exporting import export_run
 SCRIPT = """
 import sys
 import numpy as np
-from secost_tf import detector
+from secost_tf.detection import detector
 found = detector.from_saved_model(sys.argv[1])
 clip = np.load(sys.argv[2])
 np.savez(sys.argv[3], network=found.network(clip), every_frame=found.every_frame(clip))
@@ -71,7 +71,7 @@ def test_an_exported_model_scores_alike_without_training_code(exported, kept_run
     np.testing.assert_allclose(scores["every_frame"], live.every_frame(clip), atol=1e-5)
     modules, classes = ran.stdout.splitlines()[-2:]
     assert "'Siren') 32" in classes
-    for name in ("wels_net", "layers", "stage", "data", "keras_compat"):
+    for name in ("models.network", "models.layers", "models.optimizers", "training", "data"):
         assert f"secost_tf.{name}'" not in modules
 
 

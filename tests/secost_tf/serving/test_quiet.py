@@ -5,7 +5,7 @@ from pathlib import Path
 
 SCRIPT = """
 import os, sys, warnings
-from secost_tf.quiet import quietly
+from secost_tf.serving.quiet import quietly
 print("before", file=sys.stderr)
 try:
     with quietly():
