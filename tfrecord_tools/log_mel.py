@@ -10,6 +10,7 @@ import dataclasses
 import functools
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tfrecord_tools.config import Config, setting
 
@@ -60,22 +61,12 @@ class LogMelConfig(Config):
         super().__post_init__()
         self._require(self.window_samples >= 2, "window_seconds", "at least two samples")
         self._require(self.hop_samples >= 1, "hop_seconds", "at least one sample")
-        self._require(
-            self.fft_length >= self.window_samples,
-            "fft_length",
-            f"at least the window, {self.window_samples} samples",
-        )
-        self._require(
-            self.mel_min_hz < self.mel_max_hz,
-            "mel_min_hz",
-            f"0 to below mel_max_hz ({self.mel_max_hz:g})",
-        )
-        nyquist = self.sample_rate_hz / 2
-        self._require(
-            self.mel_max_hz <= nyquist,
-            "mel_max_hz",
-            f"at most half the sample rate, {nyquist:g} Hz",
-        )
+        window, high, nyquist = self.window_samples, self.mel_max_hz, self.sample_rate_hz / 2
+        at_least = f"at least the window, {window} samples"
+        self._require(self.fft_length >= window, "fft_length", at_least)
+        self._require(self.mel_min_hz < high, "mel_min_hz", f"0 to below mel_max_hz ({high:g})")
+        at_most = f"at most half the sample rate, {nyquist:g} Hz"
+        self._require(high <= nyquist, "mel_max_hz", at_most)
 
     @property
     def window_samples(self) -> int:
@@ -88,40 +79,37 @@ class LogMelConfig(Config):
         return round(self.hop_seconds * self.sample_rate_hz)
 
     def num_frames(self, num_samples: int) -> int:
-        """Number of whole frames in `num_samples` samples; 0 if they do not fill one window."""
+        """Return the number of whole frames in `num_samples` samples; 0 if they fill no window."""
         return max(0, 1 + (num_samples - self.window_samples) // self.hop_samples)
 
 
-def hertz_to_mel(hertz: np.ndarray | float) -> np.ndarray | float:
-    """The HTK mel scale: 2595 log10(1 + f / 700)."""
+def hertz_to_mel(hertz: ArrayLike) -> np.ndarray:
+    """Return frequencies on the HTK mel scale: 2595 log10(1 + f / 700)."""
     return 2595.0 * np.log10(1.0 + np.asarray(hertz, np.float64) / 700.0)
 
 
-def mel_to_hertz(mel: np.ndarray | float) -> np.ndarray | float:
-    """The inverse of `hertz_to_mel`."""
+def mel_to_hertz(mel: ArrayLike) -> np.ndarray:
+    """Return the inverse of `hertz_to_mel`."""
     return 700.0 * (10.0 ** (np.asarray(mel, np.float64) / 2595.0) - 1.0)
 
 
 @functools.lru_cache(maxsize=8)
 def hann_window(config: LogMelConfig) -> np.ndarray:
-    """The periodic Hann window, float32 [window_samples]."""
+    """Return the periodic Hann window, float32 [window_samples]."""
     phase = 2.0 * np.pi * np.arange(config.window_samples) / config.window_samples
     return (0.5 - 0.5 * np.cos(phase)).astype(np.float32)
 
 
 @functools.lru_cache(maxsize=8)
 def mel_matrix(config: LogMelConfig) -> np.ndarray:
-    """Triangular mel filters with peak 1, not normalised by area; float32 [fft_length // 2 + 1,
-    mel_bins].
+    """Return triangular mel filters with peak 1, float32 [fft_length // 2 + 1, mel_bins].
 
-    Edges are equally spaced on the HTK mel scale, slopes are straight in Hz (as in librosa with
-    `htk=True, norm=None` and torchaudio's `melscale_fbanks`).
+    They are not normalised by area. Edges are equally spaced on the HTK mel scale, slopes are
+    straight in Hz (as in librosa with `htk=True, norm=None` and torchaudio's `melscale_fbanks`).
     """
     bins_hz = np.linspace(0.0, config.sample_rate_hz / 2, config.fft_length // 2 + 1)[:, None]
-    mels = np.linspace(
-        hertz_to_mel(config.mel_min_hz), hertz_to_mel(config.mel_max_hz), config.mel_bins + 2
-    )
-    edges_hz = mel_to_hertz(mels)
+    lowest, highest = hertz_to_mel(config.mel_min_hz), hertz_to_mel(config.mel_max_hz)
+    edges_hz = mel_to_hertz(np.linspace(lowest, highest, config.mel_bins + 2))
     lower, centre, upper = edges_hz[:-2], edges_hz[1:-1], edges_hz[2:]
     rising = (bins_hz - lower) / (centre - lower)
     falling = (upper - bins_hz) / (upper - centre)
@@ -129,7 +117,7 @@ def mel_matrix(config: LogMelConfig) -> np.ndarray:
 
 
 def log_mel(waveform: np.ndarray, config: LogMelConfig) -> np.ndarray:
-    """log(mel power + log_offset) of a mono waveform.
+    """Compute log(mel power + log_offset) of a mono waveform.
 
     Args:
         waveform: float [samples] at `config.sample_rate_hz`, full scale -1..1.
@@ -144,7 +132,8 @@ def log_mel(waveform: np.ndarray, config: LogMelConfig) -> np.ndarray:
     waveform = np.asarray(waveform)
     if waveform.ndim != 1 or not np.issubdtype(waveform.dtype, np.floating):
         raise ValueError(
-            f"waveform: expected floats of shape [samples], got {waveform.dtype} of shape {list(waveform.shape)}"
+            "waveform: expected floats of shape [samples], "
+            f"got {waveform.dtype} of shape {list(waveform.shape)}"
         )
     num_frames = config.num_frames(len(waveform))
     result = np.empty((num_frames, config.mel_bins), np.float32)
@@ -160,7 +149,7 @@ def log_mel(waveform: np.ndarray, config: LogMelConfig) -> np.ndarray:
 
 
 def _mel_power(samples: np.ndarray, num_frames: int, config: LogMelConfig) -> np.ndarray:
-    """Mel power of the frames that `samples` holds; float32 [mel_bins, frames]."""
+    """Return the mel power of the frames that `samples` holds; float32 [mel_bins, frames]."""
     window = hann_window(config).astype(np.float64)
     frames = np.lib.stride_tricks.sliding_window_view(samples.astype(np.float64), len(window))
     frames = frames[:: config.hop_samples]
@@ -169,9 +158,7 @@ def _mel_power(samples: np.ndarray, num_frames: int, config: LogMelConfig) -> np
     for start in range(0, num_frames, _FFT_FRAMES):
         part = frames[start : start + _FFT_FRAMES]
         np.multiply(part, window, out=windowed[: len(part), : len(window)])
-        parts = np.fft.rfft(windowed[: len(part)]).view(
-            np.float64
-        )  # real and imaginary parts in turn
+        parts = np.fft.rfft(windowed[: len(part)]).view(np.float64)  # real, imaginary in turn
         np.square(parts, out=parts)
         power[:, start : start + len(part)] = (parts[:, ::2] + parts[:, 1::2]).T
     mel = np.empty((config.mel_bins, num_frames), np.float32)
@@ -184,7 +171,7 @@ def _mel_power(samples: np.ndarray, num_frames: int, config: LogMelConfig) -> np
 
 @functools.lru_cache(maxsize=8)
 def _bands(config: LogMelConfig) -> tuple[tuple[int, np.ndarray], ...]:
-    """Each mel filter as its first FFT bin and its weights from there to its last one."""
+    """Return each mel filter as its first FFT bin and its weights from there to its last one."""
     bands = []
     for column in mel_matrix(config).T:
         used = np.flatnonzero(column)

@@ -19,7 +19,7 @@ from tfrecord_tools.shards import files
 def _write_noise(
     path: Path, seconds: float = 0.3, rate_hz: int = 16000, seed: int = 0, channels: int = 1
 ) -> Path:
-    """Writes white noise at a tenth of full scale; the same seed and rate give the same beginning."""
+    """Write white noise at a tenth of full scale; the same seed and rate give the same beginning."""
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = 0.1 * np.random.default_rng(seed).standard_normal((round(seconds * rate_hz), channels))
     soundfile.write(path, noise, rate_hz, format="OGG" if path.suffix == ".opus" else None)
@@ -54,7 +54,7 @@ _ENCODERS = {
 
 
 def _encode(path, samples: np.ndarray, rate_hz: int) -> str:
-    """Writes float32 [channels, samples] with FFmpeg's encoder for the extension."""
+    """Write float32 [channels, samples] with FFmpeg's encoder for the extension."""
     import av
 
     options = (
@@ -79,7 +79,7 @@ def _encode(path, samples: np.ndarray, rate_hz: int) -> str:
 
 
 def _sweep(seconds: float, rate_hz: int) -> np.ndarray:
-    """A tone that rises from 200 to 5,000 Hz, so that no two places are alike; float32 [1,
+    """Return a tone that rises from 200 to 5,000 Hz, so that no two places are alike; float32 [1,
     samples].
     """
     time = np.arange(round(seconds * rate_hz)) / rate_hz
@@ -99,7 +99,7 @@ def sweep():
 
 @pytest.fixture(scope="session")
 def collection(tmp_path_factory) -> Path:
-    """A manifest of twenty clips of noise, 0.2 to 0.4 s, of three classes; every fifth is in the
+    """Write a manifest of twenty clips of noise, 0.2 to 0.4 s, of three classes; every fifth is in the
     split `eval`.
     """
     folder = tmp_path_factory.mktemp("collection")
@@ -123,7 +123,7 @@ def read_collection(collection):
 
 @pytest.fixture
 def files_of():
-    """The bytes of every file below a folder, by its relative path."""
+    """Return the bytes of every file below a folder, by its relative path."""
 
     def read(folder: Path) -> dict[str, bytes]:
         return {
@@ -146,7 +146,7 @@ def table_of():
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real data that SECOST_SHARED_DATA names."""
+    """Return the folder of real data that SECOST_SHARED_DATA names."""
     folder = os.environ.get("SECOST_SHARED_DATA")
     if not folder or not os.path.isdir(folder):
         pytest.skip("SECOST_SHARED_DATA does not name a folder of real data")
@@ -167,7 +167,7 @@ def class_labels_csv(tmp_path, class_map) -> str:
 
 @pytest.fixture
 def rewrite_shard():
-    """Replaces a shard's records by what a function makes of them."""
+    """Replace a shard's records by what a function makes of them."""
 
     def rewrite(path: str, change) -> None:
         files.write_records(path, change(list(files.read_records(path))))

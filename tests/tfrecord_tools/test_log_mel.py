@@ -14,7 +14,7 @@ CONFIG = LogMelConfig()
 
 
 def reference(waveform: np.ndarray, config: LogMelConfig) -> np.ndarray:
-    """The definition, frame by frame and in float64, with a discrete Fourier transform written out."""
+    """Compute the definition, frame by frame in float64, with the Fourier transform written out."""
     window_samples, hop_samples = config.window_samples, config.hop_samples
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window_samples) / window_samples)
     bins = np.arange(config.fft_length // 2 + 1)

@@ -57,7 +57,7 @@ def test_an_item_that_ends_its_worker_is_lost_and_no_other():
 
 
 def kill_itself_once(path: str) -> str:
-    """As the system does when memory runs out, through no fault of the item."""
+    """Kill this process, as the system does when memory runs out, through no fault of the item."""
     if not os.path.exists(f"{path}.tried"):
         os.mkdir(f"{path}.tried")
         os.kill(os.getpid(), signal.SIGKILL)

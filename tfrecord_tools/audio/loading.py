@@ -1,4 +1,4 @@
-"""Decodes one recording, or a span of it, to a mono waveform; knows every way a file can be bad."""
+"""One recording, or a span of it, decoded to a mono waveform; each way a file can be bad."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import soxr
 
 from tfrecord_tools.audio.decoders import DecodingError, Recording, open_recording
 
-_MARGIN_SECONDS = (
-    0.05  # decoded around the span, so that the resampling filter sees what lies beyond its ends
-)
+# Decoded around the span, so that the resampling filter sees what lies beyond its ends.
+_MARGIN_SECONDS = 0.05
 
 _MOST_SAMPLES = 100_000_000  # of one clip at its own rate: 400 MB, 38 minutes at 44.1 kHz
 
@@ -33,7 +32,7 @@ class AudioError(ValueError):
     Attributes:
         kind: missing, empty, unreadable, outside (the file ends before the span begins), too_long,
             too_short or non_finite.
-        detail: what exactly was found.
+        detail: what exactly is wrong.
     """
 
     def __init__(self, kind: str, detail: str):
@@ -67,7 +66,7 @@ def load_audio(
     end_seconds: float | None = None,
     file_start_seconds: float | None = 0.0,
 ) -> Audio:
-    """Decodes a span to mono, the mean of the channels, at `sample_rate_hz`.
+    """Decode a span to mono, the mean of the channels, at `sample_rate_hz`.
 
     A span is cut to the sample and equals the same span of the whole file, resampled. Of a file
     that ends early, what is there is kept at its true length, with a warning.
@@ -81,10 +80,7 @@ def load_audio(
     Raises:
         AudioError: if the file or the span can't be used.
     """
-    if not os.path.isfile(path):
-        raise AudioError("missing", "no such file")
-    if not os.path.getsize(path):
-        raise AudioError("empty", "the file has no bytes")
+    check_file(path)
     try:
         with open_recording(path) as recording:
             if not recording.num_samples:
@@ -95,10 +91,8 @@ def load_audio(
             start = max(0.0, start_seconds - file_start_seconds)
             end = file_seconds if end_seconds is None else end_seconds - file_start_seconds
             if start >= file_seconds:
-                raise AudioError(
-                    "outside",
-                    f"the file has {file_seconds:.3f} s, the span starts at {start:.3f} s",
-                )
+                detail = f"the file has {file_seconds:.3f} s, the span starts at {start:.3f} s"
+                raise AudioError("outside", detail)
             waveform = _read_span(recording, start, end, sample_rate_hz)
     except DecodingError as error:
         raise AudioError("unreadable", str(error)) from error
@@ -110,8 +104,16 @@ def load_audio(
     return Audio(waveform, seconds, tuple(_warnings(waveform, end - start, seconds)))
 
 
+def check_file(path: str) -> None:
+    """Raise an `AudioError` if there is no such file, or nothing in it."""
+    if not os.path.isfile(path):
+        raise AudioError("missing", "no such file")
+    if not os.path.getsize(path):
+        raise AudioError("empty", "the file has no bytes")
+
+
 def guess_file_start(file_seconds: float, start_seconds: float, end_seconds: float | None) -> float:
-    """Where in the recording a file begins that may hold the whole recording or only the span.
+    """Return where in the recording a file begins that may hold all of it or only the span.
 
     It holds the span alone if it ends before the span would, and is about as long as the span, or
     does not even reach its start. Then the result is `start_seconds`, else 0.
@@ -125,7 +127,7 @@ def guess_file_start(file_seconds: float, start_seconds: float, end_seconds: flo
 
 
 def _read_span(recording: Recording, start: float, end: float, sample_rate_hz: int) -> np.ndarray:
-    """The span from `start` to `end` seconds, mono and resampled; shorter if the file ends early."""
+    """Return a span in seconds, mono and resampled; shorter if the file ends early."""
     rate = recording.rate_hz
     if rate == sample_rate_hz:
         return _read_samples(recording, round(start * rate), round(end * rate))
@@ -141,7 +143,7 @@ def _read_span(recording: Recording, start: float, end: float, sample_rate_hz: i
 
 
 def _read_samples(recording: Recording, first: int, last: int) -> np.ndarray:
-    """Samples [first, last), float32; fewer if the file, or what is readable of it, ends."""
+    """Return samples [first, last), float32; fewer if the file, or what can be read of it, ends."""
     # A damaged header may promise more than memory holds; what is not written to takes none.
     samples = np.empty(min(last - first, _MOST_SAMPLES), np.float32)
     filled = 0
@@ -152,9 +154,9 @@ def _read_samples(recording: Recording, first: int, last: int) -> np.ndarray:
         if filled == len(samples):
             break
     if filled == _MOST_SAMPLES < last - first:
+        minutes = f"{filled / recording.rate_hz / 60:.0f} minutes"
         raise AudioError(
-            "too_long",
-            f"more than {filled / recording.rate_hz / 60:.0f} minutes; cut it into clips, with a start and an end",
+            "too_long", f"more than {minutes}; cut it into clips, with a start and an end"
         )
     return samples[:filled]
 
@@ -162,6 +164,7 @@ def _read_samples(recording: Recording, first: int, last: int) -> np.ndarray:
 def _warnings(
     waveform: np.ndarray, expected_seconds: float, seconds: float
 ) -> Iterator[tuple[str, str]]:
+    """Yield (kind, detail) of what is suspicious."""
     if seconds < expected_seconds - _SHORT_SECONDS:
         yield "short", f"expected {expected_seconds:.3f} s, got {seconds:.3f} s"
     peak = np.abs(waveform).max()

@@ -1,11 +1,8 @@
-"""A recording of any format and length -> log-mels block by block, equal to those of the whole
-recording. No TensorFlow.
-"""
+"""Log-mels of a recording of any length, block by block, equal to those of the whole recording."""
 
 from __future__ import annotations
 
 import collections
-import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,15 +10,14 @@ import numpy as np
 import soxr
 
 from tfrecord_tools.audio.decoders import DecodingError, open_recording
-from tfrecord_tools.audio.loading import AudioError
+from tfrecord_tools.audio.loading import AudioError, check_file
 from tfrecord_tools.log_mel import LogMelConfig, log_mel
 
 _SHORT_SECONDS = 0.05  # that much may be missing at the end of a file without a word
 
 
 class LongRecording:
-    """Iterates over the log-mels of a recording, float32 [frames, mel_bins] in blocks of any
-    lengths.
+    """A recording as an iterable of its log-mels: blocks, float32 [frames, mel_bins] of any length.
 
     The channels' mean is resampled in one stream, and frames go on over the blocks' joins, so that
     memory does not grow with the length of the recording.
@@ -40,16 +36,13 @@ class LongRecording:
         self.seconds = self.missing_seconds = 0.0
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """Yields the blocks.
+        """Yield the blocks.
 
         Raises:
             AudioError: if the file can't be used: missing, empty, unreadable, too_short or
                 non_finite.
         """
-        if not os.path.isfile(self.path):
-            raise AudioError("missing", "no such file")
-        if not os.path.getsize(self.path):
-            raise AudioError("empty", "the file has no bytes")
+        check_file(self.path)
         config, frames = self.config, 0
         rest = np.empty(0, np.float32)  # samples that the next frame begins with
         try:
@@ -71,7 +64,7 @@ class LongRecording:
             )
 
     def _samples(self) -> Iterator[np.ndarray]:
-        """Mono samples at the log-mel's rate."""
+        """Yield mono samples at the log-mel's rate."""
         decoded = 0
         with open_recording(self.path) as recording:
             rate, rate_out = recording.rate_hz, self.config.sample_rate_hz
@@ -92,9 +85,7 @@ class LongRecording:
 
 
 def read_ahead(blocks: Iterable[np.ndarray], count: int = 4) -> Iterator[np.ndarray]:
-    """The same blocks, up to `count` of them made in a thread of their own while those before are
-    used.
-    """
+    """Yield the same blocks, up to `count` of them made ahead in a thread of their own."""
     source = iter(blocks)
     with ThreadPoolExecutor(1) as thread:
         waiting = collections.deque(thread.submit(next, source, None) for _ in range(count))

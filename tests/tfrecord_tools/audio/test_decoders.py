@@ -82,7 +82,7 @@ def test_a_span_is_reached_by_seeking(tmp_path, extension, encode, sweep):
 
 
 def bytes_read() -> int:
-    """By this process since it began, from files or their cache; 0 where the system does not tell."""
+    """Return the bytes that this process has read so far; 0 where the system does not tell."""
     if not os.path.exists("/proc/self/io"):
         return 0
     with open("/proc/self/io") as stream:

@@ -84,7 +84,8 @@ def test_several_segments_of_a_recording_have_their_start_in_the_id(read, add):
 def test_bad_lines(read, line, message):
     with pytest.raises(ValueError, match=rf"segments\.csv, line 4: {message}"):
         read(
-            f'# comment\nYTID, start_seconds, end_seconds, positive_labels\nbbbbbbbbbbb, 0, 10, ""\n{line}\n'
+            "# comment\nYTID, start_seconds, end_seconds, positive_labels\n"
+            f'bbbbbbbbbbb, 0, 10, ""\n{line}\n'
         )
 
 
