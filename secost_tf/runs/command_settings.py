@@ -9,8 +9,8 @@ import dataclasses
 from tfrecord_tools.config import Config, setting
 
 EXPORTED_MODEL_HELP = (
-    "Folder of an exported model (secost_tf.export --export_dir), whose latest version is taken, or "
-    "of one of its versions."
+    "Folder of an exported model (secost_tf.export --export_dir), whose latest version is taken, "
+    "or of one of its versions."
 )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
+
 from secost_tf.models import WelsNetConfig
 from tfrecord_tools.config import Config, setting
 from tfrecord_tools.shards import DatasetInfo
@@ -16,23 +18,25 @@ class TrainConfig(Config):
     epochs: int = setting(30, "Passes over the training clips, per stage.", minimum=1)
     batch_size: int = setting(
         32,
-        "Clips in a step, over all replicas together. Each epoch leaves out fewer clips than one batch.",
+        "Clips in a step, over all replicas together. Each epoch leaves out fewer clips than one "
+        "batch.",
         minimum=1,
     )
     optimizer: str = setting(
         "Adam",
-        "An optimizer's name: Keras's own first (Adam, SGD, ...), then TensorFlow Addons' on Python "
-        "3.10 and 3.11 (RectifiedAdam, LAMB, NovoGrad, Lookahead, ...).",
+        "An optimizer's name: Keras's own first (Adam, SGD, ...), then TensorFlow Addons' on "
+        "Python 3.10 and 3.11 (RectifiedAdam, LAMB, NovoGrad, Lookahead, ...).",
     )
     learning_rate: float = setting(
         1e-3,
-        "Peak learning rate, reached after the warm-up; then a half cosine down to 0 at the stage's "
-        "last step.",
+        "Peak learning rate, reached after the warm-up; then a half cosine down to 0 at the "
+        "stage's last step.",
         above=0,
     )
     warmup_share: float = setting(
         0.1,
-        "Share of a stage's steps in which the learning rate rises from 0 to its peak; 0 starts at the peak.",
+        "Share of a stage's steps in which the learning rate rises from 0 to its peak; 0 starts at "
+        "the peak.",
         minimum=0,
         below=1,
     )
@@ -46,7 +50,8 @@ class TrainConfig(Config):
     )
     shuffle_clips: int = setting(
         2048,
-        "Clips in the shuffle buffer (0.13 MB of memory each on AudioSet); shards are shuffled besides.",
+        "Clips in the shuffle buffer (0.13 MB of memory each on AudioSet); shards are shuffled "
+        "besides.",
         minimum=1,
     )
     seed: int = setting(
@@ -65,8 +70,8 @@ class TrainConfig(Config):
     )
     mixup_alpha: float = setting(
         0.0,
-        "Mixes each clip with another one of its batch, labels and teacher scores alike, by weights "
-        "of Beta(alpha, alpha); 0 does not. 0.3 to 1 are usual: higher mixes more.",
+        "Mixes each clip with another one of its batch, labels and teacher scores alike, by "
+        "weights of Beta(alpha, alpha); 0 does not. 0.3 to 1 are usual: higher mixes more.",
         minimum=0,
     )
     time_masks: int = setting(0, "Stretches masked in each clip (SpecAugment); 0: none.", minimum=0)
@@ -80,7 +85,8 @@ class TrainConfig(Config):
     time_warp_frames: int = setting(
         0,
         "Most frames by which a random place of each clip is moved, what lies beside it being "
-        "stretched (SpecAugment); 0 does not. Slow; needs TensorFlow Addons (Python 3.10 and 3.11).",
+        "stretched (SpecAugment); 0 does not. Slow; needs TensorFlow Addons (Python 3.10 and "
+        "3.11).",
         minimum=0,
     )
     steps_per_epoch: int = setting(
@@ -105,7 +111,8 @@ class TrainConfig(Config):
     )
     input_streams: int = setting(
         1,
-        "Equal parts of the shards from which each batch is drawn alike: as many as there are workers.",
+        "Equal parts of the shards from which each batch is drawn alike: as many as there are "
+        "workers.",
         minimum=1,
         flag=False,
     )
@@ -124,12 +131,12 @@ class TrainConfig(Config):
 
 @dataclasses.dataclass(frozen=True)
 class CascadeConfig(Config):
-    """What a run trains: stage after stage, each the teacher of the next."""
+    """The stages that a run trains, each the teacher of the next."""
 
     stage: int = setting(
         0,
-        "Number of the stage, 0 being the base model. Stages before it that are not done are trained "
-        "first, as make would.",
+        "Number of the stage, 0 being the base model. Stages before it that are not done are "
+        "trained first, as make would.",
         minimum=0,
     )
     alphas: tuple[float, ...] = setting(
@@ -177,17 +184,16 @@ class CascadeConfig(Config):
             )
 
     def stage_config(self, stage: int, info: DatasetInfo) -> StageConfig:
-        """The settings of one stage on this data."""
+        """Return the settings of one stage on this data."""
         network = WelsNetConfig(
             num_classes=len(info.class_map), mel_bins=info.log_mel.mel_bins, **self.network
         )
         if stage == 0:
             return StageConfig(0, 1.0, (), network, self.train)
-        alphas = self.alphas
         teachers = self.teacher_stages if stage == self.stage else ()
         return StageConfig(
             stage=stage,
-            alpha=alphas[0] if len(alphas) == 1 else alphas[stage - 1],
+            alpha=self.alphas[0 if len(self.alphas) == 1 else stage - 1],
             teacher_stages=tuple(teachers or [stage - 1]),
             network=network,
             train=self.train,
@@ -210,7 +216,8 @@ class StageConfig(Config):
     train: TrainConfig = setting(help="How it is trained.")
     class_alphas: tuple[float | None, ...] = setting(
         (),
-        "Weight of the labels of each class, None where `alpha` holds; none: `alpha` holds for all.",
+        "Weight of the labels of each class, None where `alpha` holds; none: `alpha` holds for "
+        "all.",
         minimum=0,
         maximum=1,
     )
@@ -236,24 +243,24 @@ class StageConfig(Config):
     @property
     def loss_alpha(self) -> float | tuple[float, ...]:
         """The weight of the labels as the loss takes it: one number, or one for each class."""
-        return tuple(self.alpha if one is None else one for one in self.class_alphas) or self.alpha
+        alphas = (self.alpha if alpha is None else alpha for alpha in self.class_alphas)
+        return tuple(alphas) or self.alpha
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether the teacher's scores are read."""
-        alphas = self.loss_alpha if self.class_alphas else (self.alpha,)
-        return bool(self.teacher_stages) and min(alphas) < 1
+        """True if the teacher's scores are read."""
+        return bool(self.teacher_stages) and bool(np.min(self.loss_alpha) < 1)
 
     @property
     def alpha_note(self) -> str:
-        """Return what tables say beside `alpha`: `per class`, or nothing."""
+        """The words beside `alpha` in tables: `per class`, or none."""
         return "per class" if self.class_alphas else ""
 
     @classmethod
     def from_dict(cls, values: dict) -> StageConfig:
-        """Return the settings that `to_dict` gave; those of versions before as well.
+        """Return the settings that `to_dict` gave, also that of a version before.
 
-        Alphas that such a version found out by itself stand in `alpha` and `class_alphas`.
+        Alphas that such a version estimated stand in `alpha` and `class_alphas`.
         """
         retired = ("estimate_class_alphas", "auto_alphas")
         return super().from_dict({name: values[name] for name in values if name not in retired})
@@ -276,13 +283,12 @@ class RunOptions(Config):
     )
     flags: str = setting(
         "",
-        "The command's flags as a flagfile, kept beside the settings of each stage; empty: not kept.",
+        "The command's flags as a flagfile, kept beside the settings of each stage; empty: not "
+        "kept.",
         flag=False,
     )
     picture_clips: int = setting(
-        4,
-        "Validation clips that TensorBoard shows with their segment scores; 0: none.",
-        minimum=0,
+        4, "Validation clips that TensorBoard shows with their segment scores; 0: none.", minimum=0
     )
     picture_epochs: int = setting(
         5,
@@ -292,14 +298,16 @@ class RunOptions(Config):
     )
     profile_steps: tuple[int, ...] = setting(
         (),
-        "First and last step of each stage, counted from 1, that are profiled for TensorBoard, such "
-        "as 10,20: where the time goes, operation by operation (needs the package "
+        "First and last step of each stage, counted from 1, that are profiled for TensorBoard, "
+        "such as 10,20: where the time goes, operation by operation (needs the package "
         "tensorboard-plugin-profile to be looked at). Default: none.",
     )
 
     def __post_init__(self):
         super().__post_init__()
         steps = self.profile_steps
-        is_range = not steps or (len(steps) == 2 and 1 <= steps[0] <= steps[1])
-        expected = "a first and a last step, counted from 1, such as 10,20"
-        self._require(is_range, "profile_steps", expected)
+        self._require(
+            not steps or (len(steps) == 2 and 1 <= steps[0] <= steps[1]),
+            "profile_steps",
+            "a first and a last step, counted from 1, such as 10,20",
+        )

@@ -61,12 +61,11 @@ class StageRecord:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> StageRecord:
         """Return the record that `to_dict` gave."""
-        names = {name: tuple(items) for name, items in values["class_map"].items()}
         return cls(
-            config=StageConfig.from_dict(values["stage"]),
-            data_dir=values["data_dir"],
-            class_map=ClassMap(**names),
-            log_mel=LogMelConfig.from_dict(values["log_mel"]),
+            StageConfig.from_dict(values["stage"]),
+            values["data_dir"],
+            ClassMap(**{name: tuple(items) for name, items in values["class_map"].items()}),
+            LogMelConfig.from_dict(values["log_mel"]),
         )
 
 
@@ -93,7 +92,7 @@ class StageFolder:
 
     @property
     def path(self) -> str:
-        """The folder itself."""
+        """The path of the folder."""
         return storage.join(self.run_dir, f"stage-{self.number}")
 
     def file(self, *parts: str) -> str:
@@ -222,7 +221,7 @@ class StageFolder:
         self._forget()
 
     def save_student(self, student: keras.Model) -> None:
-        """Write `student.weights.h5`, which loads on both stacks, and `student.keras`, which does not."""
+        """Write `student.weights.h5`, which both stacks load, and `student.keras` for this one."""
         with storage.atomic_path(self.file(WEIGHTS_H5)) as path:
             student.save_weights(path)
         with storage.atomic_path(self.file(STUDENT_KERAS)) as path:
@@ -251,8 +250,9 @@ class StageFolder:
         self._forget()
 
     def _forget(self) -> None:
-        for name in ("_config_json", "record", "metrics", "history", "per_class", "student"):
-            vars(self).pop(name, None)
+        """Forget what has been read."""
+        for name in vars(self).keys() - {"run_dir", "number"}:
+            del vars(self)[name]
 
 
 def done_stages(run_dir: str) -> list[StageFolder]:
@@ -273,12 +273,12 @@ def find_stage(run_dir: str, number: int | None = None) -> StageFolder:
         stage = StageFolder(run_dir, number)
         stage.check_done()
         return stage
-    if not (stages := done_stages(run_dir)):
-        raise ValueError(
-            f"{run_dir}: no stage is done there; train one with python -m secost_tf.train "
-            f"--run_dir={run_dir}"
-        )
-    return stages[-1]
+    if stages := done_stages(run_dir):
+        return stages[-1]
+    raise ValueError(
+        f"{run_dir}: no stage is done there; train one with python -m secost_tf.train "
+        f"--run_dir={run_dir}"
+    )
 
 
 def load_student(run_dir: str, stage: int | None = None) -> keras.Model:
@@ -302,17 +302,12 @@ def library_versions() -> dict[str, str]:
     import keras
     import tensorflow as tf
 
-    return {
-        "secost_tf": __version__,
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-    }
+    versions = {"tensorflow": tf.__version__, "keras": keras.__version__}
+    return {"secost_tf": __version__, **versions}
 
 
 def _files(folder: str, *parents: str) -> Iterator[tuple[str, ...]]:
-    """The files below a folder, each as the parts of its relative path; without those that were
-    never finished.
-    """
+    """Yield the finished files below a folder, each as the parts of its relative path."""
     for name in storage.list_dir(storage.join(folder, *parents)):
         if storage.is_dir(storage.join(folder, *parents, name)):
             yield from _files(folder, *parents, name)
@@ -321,7 +316,7 @@ def _files(folder: str, *parents: str) -> Iterator[tuple[str, ...]]:
 
 
 def _copy_file(source: str, target: str) -> None:
-    """Links or copies a file, atomically."""
+    """Link or copy a file, atomically."""
     with storage.local_copy(source) as local, storage.atomic_path(target) as temporary:
         storage.remove(temporary)  # of an attempt that was killed
         try:

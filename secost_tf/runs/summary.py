@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from secost_tf.runs.stage_folder import StageFolder, done_stages
 from tfrecord_tools import storage
 
-SUMMARY_CSV = "summary.csv"
-
-SUMMARY_JSON = "summary.json"
+SUMMARY_CSV, SUMMARY_JSON = "summary.csv", "summary.json"
 
 _FIGURES = ("mAP", "mAUC", "d_prime", "lwlrap", "chance")
 
@@ -35,18 +33,15 @@ def write_summary(run_dir: str) -> None:
 
 
 def add_changes(rows: list[dict]) -> list[dict]:
-    """Adds `change` and `relative_change` of mAP against stage 0 to each row; None where one of the
-    two is unknown.
-    """
+    """Add the changes of mAP against stage 0 to each row; None where one of the two is unknown."""
     base = next((row["mAP"] for row in rows if row["stage"] == 0), None)
     for row in rows:
-        row["change"] = None if None in (base, row["mAP"]) else row["mAP"] - base
-        row["relative_change"] = (
-            row["change"] / base if row["change"] is not None and base else None
-        )
+        change = None if None in (base, row["mAP"]) else row["mAP"] - base
+        row["change"] = change
+        row["relative_change"] = change / base if base and change is not None else None
     return rows
 
 
 def alpha_text(alpha: float, note: str) -> str:
-    """Alpha as tables show it: `0.3`, or with a note (`StageConfig.alpha_note`) `0.3 per class`."""
+    """Return alpha as tables show it: `0.3`, or `0.3 per class` with `StageConfig.alpha_note`."""
     return f"{alpha:g} {note}".strip()

@@ -48,7 +48,7 @@ def heard(num_frames) -> np.ndarray:
 
 
 def mixing_weights(batch, alpha: float, seed) -> tuple[np.ndarray, np.ndarray]:
-    """Weight of the clip itself and its partner, read off targets that are the clips' own numbers."""
+    """Return the weight of each clip itself, and its partner, read off one-hot targets."""
     inputs, _ = batch
     identity = tf.eye(CLIPS)
     _, targets = mixup(inputs, {"labels": identity}, tf.constant(seed), alpha)

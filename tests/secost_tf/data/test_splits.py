@@ -145,7 +145,8 @@ SECOND_SHARD = "train-00001-of-00003.tfrecord"  # clips 11 to 19
         ),
         pytest.param(
             swap_first_two,
-            r"another order than the shard's \(clip / scores\): train-clip-011 / train-clip-012, train-clip-012 / train-clip-011;",
+            r"another order than the shard's \(clip / scores\): train-clip-011 / train-clip-012, "
+            "train-clip-012 / train-clip-011;",
             ("train-clip-011", "train-clip-012"),
             id="swapped",
         ),

@@ -45,7 +45,7 @@ def versions() -> dict:
 
 
 def write_stage(run_dir: str, config: StageConfig, weights: str = "weights", **values) -> Path:
-    """A stage's folder as far as sharing looks at it."""
+    """Write a stage's folder as far as sharing looks at it."""
     folder = Path(run_dir, f"stage-{config.stage}")
     for name in FILES:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -122,8 +122,8 @@ def test_another_experiment_of_the_same_name_is_refused(tmp_path):
     write_stage(run_folder(str(tmp_path), "mine", 1), ASKED[0])
     settings = {"stage": 2, "alphas": [0.5], "train": {"epochs": 15}}
     message = (
-        r"mine was begun with other settings \(there != asked\): alphas: \[0\.3\] != \[0\.5\]; epochs: 30 != 15\. "
-        r"Continue with the same settings, or choose another --name"
+        r"mine was begun with other settings \(there != asked\): alphas: \[0\.3\] != \[0\.5\]; "
+        r"epochs: 30 != 15\. Continue with the same settings, or choose another --name"
     )
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(RECORD, settings=settings).begin(str(tmp_path))
@@ -148,7 +148,7 @@ def test_a_setting_that_an_older_version_did_not_have_is_off(tmp_path):
 
 @pytest.mark.parametrize("kept", ["metrics.json", "checkpoints/training-state.npz"])
 def test_an_experiment_of_which_nothing_stands_may_become_another(tmp_path, kept):
-    """Such as after settings that could not be trained with."""
+    """As after settings that could not be trained with."""
     sweep = dataclasses.replace(RECORD, sweep_alphas=(0.5, 0.3))
     sweep.begin(str(tmp_path))
     folder = write_stage(run_folder(str(tmp_path), "mine", 2, 0.3), ASKED[0])

@@ -59,8 +59,8 @@ def test_alphas_of_classes_go_to_json_and_back_and_may_be_missing_there():
     assert StageConfig.from_dict(older) == STAGE
 
 
-def test_alphas_that_an_older_version_found_out_are_read():
-    """It could choose alpha by trial, and estimate that of each class; both stand as found out."""
+def test_alphas_that_an_older_version_estimated_are_read():
+    """It could choose alpha by trial, and estimate that of each class; both stand as estimated."""
     kept = {**STAGE.to_dict(), "auto_alphas": [0.5, 0.3], "estimate_class_alphas": True}
     found_out = {**kept, "class_alphas": [0.1, 0.2, 0.3, 0.4, 0.5]}
     assert StageConfig.from_dict(kept) == STAGE
@@ -138,7 +138,8 @@ def test_unknown_key():
         (
             STAGE,
             {"class_alphas": (0.3,)},
-            r"class_alphas: expected a number from 0 to 1, or none, for each of 5 classes, got \(0\.3,\)",
+            r"class_alphas: expected a number from 0 to 1, or none, for each of 5 classes, "
+            r"got \(0\.3,\)",
         ),
         (
             STAGE,

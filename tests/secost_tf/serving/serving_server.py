@@ -127,14 +127,15 @@ def _rows(instances, specs) -> dict:
     if not isinstance(instances[0], dict) or set(instances[0]) == {"b64"}:
         if len(specs) > 1:
             raise invalid(
-                "instances is a plain list, but expecting list of objects as multiple input tensors required as per "
-                "tensorinfo_map"
+                "instances is a plain list, but expecting list of objects as multiple input "
+                "tensors required as per tensorinfo_map"
             )
         return {next(iter(specs)): instances}
     for number, row in enumerate(instances):
         if not isinstance(row, dict) or set(row) != set(specs):
             raise invalid(
-                f"Failed to process element: {number} of 'instances' list. keys must be equal to: {','.join(specs)}"
+                f"Failed to process element: {number} of 'instances' list. keys must be equal "
+                f"to: {','.join(specs)}"
             )
     return {name: [row[name] for row in instances] for name in specs}
 
@@ -143,7 +144,8 @@ def _columns(inputs, specs) -> dict:
     if not isinstance(inputs, dict) or set(inputs) == {"b64"}:
         if len(specs) > 1:
             raise invalid(
-                "inputs is a plain value/list, but expecting an object as multiple input tensors required"
+                "inputs is a plain value/list, but expecting an object as multiple input tensors "
+                "required"
             )
         return {next(iter(specs)): inputs}
     for name in specs:

@@ -245,7 +245,8 @@ BAD = [
     (
         "wav_bytes",
         {"wav_bytes": bytes_array([wav(), wav(44100)])},
-        r"wav_bytes: expected a sample rate of 16000 Hz \(resample it first\), got\] \[44100\] \[in clip\] \[1\]",
+        r"wav_bytes: expected a sample rate of 16000 Hz \(resample it first\), got\] \[44100\] "
+        r"\[in clip\] \[1\]",
     ),
     (
         "wav_bytes",
