@@ -72,6 +72,7 @@ setup(
         "jinja2>=3.1",
         "matplotlib>=3.7",
         "protobuf>=4.22",
+        "rich>=13",
         "scipy>=1.10",
         "soundfile>=0.12.1",
         "soxr>=0.3.7",

@@ -60,7 +60,7 @@ def make_detector(width: float):
     """A network of random weights, as a run would give it."""
     import keras
 
-    from secost_tf.detection.detector import from_student
+    from secost_tf.detection import Detector
     from secost_tf.models.config import WelsNetConfig
     from secost_tf.models.network import wels_net
     from tfrecord_tools.datasets.clips import ClassMap
@@ -69,29 +69,24 @@ def make_detector(width: float):
     keras.utils.set_random_seed(0)
     config = WelsNetConfig(CLASSES, width=width)
     names = tuple(f"class {index}" for index in range(CLASSES))
-    return from_student(
+    return Detector.from_student(
         wels_net(config), config, LogMelConfig(), ClassMap(names, names), "random weights"
     )
 
 
 def run_once(arguments: argparse.Namespace) -> None:
     """One localization, with all its files, in this process."""
-    import numpy as np
+    from secost_tf.detection import PostProcessing, localize_recordings
 
-    from secost_tf.detection.events import PostProcessing
-    from secost_tf.detection.localization import Recording, localize_all
-
-    config = PostProcessing(hop_scale=arguments.hop_scale)
-    thresholds = np.full(CLASSES, 0.99)
-    failures = localize_all(
-        [Recording(arguments.once, "hour.flac", "hour")],
+    results = localize_recordings(
+        [arguments.once],
         make_detector(arguments.width),
-        thresholds,
         arguments.out,
-        config=config,
+        thresholds=0.99,
+        post_processing=PostProcessing(hop_scale=arguments.hop_scale),
     )
-    if failures:
-        raise SystemExit(f"failed: {failures}")
+    if results.failures:
+        raise SystemExit(f"failed: {results.failures}")
 
 
 def timed(script_arguments: list[str]) -> tuple[float, float]:
@@ -112,7 +107,7 @@ def difference_at_joins(path: str, width: float, hop_scale: int) -> float:
     """
     import numpy as np
 
-    from secost_tf.detection.windows import fine_segment_scores
+    from secost_tf.detection.windows import fine_network, segment_scores
     from tfrecord_tools.audio.streaming import LongRecording
 
     detector = make_detector(width)
@@ -121,9 +116,8 @@ def difference_at_joins(path: str, width: float, hop_scale: int) -> float:
     if hop_scale == 1:
         return float(np.abs(joined - detector.network(log_mel)).max())
     log_mel = log_mel[:20_000]
-    whole = fine_segment_scores(
-        [log_mel], detector.every_frame, detector.config, hop_scale, len(log_mel)
-    )
+    network = fine_network(detector.every_frame, detector.config, hop_scale)
+    whole = segment_scores([log_mel], network, detector.config, hop_scale, len(log_mel))
     inside = slice(len(whole) - 100)  # what has been cut off came after
     return float(np.abs(joined[: len(whole)] - whole)[inside].max())
 

@@ -14,6 +14,7 @@ from tfrecord_tools._lazy import lazy_names
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 if TYPE_CHECKING:
+    from secost_tf.detection import Detector, localize_recordings
     from secost_tf.models import (
         LogMel,
         Pooling,

@@ -1,10 +1,10 @@
-"""`python -m secost_tf.localize --run_dir=R --out=DIR FILE|FOLDER...`: when did it sound? Events in
-recordings of any length.
+"""`python -m secost_tf.localize --run_dir=R --out=DIR FILE|FOLDER...`: events in recordings.
 
 Writes into the folder `--out`, for each recording NAME:
 
-    NAME.png            its log-mel, and below it the events and the scores of some classes over time
-    NAME.scores.tsv     onset, offset and the score of each class, a line a segment: the table of sed_scores_eval
+    NAME.png            its log-mel, and below it the events and the scores of some classes
+    NAME.scores.tsv     onset, offset and the score of each class, a line a segment: the table of
+                        sed_scores_eval
     NAME.audacity.txt   its events as a label track for Audacity
     NAME.raven.txt      its events as a selection table for Raven
 
@@ -22,15 +22,13 @@ from collections.abc import Sequence
 from secost_tf.detection import (
     EVENTS_TSV,
     MOST_SHOWN,
+    Detector,
     PostProcessing,
     ThresholdSettings,
     find_recordings,
-    from_run,
-    from_saved_model,
-    localize_all,
+    localize_recordings,
     tuned_thresholds,
 )
-from secost_tf.models import hop_frames
 from secost_tf.runs import EXPORTED_MODEL_HELP, StageSettings, find_stage
 from tfrecord_tools.commands import run_command
 from tfrecord_tools.config import setting
@@ -51,7 +49,8 @@ class LocalizeSettings(StageSettings):
     )
     top: int = setting(
         5,
-        f"Classes that a picture shows, those with the highest segment scores; {MOST_SHOWN} at most.",
+        "Classes that a picture shows, those with the highest segment scores; "
+        f"{MOST_SHOWN} at most.",
         minimum=1,
         maximum=MOST_SHOWN,
     )
@@ -72,34 +71,34 @@ def main(argv: Sequence[str]) -> int:
     settings, config = read_flags(LocalizeSettings), read_flags(PostProcessing)
     if not settings.out:
         raise ValueError("out: expected a folder for the results, such as --out=events")
-    recordings = find_recordings(argv[1:], settings.out)
+    if not argv[1:]:
+        raise ValueError("expected recordings, or folders of them, after the flags; got none")
+    find_recordings(argv[1:], settings.out)  # says what is wrong with them before any work
     if settings.saved_model:
-        detector, tune = from_saved_model(settings.saved_model), None
+        detector, tune = Detector.from_saved_model(settings.saved_model), None
     else:
         stage = find_stage(settings.run_dir, settings.stage).number
-        detector = from_run(settings.run_dir, stage)
+        detector = Detector.from_run(settings.run_dir, stage)
         tune = functools.partial(tuned_thresholds, settings.run_dir, stage, detector, config)
-    hop_frames(detector.config, config.hop_scale)  # says what is wrong with it before any work
-    thresholds = read_flags(ThresholdSettings).of_classes(detector.class_map, tune)
-    classes = list(dict.fromkeys(map(detector.class_map.index, settings.classes)))
-    top = settings.top
-    failures = localize_all(
-        recordings,
+    detector.scorer(config.hop_scale)  # says what is wrong with it before any work
+    results = localize_recordings(
+        argv[1:],
         detector,
-        thresholds,
         settings.out,
-        config=config,
-        classes=classes,
-        top=top if not classes else max(top, min(len(classes), MOST_SHOWN)),
+        thresholds=read_flags(ThresholdSettings).of_classes(detector.class_map, tune),
+        classes=settings.classes,
+        post_processing=config,
+        top=settings.top,
         pictures=settings.pictures,
     )
-    done = len(recordings) - len(failures)
+    done, failures = len(results.events), results.failures
     print(
-        f"{done} recording{'s' * (done != 1)} localized into {settings.out}: {EVENTS_TSV} lists the events"
+        f"{done} recording{'s' * (done != 1)} localized into {settings.out}: "
+        f"{EVENTS_TSV} lists the events"
     )
     if failures:
         print(
-            f"error: {len(failures)} of {len(recordings)} recordings could not be used:",
+            f"error: {len(failures)} of {done + len(failures)} recordings could not be used:",
             file=sys.stderr,
         )
         for path, what in failures.items():

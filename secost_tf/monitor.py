@@ -1,5 +1,6 @@
-"""`python -m secost_tf.monitor --saved_model=DIR --input=FILE|-|microphone`: what is heard in a
-stream, as it is heard.
+"""`python -m secost_tf.monitor --saved_model=DIR --input=FILE|-|microphone`: events as they sound.
+
+They are those that `python -m secost_tf.localize` finds, printed as they begin and end.
 """
 
 from __future__ import annotations
@@ -7,23 +8,10 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-import numpy as np
-from absl import logging
-
-from secost_tf.detection import (
-    EventTracker,
-    Grid,
-    Model,
-    Screen,
-    StreamScorer,
-    in_blocks,
-    in_time,
-    of_file,
-    of_microphone,
-    of_pipe,
-)
+from secost_tf import detection
+from secost_tf.detection import PostProcessing, ThresholdSettings
 from secost_tf.runs import EXPORTED_MODEL_HELP
 from tfrecord_tools.commands import run_command
 from tfrecord_tools.config import Config, setting
@@ -44,95 +32,49 @@ class MonitorSettings(Config):
     )
     input_rate_hz: int | None = setting(
         None,
-        "Sample rate of --input=-, in Hz; resampled if the model has another. Default: the model's.",
+        "Sample rate of --input=-, in Hz; resampled if the model has another. Default: the "
+        "model's.",
         minimum=1000,
     )
     device: str | None = setting(None, "Number or name of the microphone. Default: the system's.")
     real_time: bool | None = setting(
         None,
-        "Take a file as fast as it plays. Default: on a terminal; elsewhere as fast as it can be read.",
-    )
-    window_seconds: float = setting(
-        4.8,
-        "Sound that the network sees at once, in seconds; more steadies the scores a little and "
-        "takes longer.",
-        minimum=0.1,
-    )
-    threshold: float = setting(
-        0.5, "Score at which an event begins, in 0..1.", minimum=0, maximum=1
-    )
-    hysteresis: float = setting(
-        0.4,
-        "The share of --threshold by which a score may fall below it while the event goes on, so "
-        "that a score that wavers is one event. 0: not at all.",
-        minimum=0,
-        below=1,
+        "Take a file as fast as it plays. Default: on a terminal; elsewhere as fast as it can be "
+        "read.",
     )
     top: int = setting(10, "Rows of the table: classes with the highest scores of late.", minimum=1)
 
 
-SETTINGS = (MonitorSettings,)
-
-
-def monitor(
-    blocks: Iterator[np.ndarray],
-    scorer: StreamScorer,
-    tracker: EventTracker,
-    grid: Grid,
-    screen: Screen,
-) -> None:
-    """Shows what is heard in blocks of samples, until they end or Ctrl-C is pressed."""
-    try:
-        for block in blocks:
-            for segment, scores in scorer.add(block):
-                screen.add(scores)
-                screen.events(tracker.add(grid.middle_seconds(segment), scores))
-            screen.draw(scorer.num_samples / grid.sample_rate_hz, list(tracker.current))
-    except KeyboardInterrupt:
-        pass
-    screen.events(tracker.end(scorer.num_samples / grid.sample_rate_hz))
-    screen.close()
-    if scorer.num_samples < grid.segment_samples:
-        logging.warning(
-            "the stream ended after %.2f s: nothing is scored before %.2f s",
-            scorer.num_samples / grid.sample_rate_hz,
-            grid.segment_samples / grid.sample_rate_hz,
-        )
+SETTINGS = (MonitorSettings, ThresholdSettings, PostProcessing)
 
 
 def main(argv: Sequence[str]) -> None:
     """Read the flags, load the model and listen."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    settings = read_flags(MonitorSettings)
-    tracker = EventTracker(settings.threshold, settings.hysteresis)
-    is_terminal = sys.stdout.isatty()
-    model = Model(settings.saved_model)
-    grid, rate = model.grid, model.grid.sample_rate_hz
-    strides = round(settings.window_seconds * rate / grid.stride_samples)
-    scorer = StreamScorer(model.score_segments, grid, strides)
+    settings, config = read_flags(MonitorSettings), read_flags(PostProcessing)
+    detector = detection.Detector.from_saved_model(settings.saved_model)
+    thresholds = read_flags(ThresholdSettings).of_classes(detector.class_map, None)
+    rate = detector.log_mel.sample_rate_hz
+    real_time = False
     if settings.input == MICROPHONE:
-        source = of_microphone(rate, settings.device)
+        source = detection.MicrophoneSource(rate, settings.device)
     elif settings.input == "-":
-        source = of_pipe(sys.stdin.buffer, settings.input_rate_hz or rate, rate)
+        source = detection.PipeSource(sys.stdin.buffer, settings.input_rate_hz or rate, rate)
     else:
         if not os.path.isfile(settings.input):
             raise ValueError(
                 f"input: expected a file, - or microphone; there is no file {settings.input!r}"
             )
-        source = of_file(settings.input, rate)
-    blocks = in_blocks(source, grid.stride_samples)
-    is_file = settings.input not in (MICROPHONE, "-")
-    if is_file and (is_terminal if settings.real_time is None else settings.real_time):
-        blocks = in_time(blocks, rate)
-    screen = Screen(
-        sys.stdout, model.names, f"{model.title}: {settings.input}", settings.top, is_terminal
-    )
-    monitor(blocks, scorer, tracker, grid, screen)
+        source = detection.FileSource(settings.input, detector.log_mel)
+        real_time = sys.stdout.isatty() if settings.real_time is None else settings.real_time
+    title = f"{detector.title}: {settings.input}"
+    screen = detection.Screen(sys.stdout, detector.class_map.display_names, title, settings.top)
+    detection.listen(source, detector, thresholds, config, screen, real_time)
 
 
 def run() -> None:
-    """The console script."""
-    run_command(main, *SETTINGS)
+    """Run the console script."""
+    run_command(main, *SETTINGS, continues=False)
 
 
 if __name__ == "__main__":

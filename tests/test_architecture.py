@@ -33,6 +33,7 @@ SLOW_MODULES = {
 PUBLIC = {
     *("LogMel", "Pooling", "SeCoSTLoss", "TeacherDistillation", "WeightAverage", "WelsNetConfig"),
     *("average_teacher", "secost_loss", "secost_target", "stack_targets", "wels_net"),
+    *("Detector", "localize_recordings", "StageFolder", "load_student"),
 }
 
 

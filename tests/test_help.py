@@ -102,16 +102,15 @@ FLAGS_OF = {
         *("timeout", "retries", "json"),
     ),
     "secost_tf.monitor": (
-        *("saved_model", "input", "input_rate_hz", "device", "real_time", "window_seconds"),
-        *("threshold", "hysteresis", "top"),
+        *("saved_model", "input", "input_rate_hz", "device", "real_time", "top"),
+        *(*THRESHOLDS, *POST_PROCESSING),
     ),
 }
 # Flags of which each command has its own to say: what it writes or shows, whose rate it is, or that
 # it makes the run that the others read.
 OWN_WORDS = {
     *("out", "split", "class_labels_csv", "audio_dir", "saved_model", "top", "max_seconds"),
-    *("sample_rate_hz", "window_seconds", "threshold", "hysteresis"),
-    *("stage", "data_dir", "batch_size", "seed"),
+    *("sample_rate_hz", "stage", "data_dir", "batch_size", "seed"),
 }
 
 

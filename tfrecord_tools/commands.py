@@ -6,6 +6,7 @@ import atexit
 import dataclasses
 import logging as standard_logging
 import os
+import select
 import sys
 import traceback
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from tfrecord_tools.config import Config, setting
 from tfrecord_tools.config_flags import define_flags
 from tfrecord_tools.flagfiles import expand_flagfiles
 from tfrecord_tools.storage import FULL_ERRNOS
+
+_CLOSED_PIPE_STATUS = 141  # what shells give a program that SIGPIPE ends
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,7 +46,7 @@ def run_command(
     A `ValueError` or `OSError` that leaves `main` is a user's input at fault: it is printed as one
     paragraph, without a traceback, and the exit status is 1. `--verbosity=1` shows the traceback as
     well. So is a flag that is unknown or has a value that is not allowed. Ctrl-C exits with status
-    130.
+    130; a reader of the output that has enough, as `head` has, ends the command quietly.
 
     Args:
         main: gets the arguments beside flags, the command's name first; returns the exit status or
@@ -60,12 +63,16 @@ def run_command(
                 raise ValueError(
                     f"unexpected argument {argv[1]!r}: options look like --name=value (see --help)"
                 )
-            return main(argv)
+            status = main(argv)
+            sys.stdout.flush()
+            return status
         except KeyboardInterrupt:
             hint = ": the same command continues where it stopped" if continues else ""
             print(f"\ninterrupted{hint}", file=sys.stderr)
             return 130
         except (ValueError, OSError) as error:
+            if isinstance(error, BrokenPipeError) and _is_reader_gone():
+                return _CLOSED_PIPE_STATUS
             if logging.get_verbosity() >= logging.DEBUG:
                 traceback.print_exc()
             print(f"error: {describe_error(error)}", file=sys.stderr)
@@ -90,6 +97,17 @@ def _parse_flags(argv: list[str]) -> list[str]:
     except (flags.Error, ValueError, OSError) as error:
         print(f"error: {describe_error(error)} (see --help)", file=sys.stderr)
         sys.exit(1)
+
+
+def _is_reader_gone() -> bool:
+    """Return whether nobody reads the output any more, which then goes nowhere."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno())
+    if not any(state & (select.POLLERR | select.POLLHUP) for _, state in poll.poll(0)):
+        return False
+    # What is left to be written would be an error once more when Python ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 def _exit_at_once(code: int | None) -> None:

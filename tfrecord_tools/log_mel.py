@@ -82,6 +82,11 @@ class LogMelConfig(Config):
         """Return the number of whole frames in `num_samples` samples; 0 if they fill no window."""
         return max(0, 1 + (num_samples - self.window_samples) // self.hop_samples)
 
+    def seconds(self, num_frames: int) -> float:
+        """Return the length of the sound that one or more frames cover."""
+        samples = (num_frames - 1) * self.hop_samples + self.window_samples
+        return samples / self.sample_rate_hz
+
 
 def hertz_to_mel(hertz: ArrayLike) -> np.ndarray:
     """Return frequencies on the HTK mel scale: 2595 log10(1 + f / 700)."""

@@ -1,8 +1,19 @@
-"""Segment scores -> events: median filter, thresholds with hysteresis, least length. No TensorFlow."""
+"""Segment scores to events, as they come in: median filter, thresholds, hysteresis, least length.
+
+    tracker = EventTracker(thresholds, config)
+    for segments in ...:
+        for event in tracker.add(segments):
+            ...  # begins (its offset is None), or has ended
+    for event in tracker.finish():
+        ...  # lasted until the end
+
+No TensorFlow.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,14 +22,37 @@ from tfrecord_tools.config import Config, setting
 
 
 class Event(NamedTuple):
-    """A class that sounds from onset to offset, in seconds; its score is the highest of its
-    segments.
+    """A class that sounds from onset to offset.
+
+    Attributes:
+        class_index: the class.
+        onset: seconds from the beginning of the sound.
+        offset: the same of its end; None while the event lasts.
+        score: the highest score of its segments so far, in 0..1.
     """
 
     class_index: int
     onset: float
-    offset: float
+    offset: float | None
     score: float
+
+
+class Segments(NamedTuple):
+    """Some segments of a sound, one after the other.
+
+    Attributes:
+        spans: the time that each stands for, onset and offset in seconds, float64 [n, 2].
+        scores: of the classes, in 0..1, float32 [n, C].
+    """
+
+    spans: np.ndarray
+    scores: np.ndarray
+
+    @staticmethod
+    def join(parts: Iterable[Segments]) -> Segments:
+        """Return segments that came in parts as a whole."""
+        spans, scores = zip(*parts, strict=True)
+        return Segments(np.concatenate(spans), np.concatenate(scores))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +68,8 @@ class PostProcessing(Config):
     )
     median_filter_seconds: float = setting(
         0.0,
-        "Length in seconds of the median filter over the segment scores before thresholds. 0: none.",
+        "Length in seconds of the median filter over the segment scores before thresholds. "
+        "0: none.",
         minimum=0,
     )
     hysteresis: float = setting(
@@ -49,63 +84,177 @@ class PostProcessing(Config):
     )
 
 
-def smooth(scores: np.ndarray, spans: np.ndarray, seconds: float) -> np.ndarray:
-    """The median of the scores [K, C] over the odd number of segments that is nearest to `seconds`;
-    edges are repeated.
-    """
-    if len(spans) < 3:
-        return scores
-    hop = (spans[-1, 0] - spans[0, 1]) / (len(spans) - 2)  # the first and the last span differ
-    size = 2 * max(0, round((seconds / hop - 1) / 2)) + 1
-    if size == 1:
-        return scores
-    from scipy import ndimage  # slow to import
+class MedianFilter:
+    """The running median of the scores of segments that come in.
 
-    return ndimage.median_filter(scores, (size, 1), mode="nearest")
-
-
-def active_segments(
-    scores: np.ndarray, spans: np.ndarray, thresholds: np.ndarray, config: PostProcessing
-) -> np.ndarray:
-    """Which class sounds in which segment: bool [K, C].
-
-    A class sounds where its score lies above its threshold; with hysteresis, also next to such a
-    segment as long as the score lies above (1 - hysteresis) x threshold.
+    It is over an odd number of segments about each; at both ends the outermost score is repeated.
 
     Args:
-        scores: in 0..1, already smoothed, [K, C].
-        spans: seconds [K, 2]; see `segment_times.segment_spans`.
-        thresholds: [C].
+        seconds: its length; the odd number of segments that is nearest to it counts.
+        hop_seconds: from one segment to the next.
+    """
+
+    def __init__(self, seconds: float, hop_seconds: float):
+        self._half = max(0, round((seconds / hop_seconds - 1) / 2))
+        self._spans: np.ndarray | None = None  # of the segments whose median is to come
+        self._scores: np.ndarray | None = None  # from half a length before the first of these on
+
+    def add(self, segments: Segments) -> Segments:
+        """Take the next segments and return those whose median is known now."""
+        if not self._half or not len(segments.spans):
+            return segments
+        if self._scores is None or self._spans is None:
+            self._spans, self._scores = (
+                segments.spans[:0],
+                np.repeat(segments.scores[:1], self._half, 0),
+            )
+        self._spans = np.concatenate([self._spans, segments.spans])
+        return self._filter(np.concatenate([self._scores, segments.scores]))
+
+    def finish(self, segments: Segments) -> Segments:
+        """Take the last segments and return all that are left."""
+        parts = [self.add(segments)]
+        if self._scores is not None:
+            last = np.repeat(self._scores[-1:], self._half, 0)
+            parts.append(self._filter(np.concatenate([self._scores, last])))
+        return Segments.join(parts)
+
+    def _filter(self, scores: np.ndarray) -> Segments:
+        """Return the segments whose medians these scores give, and keep what the next ones need."""
+        from scipy import ndimage  # slow to import
+
+        count = max(0, len(scores) - 2 * self._half)
+        medians = ndimage.median_filter(scores, (2 * self._half + 1, 1))
+        done = Segments(self._spans[:count], medians[self._half : self._half + count])
+        self._spans, self._scores = self._spans[count:], scores[count:]
+        return done
+
+
+@dataclasses.dataclass
+class _Run:
+    """Segments of a class that go on, which are an event if one of them reaches the threshold.
+
+    Attributes:
+        onset: seconds.
+        score: the highest.
+        reached: whether one of them reached the threshold.
+        begun: whether they are an event: one did, and they are long enough.
+    """
+
+    onset: float
+    score: float = 0.0
+    reached: bool = False
+    begun: bool = False
+
+
+class EventTracker:
+    """Tells when classes begin and end in segments that come in.
+
+    A class begins where its score reaches its threshold (score >= threshold). With hysteresis, the
+    segments before and behind belong to the event as well, as long as the score is at least
+    (1 - hysteresis) x threshold.
+
+    Args:
+        thresholds: of the classes, [C], or one of all.
         config: hysteresis and least length.
     """
-    above = scores > thresholds
-    candidates = scores > (1 - config.hysteresis) * thresholds if config.hysteresis else above
-    active = np.zeros_like(above)
-    for index in np.flatnonzero(above.any(axis=0)):
-        for first, last in _runs(candidates[:, index]):
-            # Rounded, so that an event of as many hops as the least length is not lost in the last
-            # digit.
-            long_enough = round(spans[last - 1, 1] - spans[first, 0], 6) >= config.min_event_seconds
-            active[first:last, index] = long_enough and above[first:last, index].any()
+
+    def __init__(self, thresholds: np.ndarray | float, config: PostProcessing):
+        self._thresholds, self._config = np.asarray(thresholds), config
+        self._runs: dict[int, _Run] = {}  # those that go on, by class
+        self._end = 0.0
+
+    @property
+    def current(self) -> list[Event]:
+        """The events that last, by class."""
+        return [
+            Event(index, run.onset, None, run.score)
+            for index, run in sorted(self._runs.items())
+            if run.begun
+        ]
+
+    def add(self, segments: Segments) -> list[Event]:
+        """Take the next segments and return the events that begin or end there.
+
+        An event begins once it is known to be one: the threshold is reached, and the event is as
+        long as the shortest that counts. It may be returned twice, first without its offset.
+
+        Returns:
+            The events in the order in which they are known, whatever the parts that segments come
+            in.
+        """
+        spans, scores = segments
+        if not len(spans):
+            return []
+        above = scores >= self._thresholds
+        lasting = scores >= (1 - self._config.hysteresis) * self._thresholds
+        changes: list[tuple[int, Event]] = []
+        for index in sorted({*self._runs, *np.flatnonzero(lasting.any(axis=0)).tolist()}):
+            runs = _runs(lasting[:, index])
+            if index in self._runs and (not len(runs) or runs[0, 0] > 0):
+                changes += self._close(index, 0, spans[0, 0])
+            for first, last in runs:
+                part = Segments(spans[first:last], scores[first:last, index])
+                changes += self._extend(index, first, part, above[first:last, index])
+                if last < len(spans):
+                    changes += self._close(index, last, spans[last - 1, 1])
+        self._end = spans[-1, 1]
+        return [event for _, event in sorted(changes, key=lambda change: (change[0], change[1][0]))]
+
+    def finish(self) -> list[Event]:
+        """Return the events that lasted until the end of the sound."""
+        indices = sorted(self._runs)
+        return [event for index in indices for _, event in self._close(index, 0, self._end)]
+
+    def _extend(
+        self, index: int, first: int, part: Segments, above: np.ndarray
+    ) -> list[tuple[int, Event]]:
+        """Take more segments of a class, from place `first` on; return its event if it begins."""
+        run = self._runs.setdefault(index, _Run(part.spans[0, 0]))
+        peaks = np.maximum(np.maximum.accumulate(part.scores), run.score)
+        reached = np.logical_or.accumulate(above) | run.reached
+        run.score, run.reached = float(peaks[-1]), bool(reached[-1])
+        if run.begun or not run.reached:
+            return []
+        # Rounded, so that an event as long as the shortest is not lost in the last digit.
+        seconds = np.round(part.spans[:, 1] - run.onset, 6)
+        begins = np.flatnonzero(reached & (seconds >= self._config.min_event_seconds))
+        if not len(begins):
+            return []
+        run.begun, place = True, int(begins[0])
+        return [(first + place, Event(index, float(run.onset), None, float(peaks[place])))]
+
+    def _close(self, index: int, place: int, offset: float) -> list[tuple[int, Event]]:
+        """End the segments of a class before a place; return its event if they are one."""
+        run = self._runs.pop(index)
+        event = Event(index, float(run.onset), float(offset), run.score)
+        return [(place, event)] if run.begun else []
+
+
+def list_events(
+    segments: Segments, thresholds: np.ndarray | float, config: PostProcessing
+) -> list[Event]:
+    """Return the events of a whole recording by onset; see `EventTracker`."""
+    tracker = EventTracker(thresholds, config)
+    return sort_events([*tracker.add(segments), *tracker.finish()])
+
+
+def sort_events(changes: Iterable[Event]) -> list[Event]:
+    """Return by onset those events of a tracker that have ended."""
+    ended = [event for event in changes if event.offset is not None]
+    return sorted(ended, key=lambda event: (event.onset, event.offset, event.class_index))
+
+
+def active_segments(events: Sequence[Event], segments: Segments) -> np.ndarray:
+    """Return which class sounds in which segment, bool [K, C], by the events of these segments."""
+    active = np.zeros(segments.scores.shape, bool)
+    for index, onset, offset, _ in events:
+        first, last = np.searchsorted(segments.spans[:, 0], (onset, offset))
+        active[first:last, index] = True
     return active
 
 
-def list_events(active: np.ndarray, scores: np.ndarray, spans: np.ndarray) -> list[Event]:
-    """The events of a recording by onset: bool [K, C], scores [K, C], spans in seconds [K, 2]."""
-    events = [
-        Event(
-            int(index),
-            float(spans[first, 0]),
-            float(spans[last - 1, 1]),
-            float(scores[first:last, index].max()),
-        )
-        for index in np.flatnonzero(active.any(axis=0))
-        for first, last in _runs(active[:, index])
-    ]
-    return sorted(events, key=lambda event: (event.onset, event.offset, event.class_index))
-
-
 def _runs(mask: np.ndarray) -> np.ndarray:
-    """First and behind-last place of each run of True: int [runs, 2]."""
+    """Return the first and the behind-last place of each run of True: int [runs, 2]."""
     padded = np.concatenate([[False], mask, [False]])
     return np.flatnonzero(padded[1:] != padded[:-1]).reshape(-1, 2)

@@ -1,6 +1,4 @@
-"""Settings that say from which score on a class sounds: of `secost_tf.localize` and
-`secost_tf.evaluate --events`.
-"""
+"""Settings that say from which score on a class sounds: of localize, evaluate and monitor."""
 
 from __future__ import annotations
 
@@ -22,15 +20,15 @@ class ThresholdSettings(Config):
 
     threshold: str = setting(
         f"{class_thresholds.DEFAULT:g}",
-        "A class sounds where its segment score lies above this number in 0..1; or tuned: a "
-        "threshold for each class, that with the highest F1 on the run's validation clips, which is "
-        "kept in the stage's folder, in a thresholds.csv for each --hop_scale and "
+        "A class sounds where its segment score is this number in 0..1 or more; or tuned: a "
+        "threshold for each class, that with the highest F1 on the run's validation clips, which "
+        "is kept in the stage's folder, in a thresholds.csv for each --hop_scale and "
         "--median_filter_seconds.",
     )
     thresholds_csv: str | None = setting(
         None,
-        "Thresholds of single classes: a csv with the columns threshold and mid or display_name. The "
-        "others take --threshold.",
+        "Thresholds of single classes: a csv with the columns threshold and mid or display_name. "
+        "The others take --threshold.",
     )
 
     def of_classes(self, class_map: ClassMap, tune: Callable[[], np.ndarray] | None) -> np.ndarray:
@@ -49,7 +47,8 @@ class ThresholdSettings(Config):
             thresholds = np.full(len(class_map), default)
         elif tune is None:
             raise ValueError(
-                "threshold: tuned needs --run_dir; with --saved_model give a run's thresholds.csv as --thresholds_csv"
+                "threshold: tuned needs --run_dir; with --saved_model give a run's thresholds.csv "
+                "as --thresholds_csv"
             )
         else:
             thresholds = tune()

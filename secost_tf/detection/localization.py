@@ -13,11 +13,12 @@ from absl import logging
 
 from secost_tf.detection import tables
 from secost_tf.detection.detector import Detector
-from secost_tf.detection.events import Event, PostProcessing, active_segments, list_events, smooth
+from secost_tf.detection.events import Event, PostProcessing, Segments, list_events
 from secost_tf.detection.overview import Overview, leading_classes, write_picture
-from secost_tf.models import segment_spans
+from secost_tf.detection.stream import SegmentStream
+from secost_tf.detection.thresholds import DEFAULT
 from tfrecord_tools import storage
-from tfrecord_tools.audio import EXTENSIONS, AudioError, LongRecording, read_ahead
+from tfrecord_tools.audio import EXTENSIONS, LongRecording, read_ahead
 from tfrecord_tools.commands import describe_error
 from tfrecord_tools.progress import Progress
 
@@ -44,6 +45,12 @@ class Localization:
     events: list[Event]
     overview: Overview
 
+    def of(self, classes: Sequence[int]) -> Localization:
+        """Return the same with the events of these classes alone."""
+        wanted = set(classes)
+        events = [event for event in self.events if event.class_index in wanted]
+        return dataclasses.replace(self, events=events)
+
 
 def localize(
     path: str,
@@ -51,8 +58,9 @@ def localize(
     thresholds: np.ndarray,
     config: PostProcessing | None = None,
 ) -> Localization:
-    """Finds the events in a recording of any format and length; memory holds its scores and some
-    seconds of its sound.
+    """Find the events in a recording of any format and length.
+
+    Memory holds its scores and some seconds of its sound.
 
     Args:
         path: a local file.
@@ -66,22 +74,12 @@ def localize(
     config = config or PostProcessing()
     recording = LongRecording(path, detector.log_mel)
     overview = Overview(detector.log_mel.mel_bins)
-    blocks = overview.watch(read_ahead(recording))
-    scores = detector.segment_scores(blocks, config.hop_scale)
-    spans = segment_spans(
-        detector.config, detector.log_mel, overview.num_frames, config.hop_scale, recording.seconds
-    )
-    scores = smooth(scores, spans, config.median_filter_seconds)
-    active = active_segments(scores, spans, thresholds, config)
-    if recording.missing_seconds:
-        logging.warning(
-            "%s: claims %.1f s more than can be decoded; what comes before was used",
-            path,
-            recording.missing_seconds,
-        )
-    return Localization(
-        recording.seconds, spans, scores, list_events(active, scores, spans), overview
-    )
+    stream = SegmentStream(detector, config)
+    parts = [stream.add(block) for block in overview.watch(read_ahead(recording))]
+    segments = Segments.join([*parts, stream.finish(recording.seconds)])
+    recording.warn_if_short()
+    events = list_events(segments, thresholds, config)
+    return Localization(recording.seconds, *segments, events, overview)
 
 
 class Recording(NamedTuple):
@@ -99,7 +97,7 @@ class Recording(NamedTuple):
 
 
 def find_recordings(paths: Sequence[str], out: str) -> list[Recording]:
-    """The recordings to be listened to.
+    """Return the recordings to be listened to.
 
     Args:
         paths: files, which are taken whatever they are called, and folders, in which the files with
@@ -115,11 +113,11 @@ def find_recordings(paths: Sequence[str], out: str) -> list[Recording]:
         ValueError: if there is no path, or a folder holds no recording.
     """
     if not paths:
-        raise ValueError("expected recordings, or folders of them, after the flags; got none")
-    found: dict[str, tuple[str, str]] = {}  # by absolute path: the path, and what it is called
+        raise ValueError("paths: expected recordings, or folders of them; got none")
+    called: dict[str, tuple[str, str]] = {}  # by absolute path: the path, and what it is called
     for path in paths:
         if not os.path.isdir(path):
-            found[os.path.abspath(path)] = path, os.path.basename(path)
+            called[os.path.abspath(path)] = path, os.path.basename(path)
             continue
         inside = sorted(
             os.path.join(folder, name)
@@ -130,11 +128,11 @@ def find_recordings(paths: Sequence[str], out: str) -> list[Recording]:
         )
         if not inside:
             raise ValueError(f"{path}: no recording in this folder ({', '.join(EXTENSIONS)})")
-        found |= {os.path.abspath(one): (one, os.path.relpath(one, path)) for one in inside}
-    given, filenames = zip(*found.values(), strict=True)
+        called |= {os.path.abspath(file): (file, os.path.relpath(file, path)) for file in inside}
+    given, filenames = zip(*called.values(), strict=True)
     if len(set(filenames)) < len(filenames):
-        common = os.path.commonpath([os.path.dirname(path) for path in found])
-        filenames = [os.path.relpath(path, common) for path in found]
+        common = os.path.commonpath([os.path.dirname(path) for path in called])
+        filenames = [os.path.relpath(path, common) for path in called]
     stems = [os.path.splitext(filename)[0] for filename in filenames]
     taken = Counter([*stems, *filenames])
     return [
@@ -144,94 +142,154 @@ def find_recordings(paths: Sequence[str], out: str) -> list[Recording]:
 
 
 def _text(filename: str) -> str:
-    """A file name as text, which it need not be."""
+    """Return a file name as text, which it need not be."""
     return os.fsencode(filename).decode(errors="backslashreplace")
 
 
 def write_results(
     out: str,
     recording: Recording,
-    found: Localization,
+    localization: Localization,
     detector: Detector,
     classes: Sequence[int],
     top: int,
     pictures: bool,
 ) -> None:
-    """Writes the files of one recording into the folder `out`; of all classes those that are looked
-    for.
-    """
+    """Write the files of a recording into a folder, with the classes that are looked for."""
     names = detector.class_map.display_names
     target = storage.join(out, recording.name)
     storage.make_dirs(os.path.dirname(target))
     tables.write_scores(
-        f"{target}.scores.tsv", found.spans, found.scores[:, classes], [names[c] for c in classes]
+        f"{target}.scores.tsv",
+        localization.spans,
+        localization.scores[:, classes],
+        [names[c] for c in classes],
     )
-    tables.write_audacity_labels(f"{target}.audacity.txt", found.events, names)
+    tables.write_audacity_labels(f"{target}.audacity.txt", localization.events, names)
     tables.write_raven_table(
-        f"{target}.raven.txt", recording.filename, found.events, names, detector.log_mel
+        f"{target}.raven.txt", recording.filename, localization.events, names, detector.log_mel
     )
     if pictures:
-        shown = leading_classes(found.scores, classes, top)
-        count = sum(event.class_index in shown for event in found.events)
+        shown = leading_classes(localization.scores, classes, top)
+        count = sum(event.class_index in shown for event in localization.events)
         title = f"{recording.filename}, {count} event{'s' * (count != 1)}"
         if len(shown) < len(classes):
             title += f" of the {len(shown)} classes with the highest scores"
         write_picture(
             f"{target}.png",
-            found.overview,
+            localization.overview,
             detector.log_mel,
-            found.spans,
-            found.scores,
-            found.events,
+            Segments(localization.spans, localization.scores),
+            localization.events,
             shown,
             names,
             title,
         )
 
 
-def localize_all(
-    recordings: Sequence[Recording],
+@dataclasses.dataclass(frozen=True)
+class LocalizedRecordings:
+    """What was found in some recordings.
+
+    Attributes:
+        events: of each recording by onset, under its name in `events.tsv`.
+        failures: {path: what is wrong with it} of the recordings that could not be used, or whose
+            results could not be written; each path as it was given.
+    """
+
+    events: dict[str, list[Event]]
+    failures: dict[str, str]
+
+
+def localize_recordings(
+    paths: Sequence[str],
     detector: Detector,
-    thresholds: np.ndarray,
     out: str,
     *,
-    config: PostProcessing | None = None,
-    classes: Sequence[int] = (),
+    thresholds: np.ndarray | float = DEFAULT,
+    classes: Sequence[str] = (),
+    post_processing: PostProcessing | None = None,
     top: int = 5,
     pictures: bool = True,
-) -> dict[str, str]:
-    """Localizes events in recordings, and writes what is found; see the module's docstring.
+) -> LocalizedRecordings:
+    """Find the events in recordings of any format and length, and write them into a folder.
+
+    A recording that can't be used stops no other. For each recording NAME there are NAME.png,
+    NAME.scores.tsv, NAME.audacity.txt and NAME.raven.txt, and `events.tsv` for all.
 
     Args:
-        recordings: see `find_recordings`.
-        detector, thresholds, config: see `localize`.
-        out: folder of the results.
-        classes: those to look for; none: all.
-        top: classes in a picture.
-        pictures: whether to draw them.
+        paths: files, and folders of them; see `find_recordings`.
+        detector: scores segments.
+        out: folder of the results; what has the same name there is replaced.
+        thresholds: a class begins to sound where its score reaches its threshold, in 0..1: of the
+            classes, [C], or one of all.
+        classes: names or mids of the classes to look for. Default: all.
+        post_processing: how events are made of scores.
+        top: classes that a picture shows, `MOST_SHOWN` at most.
+        pictures: draw a picture of each recording.
 
     Returns:
-        {path: what is wrong with it} of the recordings that could not be used, or whose results
-        could not be written.
+        The events, and what is wrong with the recordings that could not be used.
+
+    Raises:
+        ValueError: if there is no recording, a class is unknown, or thresholds or settings are none
+            for this detector.
+        OSError: if `events.tsv` can't be written.
+
+    Example:
+
+        >>> from secost_tf import Detector, localize_recordings
+        >>> detector = Detector.from_run("runs/secost")
+        >>> results = localize_recordings(["night.flac"], detector, "events", thresholds=0.0)
+        >>> for event in results.events["night.flac"]:
+        ...     name = detector.class_map.display_names[event.class_index]
+        ...     print(f"{event.onset:.2f} to {event.offset:.2f} s: {name}")
+        0.00 to 2.00 s: Bark
+        0.00 to 2.00 s: Bell
+        0.00 to 2.00 s: Rain
+        0.00 to 2.00 s: Siren
+        >>> results.failures
+        {}
     """
-    config = config or PostProcessing()
-    classes = list(classes) or list(range(len(detector.class_map)))
-    wanted = set(classes)
-    events, failures = [], {}
+    recordings, config = find_recordings(paths, out), post_processing or PostProcessing()
+    class_map = detector.class_map
+    thresholds = _check_thresholds(thresholds, len(class_map))
+    wanted = list(dict.fromkeys(map(class_map.index, classes))) or list(range(len(class_map)))
+    if classes:  # all of these, rather than the first `top`
+        top = max(top, min(len(wanted), MOST_SHOWN))
+    detector.scorer(config.hop_scale)  # says what is wrong with it before any work
+    results = LocalizedRecordings({}, {})
     storage.make_dirs(out)
     with Progress(len(recordings), logging.info) as progress:
         for recording in recordings:
             try:
-                found = localize(recording.path, detector, thresholds, config)
-                found = dataclasses.replace(
-                    found, events=[one for one in found.events if one.class_index in wanted]
-                )
-                write_results(out, recording, found, detector, classes, top, pictures)
-            except (AudioError, OSError) as error:
-                failures[recording.path] = describe_error(error)
+                localization = localize(recording.path, detector, thresholds, config).of(wanted)
+                write_results(out, recording, localization, detector, wanted, top, pictures)
+            except Exception as error:  # whatever is wrong with one, the others are done
+                logging.debug("%s", recording.path, exc_info=True)
+                results.failures[recording.path] = _describe(error)
                 progress.update(None)
                 continue
-            events.append((recording.filename, found.events))
-            progress.update(found.seconds)
-    tables.write_events(storage.join(out, EVENTS_TSV), events, detector.class_map.display_names)
-    return failures
+            results.events[recording.filename] = localization.events
+            progress.update(localization.seconds)
+    events_tsv = storage.join(out, EVENTS_TSV)
+    tables.write_events(events_tsv, results.events.items(), class_map.display_names)
+    return results
+
+
+def _check_thresholds(thresholds: np.ndarray | float, num_classes: int) -> np.ndarray:
+    """Return one for each class, float64 [C]."""
+    values = np.asarray(thresholds, np.float64)
+    if values.shape not in ((), (num_classes,)) or not ((values >= 0) & (values <= 1)).all():
+        raise ValueError(
+            f"thresholds: expected a number in [0, 1], or one for each of {num_classes} classes, "
+            f"got {thresholds}"
+        )
+    return np.broadcast_to(values, (num_classes,))
+
+
+def _describe(error: Exception) -> str:
+    """Return what went wrong; with the kind of the error where none of ours was to be expected."""
+    if isinstance(error, (ValueError, OSError)):
+        return describe_error(error)
+    return f"{type(error).__name__}: {error}"

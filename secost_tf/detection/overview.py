@@ -1,6 +1,4 @@
-"""The picture of a recording of any length: its log-mel, the events found, and the scores of some
-classes over time.
-"""
+"""The picture of a recording of any length: its log-mel, its events and scores of some classes."""
 
 from __future__ import annotations
 
@@ -9,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from secost_tf.detection.events import Event
+from secost_tf.detection.events import Event, Segments
 from tfrecord_tools import storage
 from tfrecord_tools.log_mel import LogMelConfig
 
@@ -21,27 +19,24 @@ _DPI = 110
 
 
 class Overview:
-    """A log-mel with few enough columns to draw, kept while the frames go by: each column is the
-    mean of as many frames.
+    """A log-mel with few enough columns to draw, each the mean of as many frames that went by.
 
     Attributes:
-        num_frames: that went by.
         frames_per_column: a power of two.
     """
 
     def __init__(self, mel_bins: int):
-        self.num_frames, self.frames_per_column = 0, 1
+        self.frames_per_column = 1
         self._columns = np.empty((0, mel_bins), np.float32)
         self._rest = self._columns  # frames that do not fill a column
 
     def watch(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Passes on the blocks, float32 [frames, mel_bins]."""
+        """Yield the same blocks, float32 [frames, mel_bins], and keep what is drawn of them."""
         for block in blocks:
             self._add(block)
             yield block
 
     def _add(self, block: np.ndarray) -> None:
-        self.num_frames += len(block)
         frames = np.concatenate([self._rest, block])
         full = len(frames) // self.frames_per_column
         self._rest = frames[full * self.frames_per_column :]
@@ -55,16 +50,15 @@ class Overview:
             self.frames_per_column *= 2
 
     def columns(self) -> np.ndarray:
-        """float32 [columns, mel_bins]; frames at the end that fill no column are left out, unless
-        there is none.
+        """Return the columns, float32 [columns, mel_bins].
+
+        Frames at the end that fill no column are left out, unless there is no other.
         """
         return self._columns if len(self._columns) else self._rest
 
 
 def _means(frames: np.ndarray, count: int) -> np.ndarray:
-    """The means of `count` runs of as many frames as go into it: [frames, mel_bins] -> [count,
-    mel_bins].
-    """
+    """Return the means of `count` equal runs: [frames, mel_bins] -> [count, mel_bins]."""
     size = len(frames) // max(count, 1)
     return (
         frames[: count * size].reshape(count, size, frames.shape[1]).mean(axis=1)
@@ -74,14 +68,21 @@ def _means(frames: np.ndarray, count: int) -> np.ndarray:
 
 
 def leading_classes(scores: np.ndarray, classes: Sequence[int], count: int) -> list[int]:
-    """Of these classes the `count` whose highest segment score, of scores [K, C], is highest."""
+    """Return those `count` of the classes whose highest score, of scores [K, C], is highest."""
     peaks = scores.max(axis=0)
     return sorted(classes, key=lambda index: -peaks[index])[:count]
 
 
 def highest(spans: np.ndarray, scores: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Joins as many segments each that `most` are left: spans [K, 2] and scores [K, C], of which
-    the highest count.
+    """Join segments, equally many each, so that at most `most` are left.
+
+    Args:
+        spans: seconds [K, 2].
+        scores: [K, C].
+        most: segments to be left.
+
+    Returns:
+        The spans of the joined segments, and the highest of their scores.
     """
     firsts = np.arange(0, len(spans), -(-len(spans) // most))
     ends = np.append(firsts[1:], len(spans)) - 1
@@ -92,22 +93,21 @@ def write_picture(
     path: str,
     overview: Overview,
     log_mel: LogMelConfig,
-    spans: np.ndarray,
-    scores: np.ndarray,
+    segments: Segments,
     events: Sequence[Event],
     shown: Sequence[int],
     names: Sequence[str],
     title: str,
 ) -> None:
-    """Draws a recording as PNG; of a long one, lines show the highest of the scores that lie in one
-    place.
+    """Draw a recording as PNG.
+
+    Of a long one, lines show the highest of the scores that lie in one place.
 
     Args:
         path: the file.
         overview: its log-mel.
         log_mel: what that was made with.
-        spans: of the segments, seconds [K, 2].
-        scores: [K, C].
+        segments: their spans and scores.
         events: those of the shown classes are drawn.
         shown: the classes to draw, `clip_picture.MOST_CLASSES` at most.
         names: of all classes.
@@ -118,7 +118,7 @@ def write_picture(
 
     hop = log_mel.hop_seconds * overview.frames_per_column
     labels = {index: names[index].replace("$", r"\$") for index in shown}
-    spans, peaks = highest(spans, scores[:, list(labels)], _MOST_POINTS)
+    spans, peaks = highest(segments.spans, segments.scores[:, list(labels)], _MOST_POINTS)
     figure = clip_figure(
         overview.columns(),
         dataclasses.replace(log_mel, hop_seconds=hop),

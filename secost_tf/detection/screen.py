@@ -1,127 +1,141 @@
-"""What a monitor shows: on a terminal a table that is drawn anew in its place, elsewhere plain
-lines of events.
-"""
+"""The output of a monitor: on a terminal a table that stays in its place, elsewhere lines."""
 
 from __future__ import annotations
 
-import shutil
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TextIO
 
 import numpy as np
+from rich.bar import Bar
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
 
-from secost_tf.detection.stream import Event
-
-_EIGHTHS = " ▏▎▍▌▋▊▉█"
+from secost_tf.detection.events import Event
 
 _HEIGHTS = " ▁▂▃▄▅▆▇█"
-
-_BOLD, _DIM, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
-
-_BAR_CELLS = 24
-
+_LATELY_SEGMENTS = 8  # by whose highest scores the rows are ordered, so that they do not jump
 _HISTORY_SEGMENTS = 24
-
-
-def bar(score: float, cells: int = _BAR_CELLS) -> str:
-    """A bar of `cells` characters, filled to a share of `score`, to an eighth of a character."""
-    eighths = round(min(max(score, 0.0), 1.0) * cells * 8)
-    full, rest = divmod(eighths, 8)
-    return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(cells)
+_MOST_BAR_CELLS, _LEAST_BAR_CELLS = 24, 8
+_LEAST_NAME_CELLS = 8
+_GAPS_CELLS = 12  # the score, what lies between the columns, and room for the ^C that is echoed
+_HEADING_LINES = 2  # an empty one and the title
+_TABLE_SHARE = 2 / 3  # of the terminal's height; the rest shows the latest events
+_LEAST_SECONDS = 0.1  # from one drawing to the next
 
 
 def sparkline(scores: Sequence[float]) -> str:
-    """One character a score, whose height is the score."""
+    """Return one character a score, whose height is the score."""
     return "".join(_HEIGHTS[round(min(max(score, 0.0), 1.0) * 8)] for score in scores)
 
 
 def event_line(event: Event, name: str) -> str:
-    """`  12.80 s  Rain begins`, or with its length where it ends."""
+    """Return `  12.80 s  Rain begins`, or a line with its length where it ends."""
     if event.offset is None:
         return f"{event.onset:8.2f} s  {name} begins"
-    return f"{event.offset:8.2f} s  {name} ends after {event.offset - event.onset:.2f} s, peak {event.peak:.2f}"
+    seconds = event.offset - event.onset
+    return f"{event.offset:8.2f} s  {name} ends after {seconds:.2f} s, peak {event.score:.2f}"
 
 
 class Screen:
-    """Shows events as they begin and end and, on a terminal, the classes with the highest scores
-    below them.
+    """Shows events as they begin and end and, on a terminal, the highest scores below them.
+
+    Used in a `with` statement, at whose end the table goes and the events stay.
 
     Args:
         stream: where to write.
         names: of the classes.
         title: of the table.
         top: rows of the table, at most.
-        is_terminal: whether the table is shown, by cursor movements.
+        is_terminal: show the table. Default: if `stream` is a terminal.
+        clock: seconds; the table is drawn ten times a second, at most.
     """
 
     def __init__(
-        self, stream: TextIO, names: Sequence[str], title: str, top: int, is_terminal: bool
+        self,
+        stream: TextIO,
+        names: Sequence[str],
+        title: str,
+        top: int,
+        is_terminal: bool | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ):
-        self._stream, self._names, self._title = stream, names, title
-        self._top, self._is_terminal = min(top, len(names)), is_terminal
+        if is_terminal is None:
+            is_terminal = stream.isatty()
+        self._stream, self._names, self._title, self._top = stream, names, title, top
         self._history: deque[np.ndarray] = deque(maxlen=_HISTORY_SEGMENTS)
-        self._drawn = 0  # lines of the table that stand there
+        self._clock, self._drawn = clock, -_LEAST_SECONDS
+        console = Console(file=stream, force_terminal=is_terminal, highlight=False)
+        self._live = None
+        if is_terminal and not console.is_dumb_terminal:
+            self._live = Live(
+                console=console, auto_refresh=False, transient=True, vertical_overflow="crop"
+            )
 
-    def events(self, events: Sequence[Event]) -> None:
-        """Writes a line for each event, above the table."""
-        if not events:
-            return
-        self._erase()
-        for event in events:
-            self._stream.write(event_line(event, self._names[event.class_index]) + "\n")
+    def __enter__(self) -> Screen:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._live:
+            self._live.stop()
         self._stream.flush()
 
-    def add(self, scores: np.ndarray) -> None:
-        """Takes the scores [classes] of a segment into the table's history."""
-        self._history.append(scores)
+    def add(self, scores: np.ndarray, events: Sequence[Event]) -> None:
+        """Take the scores of the next segments, [n, classes], and write a line for each event."""
+        self._history.extend(scores)
+        for event in events:
+            line = event_line(event, self._names[event.class_index])
+            if self._live:
+                self._live.console.print(Text(line))
+            else:
+                self._stream.write(line + "\n")
+        if events:
+            self._stream.flush()
 
-    def draw(self, seconds: float, sounding: Sequence[int]) -> None:
-        """Draws the table anew.
+    def draw(self, seconds: float, current: Sequence[Event]) -> None:
+        """Draw the table anew, unless it was drawn just before.
 
         Args:
-            seconds: of the stream so far.
-            sounding: classes whose events last, which are shown bold.
+            seconds: of the sound so far.
+            current: the events that last, whose classes are shown bold.
         """
-        if not self._is_terminal or not self._history:
+        if not self._live or not self._history:
             return
-        self._erase()
-        lines = self._table(seconds, set(sounding))
-        self._stream.write("\n".join(lines) + "\n")
-        self._stream.flush()
-        self._drawn = len(lines)
+        now = self._clock()
+        if now >= self._drawn + _LEAST_SECONDS:
+            self._drawn = now
+            sounding = {event.class_index for event in current}
+            self._live.update(self._table(seconds, sounding), refresh=True)
 
-    def close(self) -> None:
-        """Takes the table away; the events stay."""
-        self._erase()
-        self._stream.flush()
-
-    def _table(self, seconds: float, sounding: set[int]) -> list[str]:
+    def _table(self, seconds: float, sounding: set[int]) -> Group:
+        size = self._live.console.size
         scores = np.stack(self._history)  # [segments, classes]
-        # By what was highest lately, so that rows do not jump with each segment.
-        size = shutil.get_terminal_size()
-        columns, rows = size.columns - 1, max(1, min(self._top, size.lines - 3))
-        order = np.argsort(-scores[-8:].max(axis=0), kind="stable")[:rows]
-        history = min(_HISTORY_SEGMENTS, max(0, columns - _BAR_CELLS - 30))
-        width = max(
-            8,
-            min(
-                max(len(self._names[index]) for index in order), columns - _BAR_CELLS - history - 12
-            ),
-        )
-        lines = ["", f"{_DIM}{f'{seconds:8.1f} s  {self._title}'[:columns]}{_PLAIN}"]
+        rows = max(1, min(self._top, int(_TABLE_SHARE * size.height) - _HEADING_LINES))
+        lately = scores[-_LATELY_SEGMENTS:].max(axis=0)
+        order = np.argsort(-lately, kind="stable")[:rows]
+        # What there is room for: names first, then longer bars, then how the scores came about.
+        room = size.width - _GAPS_CELLS
+        longest = max(len(self._names[index]) for index in order)
+        name_cells = min(longest, max(_LEAST_NAME_CELLS, room - _LEAST_BAR_CELLS))
+        bar_cells = min(_MOST_BAR_CELLS, max(1, room - name_cells))
+        history = min(_HISTORY_SEGMENTS, max(0, room - name_cells - bar_cells))
+        table = Table.grid(padding=(0, 1))
+        for width in (1, name_cells, bar_cells, 4, history):
+            table.add_column(width=width, no_wrap=True, overflow="ellipsis")
         for index in order:
-            name = self._names[index]
-            name = name if len(name) <= width else name[: width - 1] + "…"
-            style = _BOLD if index in sounding else ""
-            lately = sparkline(scores[-history:, index]) if history else ""
-            row = f"  {name:<{width}}  {bar(scores[-1, index])} {scores[-1, index]:4.2f}  {lately}"
-            lines.append(f"{style}{row[:columns]}{_PLAIN if style else ''}")
-        return lines
-
-    def _erase(self) -> None:
-        if self._drawn:
-            self._stream.write(
-                f"\x1b[{self._drawn}A\x1b[J"
-            )  # to its first line; clears what is below
-            self._drawn = 0
+            score = float(scores[-1, index])
+            table.add_row(
+                "",
+                Text(self._names[index]),
+                Bar(1.0, 0.0, min(max(score, 0.0), 1.0), width=bar_cells),
+                f"{score:4.2f}",
+                sparkline(scores[len(scores) - min(history, len(scores)) :, index]),
+                style="bold" if index in sounding else "",
+            )
+        title = Text(f"{seconds:8.1f} s  {self._title}", "dim", no_wrap=True, overflow="ellipsis")
+        return Group("", title, table)

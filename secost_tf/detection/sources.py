@@ -1,5 +1,6 @@
-"""Where a monitor's sound comes from: a recording, raw samples on a pipe, or a microphone; always
-mono float32 blocks.
+"""Where a stream's sound comes from: a recording, raw samples on a pipe, or a microphone.
+
+A source is iterated over once, and gives mono float32 blocks at the model's sample rate.
 """
 
 from __future__ import annotations
@@ -7,102 +8,149 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Callable, Iterator
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import numpy as np
-import soxr
 from absl import logging
 
-from tfrecord_tools.audio import DecodingError, open_recording
+from tfrecord_tools.audio import AudioError, LongRecording, resample_blocks
+from tfrecord_tools.log_mel import LogMelConfig
 
 _FULL_SCALE = 32768.0  # of 16-bit samples
-
 _MOST_WAITING_BLOCKS = 200  # of a microphone; more are lost
 
 
-def of_file(path: str, sample_rate_hz: int) -> Iterator[np.ndarray]:
+class Source(Protocol):
+    """A sound, float32 [samples] in blocks of any lengths.
+
+    Attributes:
+        seconds: length of the sound; known at the end of the iteration.
+    """
+
+    @property
+    def seconds(self) -> float: ...
+
+    def __iter__(self) -> Iterator[np.ndarray]: ...
+
+
+class FileSource:
     """A recording of any format, resampled; ends with it.
 
-    Raises:
-        ValueError: if it is not sound that can be decoded.
-    """
-    try:
-        with open_recording(path) as recording:
-            blocks = recording.blocks(0, recording.num_samples)
-            yield from _resampled(blocks, recording.rate_hz, sample_rate_hz)
-    except DecodingError as error:
-        raise ValueError(f"{path}: {error}") from error
-
-
-def of_pipe(
-    stream: BinaryIO, rate_hz: int, sample_rate_hz: int, block_samples: int = 1600
-) -> Iterator[np.ndarray]:
-    """Raw 16-bit little-endian mono samples at `rate_hz`, such as sox and FFmpeg write; ends with
-    the stream.
+    Args:
+        path: a local file.
+        log_mel: what the sound is for.
     """
 
-    def blocks() -> Iterator[np.ndarray]:
-        left = b""
-        while data := stream.read(2 * block_samples):
+    def __init__(self, path: str, log_mel: LogMelConfig):
+        self._recording = LongRecording(path, log_mel)
+
+    @property
+    def seconds(self) -> float:
+        """Length of the sound; known at the end of the iteration."""
+        return self._recording.seconds
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yield the samples.
+
+        Raises:
+            ValueError: if the file can't be used; names it.
+        """
+        try:
+            yield from self._recording.samples()
+        except AudioError as error:
+            raise ValueError(f"{self._recording.path}: {error}") from error
+        self._recording.warn_if_short()
+
+
+class PipeSource:
+    """Raw 16-bit little-endian mono samples, such as sox and FFmpeg write; ends with the stream.
+
+    Args:
+        stream: where to read them.
+        rate_hz: their sample rate.
+        target_rate_hz: the one that they are resampled to.
+        block_samples: read at once, at most.
+
+    Attributes:
+        seconds: length of the sound so far.
+    """
+
+    def __init__(
+        self, stream: BinaryIO, rate_hz: int, target_rate_hz: int, block_samples: int = 1600
+    ):
+        self.seconds = 0.0
+        self._stream, self._rate_hz, self._target_rate_hz = stream, rate_hz, target_rate_hz
+        self._block_bytes = 2 * block_samples
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yield the samples, resampled."""
+        return resample_blocks(self._read(), self._rate_hz, self._target_rate_hz)
+
+    def _read(self) -> Iterator[np.ndarray]:
+        left, num_samples = b"", 0
+        while data := self._stream.read(self._block_bytes):
             data = left + data
             whole = len(data) // 2 * 2
             left = data[whole:]
+            num_samples += whole // 2
+            self.seconds = num_samples / self._rate_hz
             yield np.frombuffer(data[:whole], "<i2").astype(np.float32) / _FULL_SCALE
 
-    yield from _resampled(blocks(), rate_hz, sample_rate_hz)
 
+class MicrophoneSource:
+    """The default microphone, or another; does not end.
 
-def _resampled(
-    blocks: Iterator[np.ndarray], rate_hz: int, sample_rate_hz: int
-) -> Iterator[np.ndarray]:
-    if rate_hz == sample_rate_hz:
-        yield from blocks
-        return
-    resampler = soxr.ResampleStream(rate_hz, sample_rate_hz, 1, dtype="float32", quality="HQ")
-    for block in blocks:
-        yield resampler.resample_chunk(np.ascontiguousarray(block, np.float32))
-    yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
-
-
-def of_microphone(sample_rate_hz: int, device: str | None = None) -> Iterator[np.ndarray]:
-    """The default microphone, or the one whose number or name is `device`; does not end.
-
-    Raises:
-        ValueError: if the extra `microphone` is not installed, or there is no such device.
+    Args:
+        sample_rate_hz: that it is asked for.
+        device: number or name of the microphone.
     """
-    try:
-        import sounddevice
-    except (ImportError, OSError) as error:  # OSError: without the PortAudio library
-        raise ValueError(
-            f"the microphone needs the extra microphone ({error}): pip install 'secost_tf[microphone]' and, on Linux, the "
-            "package libportaudio2; or pipe raw samples in with --input=-"
-        ) from error
-    waiting: queue.Queue[np.ndarray] = queue.Queue(_MOST_WAITING_BLOCKS)
 
-    def keep(block: np.ndarray, frames: int, when: object, status: object) -> None:
-        if status:
-            logging.warning("microphone: %s", status)
+    seconds = 0.0  # known at the end
+
+    def __init__(self, sample_rate_hz: int, device: str | None = None):
+        self._sample_rate_hz, self._device = sample_rate_hz, device
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yield the samples.
+
+        Raises:
+            ValueError: if the extra `microphone` is not installed, or there is no such device.
+        """
         try:
-            waiting.put_nowait(block[:, 0].copy())
-        except queue.Full:
-            logging.warning("sound is lost: the model is slower than the microphone")
+            import sounddevice
+        except (ImportError, OSError) as error:  # OSError: without the PortAudio library
+            raise ValueError(
+                f"the microphone needs the extra microphone ({error}): pip install "
+                "'secost_tf[microphone]' and, on Linux, the package libportaudio2; or pipe raw "
+                "samples in with --input=-"
+            ) from error
+        waiting: queue.Queue[np.ndarray] = queue.Queue(_MOST_WAITING_BLOCKS)
 
-    number = int(device) if device and device.isdecimal() else device
-    try:
-        with sounddevice.InputStream(
-            sample_rate_hz, device=number, channels=1, dtype="float32", callback=keep
-        ):
-            while True:
-                yield waiting.get()
-    except (sounddevice.PortAudioError, ValueError) as error:
-        named = f" {device}" if device else ""
-        raise ValueError(
-            f"no microphone{named} ({error}); python -m sounddevice lists the devices"
-        ) from error
+        def keep(block: np.ndarray, frames: int, when: object, status: object) -> None:
+            if status:
+                logging.warning("microphone: %s", status)
+            try:
+                waiting.put_nowait(block[:, 0].copy())
+            except queue.Full:
+                logging.warning("sound is lost: the model is slower than the microphone")
+
+        device = self._device
+        number = int(device) if device and device.isdecimal() else device
+        try:
+            with sounddevice.InputStream(
+                self._sample_rate_hz, device=number, channels=1, dtype="float32", callback=keep
+            ):
+                while True:
+                    yield waiting.get()
+        except (sounddevice.PortAudioError, ValueError) as error:
+            named = f" {device}" if device else ""
+            raise ValueError(
+                f"no microphone{named} ({error}); python -m sounddevice lists the devices"
+            ) from error
 
 
 def in_blocks(source: Iterator[np.ndarray], block_samples: int) -> Iterator[np.ndarray]:
-    """The same samples in blocks of one length, the last one shorter."""
+    """Yield the same samples in blocks of one length, the last one shorter."""
     kept = np.zeros(0, np.float32)
     for block in source:
         kept = np.concatenate([kept, block])
@@ -119,7 +167,7 @@ def in_time(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[np.ndarray]:
-    """The same blocks, each not before its time: as if the recording were played."""
+    """Yield the same blocks, each not before its time: as if the recording were played."""
     start, samples = clock(), 0
     for block in blocks:
         samples += len(block)

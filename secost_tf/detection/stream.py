@@ -1,194 +1,147 @@
-"""A stream of sound -> scores of segments as they come in -> events as they begin and end. No
-clock, no screen.
+"""Sound or log-mel that goes on, to segments and events as they come in. No screen.
+
+`SegmentStream` is what scores segments everywhere: of whole recordings, where it sees much at a
+time, and of streams, where it scores each segment as soon as its context is there. Their scores,
+and so their events, are the same.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
+from absl import logging
 
-from secost_tf.serving import Servable, read_exported
+from secost_tf.detection.detector import Detector
+from secost_tf.detection.events import EventTracker, MedianFilter, PostProcessing, Segments
+from secost_tf.detection.sources import Source, in_blocks, in_time
+from secost_tf.models import span_edges
+from tfrecord_tools.audio import LogMelStream
 
-# Waveform float32 [samples] -> segment scores float32 [K, classes].
-ScoreSegments = Callable[[np.ndarray], np.ndarray]
-
-
-@dataclasses.dataclass(frozen=True)
-class Grid:
-    """Where segments lie in a stream: segment i covers `segment_samples` from sample `i *
-    stride_samples` on.
-
-    Attributes:
-        sample_rate_hz: of the stream.
-        stride_samples: from one segment to the next.
-        segment_samples: that a segment sees; a multiple of the stride.
-    """
-
-    sample_rate_hz: int
-    stride_samples: int
-    segment_samples: int
-
-    def middle_seconds(self, segment: int) -> float:
-        """Where the middle stride of a segment begins: when what the segment heard is said to have
-        been.
-        """
-        margin = (self.segment_samples - self.stride_samples) / 2
-        return (segment * self.stride_samples + margin) / self.sample_rate_hz
-
-    def complete(self, samples: int) -> int:
-        """How many segments lie in the first `samples` of a stream."""
-        return max(0, (samples - self.segment_samples) // self.stride_samples + 1)
+if TYPE_CHECKING:
+    from secost_tf.detection.screen import Screen  # which imports rich
 
 
-class StreamScorer:
-    """Scores each segment of a stream once, when it is complete, from the last `window_strides` of
-    sound.
+class SegmentStream:
+    """Scores the segments of a log-mel that comes in blocks.
 
     Args:
-        score_segments: the model; called on windows that begin where a segment does.
-        grid: of the segments.
-        window_strides: the longest window, in strides; what lies before a segment in it is the
-            network's context.
+        detector: scores segments.
+        config: hop and median filter of the scores.
+        eager: score each segment as soon as its context is there, as a stream needs it. Else in
+            long windows, which is faster.
+
+    Attributes:
+        num_frames: of the log-mel so far.
+
+    Raises:
+        ValueError: if the hop is none of the detector's.
     """
 
-    def __init__(self, score_segments: ScoreSegments, grid: Grid, window_strides: int):
-        shortest = grid.segment_samples // grid.stride_samples
-        if window_strides < shortest:
-            raise ValueError(f"window: expected {shortest} segments or more, got {window_strides}")
-        self._score_segments, self._grid = score_segments, grid
-        self._window_samples = window_strides * grid.stride_samples
-        self._kept = np.zeros(0, np.float32)
-        self._kept_from = (
-            0  # place in the stream of the first sample that is kept; a multiple of the stride
+    def __init__(self, detector: Detector, config: PostProcessing, eager: bool = False):
+        self.num_frames = 0
+        self._detector, self._hop_scale = detector, config.hop_scale
+        self._scorer = detector.scorer(config.hop_scale, eager)
+        hop_seconds = detector.hop_seconds(config.hop_scale)
+        self._filter = MedianFilter(config.median_filter_seconds, hop_seconds)
+        self._num_scored = 0
+
+    def add(self, block: np.ndarray) -> Segments:
+        """Take the next frames and return the segments whose scores are final now.
+
+        Args:
+            block: log-mel, float32 [frames, mel_bins], of any length.
+
+        Returns:
+            The segments behind those that were returned before, with smoothed scores.
+        """
+        self.num_frames += len(block)
+        return self._filter.add(self._with_spans(self._scorer.add(block)))
+
+    def finish(self, seconds: float | None = None) -> Segments:
+        """Return the segments that are left at the end.
+
+        Args:
+            seconds: the sound's length, with which the last segment's span ends. Default: the end
+                of the last frame.
+
+        Raises:
+            ValueError: if there was no frame.
+        """
+        segments = self._with_spans(self._scorer.finish())
+        end = self._detector.log_mel.seconds(self.num_frames) if seconds is None else seconds
+        segments.spans[-1, 1] = end
+        return self._filter.finish(segments)
+
+    def _with_spans(self, scores: np.ndarray) -> Segments:
+        first, self._num_scored = self._num_scored, self._num_scored + len(scores)
+        edges = span_edges(
+            self._detector.config,
+            self._detector.log_mel,
+            first,
+            self._num_scored,
+            self._hop_scale,
         )
-        self._next_segment = 0
-
-    @property
-    def num_samples(self) -> int:
-        """Samples of the stream so far."""
-        return self._kept_from + len(self._kept)
-
-    def add(self, samples: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-        """Takes what the stream goes on with; yields (segment, scores [classes]) of segments that
-        are complete now.
-        """
-        self._kept = np.concatenate([self._kept, np.asarray(samples, np.float32)])
-        complete = self._grid.complete(self.num_samples)
-        stride = self._grid.stride_samples
-        while self._next_segment < complete:
-            # As many new segments at once as the window holds behind the context of the first one.
-            first = max(0, self._next_segment - self._context_strides)
-            last = min(complete, first + self._segments_in_window)
-            start = first * stride - self._kept_from
-            end = (last - 1) * stride + self._grid.segment_samples - self._kept_from
-            scores = self._score_segments(self._kept[start:end])
-            for segment in range(self._next_segment, last):
-                yield segment, scores[segment - first]
-            self._next_segment = last
-        keep_from = max(0, self._next_segment - self._context_strides) * stride
-        self._kept, self._kept_from = self._kept[keep_from - self._kept_from :], keep_from
-
-    @property
-    def _segments_in_window(self) -> int:
-        return self._grid.complete(self._window_samples)
-
-    @property
-    def _context_strides(self) -> int:
-        """Strides before a new segment that the network sees with it: all of the window but one
-        segment.
-        """
-        return self._segments_in_window - 1
+        return Segments(np.stack([edges[:-1], edges[1:]], axis=1), scores)
 
 
-@dataclasses.dataclass(frozen=True)
-class Event:
-    """Something that was heard.
-
-    Attributes:
-        class_index: what.
-        onset, offset: seconds from the beginning of the stream; the offset is None while it lasts.
-        peak: the highest score so far.
-    """
-
-    class_index: int
-    onset: float
-    offset: float | None
-    peak: float
-
-
-class EventTracker:
-    """Tells when classes begin and end.
+def score_segments(
+    blocks: Iterable[np.ndarray],
+    detector: Detector,
+    config: PostProcessing,
+    seconds: float | None = None,
+) -> Segments:
+    """Return all segments of a log-mel; see `SegmentStream`.
 
     Args:
-        threshold: a score at which an event begins, in (0, 1].
-        hysteresis: the share of it by which the score may fall below it while the event lasts, in
-            [0, 1), so that a score that wavers is one event.
+        blocks: float32 [frames, mel_bins] each.
+        detector: scores segments.
+        config: hop and median filter of the scores.
+        seconds: the sound's length. Default: the end of the last frame.
     """
-
-    def __init__(self, threshold: float, hysteresis: float):
-        if not 0 < threshold <= 1:
-            raise ValueError(f"threshold: expected more than 0, 1 at most, got {threshold:g}")
-        if not 0 <= hysteresis < 1:
-            raise ValueError(f"hysteresis: expected 0 or more, less than 1, got {hysteresis:g}")
-        self._threshold, self._release = threshold, (1 - hysteresis) * threshold
-        self._current: dict[int, Event] = {}
-
-    @property
-    def current(self) -> dict[int, Event]:
-        """The events that last, by class."""
-        return dict(self._current)
-
-    def add(self, seconds: float, scores: np.ndarray) -> list[Event]:
-        """Takes the scores [classes] of the next segment; returns the events that begin or end
-        there.
-        """
-        changes = []
-        for index in sorted({*self._current, *np.flatnonzero(scores >= self._threshold).tolist()}):
-            score, event = float(scores[index]), self._current.get(index)
-            if event is None:
-                self._current[index] = Event(index, seconds, None, score)
-                changes.append(self._current[index])
-            elif score < self._release:
-                changes.append(self._end(index, seconds))
-            else:
-                self._current[index] = dataclasses.replace(event, peak=max(event.peak, score))
-        return changes
-
-    def end(self, seconds: float) -> list[Event]:
-        """The stream ends: so do all events that last."""
-        return [self._end(index, seconds) for index in sorted(self._current)]
-
-    def _end(self, index: int, seconds: float) -> Event:
-        return dataclasses.replace(self._current.pop(index), offset=seconds)
+    stream = SegmentStream(detector, config)
+    return Segments.join([*map(stream.add, blocks), stream.finish(seconds)])
 
 
-class Model:
-    """An exported model as a monitor needs it.
+def listen(
+    source: Source,
+    detector: Detector,
+    thresholds: np.ndarray | float,
+    config: PostProcessing,
+    screen: Screen,
+    real_time: bool = False,
+) -> None:
+    """Show what is heard in a sound, until it ends or Ctrl-C is pressed.
 
     Args:
-        folder: of its versions, or of one.
-
-    Attributes:
-        title: name and version.
-        names: of the classes.
-        grid: of its segments.
+        source: the sound.
+        detector: scores segments.
+        thresholds: of the classes, [C], or one of all.
+        config: how events are made of scores.
+        screen: where to show it.
+        real_time: take the sound no faster than it plays.
     """
-
-    def __init__(self, folder: str):
-        exported = read_exported(folder)
-        hop = exported.log_mel.hop_samples
-        self.title, self.names = exported.title, exported.class_map.display_names
-        self.grid = Grid(
-            exported.log_mel.sample_rate_hz,
-            exported.config.stride_frames * hop,
-            exported.config.window_frames * hop,
-        )
-        self._servable = Servable(exported.folder)
-
-    def score_segments(self, waveform: np.ndarray) -> np.ndarray:
-        """Waveform float32 [samples] -> segment scores [K, classes]."""
-        return self._servable.run("serving_default", {"waveform": waveform[None]})[
-            "segment_scores"
-        ][0]
+    rate, num_samples = detector.log_mel.sample_rate_hz, 0
+    stride_samples = detector.config.stride_frames * detector.log_mel.hop_samples
+    frames, segments = LogMelStream(detector.log_mel), SegmentStream(detector, config, eager=True)
+    tracker = EventTracker(thresholds, config)
+    blocks: Iterator[np.ndarray] = in_blocks(iter(source), stride_samples)
+    if real_time:
+        blocks = in_time(blocks, rate)
+    with screen:
+        try:
+            for block in blocks:
+                num_samples += len(block)
+                scored = segments.add(frames.add(block))
+                screen.add(scored.scores, tracker.add(scored))
+                screen.draw(num_samples / rate, tracker.current)
+            seconds = source.seconds
+        except KeyboardInterrupt:
+            seconds = num_samples / rate
+        if segments.num_frames:
+            scored = segments.finish(seconds)
+            screen.add(scored.scores, [*tracker.add(scored), *tracker.finish()])
+    if not segments.num_frames:
+        window = detector.log_mel.window_seconds
+        logging.warning("the sound ended after %.3f s: nothing is heard in %g s", seconds, window)

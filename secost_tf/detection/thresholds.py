@@ -1,8 +1,7 @@
-"""A threshold for each class: read from a table, or tuned for F1 on the clips that pick the best
-epoch.
+"""A threshold for each class: read from a table, or tuned for F1 on validation clips.
 
 Tuning needs weak labels alone: a clip counts as one with a class if the highest of its segment
-scores lies above the class's threshold.
+scores reaches the class's threshold.
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ import numpy as np
 from absl import logging
 
 from secost_tf.detection.detector import Detector
-from secost_tf.detection.events import PostProcessing, smooth
-from secost_tf.models import segment_spans
+from secost_tf.detection.events import PostProcessing
+from secost_tf.detection.stream import score_segments
 from secost_tf.runs import StageFolder
 from tfrecord_tools import storage
 from tfrecord_tools.datasets import ClassMap
@@ -27,7 +26,7 @@ DEFAULT = 0.5
 
 
 def best_thresholds(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The threshold of each class that gives the highest F1, and that F1: float64 [C] each.
+    """Return the threshold of each class that gives the highest F1, and that F1: float64 [C] each.
 
     A threshold lies in the middle between the scores on its two sides, or between 0 and the lowest.
     Of equals the highest is taken. A class without a positive clip gets `DEFAULT`, and NaN as its
@@ -52,8 +51,10 @@ def best_thresholds(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray,
 
 
 def read_thresholds(path: str, class_map: ClassMap, default: float = DEFAULT) -> np.ndarray:
-    """Reads a csv with the columns `threshold` and `mid` or `display_name`: float64 [C], `default`
-    for classes not listed.
+    """Read a csv with the columns `threshold` and `mid` or `display_name`.
+
+    Returns:
+        Of each class, float64 [C]; `default` for those that are not listed.
 
     Raises:
         ValueError: if a class is unknown or there twice, or a threshold is not in [0, 1]; names
@@ -72,7 +73,11 @@ def read_thresholds(path: str, class_map: ClassMap, default: float = DEFAULT) ->
 
 
 def parse_threshold(text: str, where: str) -> float:
-    """A number in [0, 1]; a `ValueError` that begins with `where` says what came instead."""
+    """Return a number in [0, 1].
+
+    Raises:
+        ValueError: if it is none; the message begins with `where`.
+    """
     try:
         threshold = float(text)
     except ValueError:
@@ -85,9 +90,7 @@ def parse_threshold(text: str, where: str) -> float:
 def write_thresholds(
     path: str, class_map: ClassMap, thresholds: Sequence[float], f1: Sequence[float]
 ) -> None:
-    """Writes a csv line a class, which `read_thresholds` reads; the F1 is left empty where there is
-    none.
-    """
+    """Write a csv line a class, which `read_thresholds` reads; an F1 that is NaN is left empty."""
     columns = {
         "mid": class_map.mids,
         "display_name": class_map.display_names,
@@ -98,8 +101,9 @@ def write_thresholds(
 
 
 def thresholds_csv(config: PostProcessing) -> str:
-    """The table of thresholds tuned on scores that are made like this: `thresholds.csv`, or
-    `thresholds-hop4-median0.5.csv`.
+    """Return the name of the table of thresholds that are tuned on scores made like this.
+
+    It is `thresholds.csv`, or such as `thresholds-hop4-median0.5.csv`.
     """
     stem, extension = os.path.splitext(THRESHOLDS_CSV)
     if config.hop_scale > 1:
@@ -115,8 +119,9 @@ def tuned_thresholds(
     detector: Detector,
     config: PostProcessing | None = None,
 ) -> np.ndarray:
-    """The thresholds of a stage, float64 [C]: from a table in its folder, `thresholds_csv`, which
-    is made if it is not there.
+    """Return the tuned thresholds of a stage, float64 [C].
+
+    They come from a table in its folder, `thresholds_csv`, which is made if it is not there.
 
     Args:
         run_dir: the run.
@@ -139,18 +144,14 @@ def tuned_thresholds(
         validation = training_splits(record.data_dir, record.config.train)[1]
         if validation is None:
             raise ValueError(
-                f"{record.data_dir}: no validation clips to tune thresholds on: convert a split of that name, or give --threshold or "
-                "--thresholds_csv"
+                f"{record.data_dir}: no validation clips to tune thresholds on: convert a split of "
+                "that name, or give --threshold or --thresholds_csv"
             )
         folder.check_data(validation.info, record.data_dir)
         labels, peaks = [], []
         for clip in iterate_clips(validation):
             labels.append(np.isin(np.arange(len(class_map)), clip.labels))
-            scores = detector.segment_scores([clip.log_mel], config.hop_scale)
-            spans = segment_spans(
-                detector.config, detector.log_mel, len(clip.log_mel), config.hop_scale
-            )
-            peaks.append(smooth(scores, spans, config.median_filter_seconds).max(axis=0))
+            peaks.append(score_segments([clip.log_mel], detector, config).scores.max(axis=0))
         thresholds, f1 = best_thresholds(np.array(labels), np.array(peaks))
         write_thresholds(path, class_map, thresholds, f1)
         logging.info(

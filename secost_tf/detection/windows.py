@@ -1,9 +1,8 @@
-"""Segment scores of a recording of any length, from overlapping windows, as if the network had seen
-it whole. No TensorFlow.
+"""Segment scores of an input of any length, as if the network had seen it whole. No TensorFlow.
 
-A window begins a multiple of the stride after the recording, so that max-pools fall on the same
-grid; of its segments those are kept whose context (`segment_times.context_frames`) lies in it, or
-that the recording's own beginning or end cuts short in either case.
+The network scores overlapping windows. A window begins a multiple of the stride after the input's
+beginning, so that max-pools fall on the same grid; of its segments those are kept whose context
+(`context_frames`) lies in it, or that the input's own beginning or end cuts short in either case.
 """
 
 from __future__ import annotations
@@ -20,54 +19,144 @@ Network = Callable[[np.ndarray], np.ndarray]
 WINDOW_FRAMES = 4096  # 41 s: little is computed twice, and B1's outputs take 67 MB at width 1
 
 
+class SegmentScorer:
+    """Scores the segments of an input that comes in blocks; holds a window of it.
+
+    Every segment is scored once, with all of its context, whatever the blocks and the windows.
+
+    Args:
+        network: scores the segments of one piece: `WelsNetConfig.num_segments(frames)` of them, or,
+            at a finer hop, those that `fine_segments` lists (see `fine_network`).
+        config: the network's.
+        hop_scale: how much finer the hop is than the stride.
+        window_frames: most frames that the network sees at a time; affects speed and memory, not
+            scores.
+        eager: score a segment as soon as its context is there. Else once a window is full, which
+            computes much less twice.
+
+    Raises:
+        ValueError: if a window holds no whole segment, or the hop is no whole number of frames.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        config: WelsNetConfig,
+        hop_scale: int = 1,
+        *,
+        window_frames: int = WINDOW_FRAMES,
+        eager: bool = False,
+    ):
+        hop_frames(config, hop_scale)
+        stride, context = config.stride_frames, context_frames(config)
+        if hop_scale > 1:
+            # Segments begin up to a stride behind a window's last own one, and each is a mean over
+            # half a stride more.
+            context += stride + stride // 2
+        self._network, self._stride, self._hop_scale = network, stride, hop_scale
+        self._margin = -(-context // stride)  # strides whose context a join cuts off
+        # Strides of a window behind the last one that is kept.
+        self._behind = config.embedding_frames - 1 + self._margin
+        self._most_strides = window_frames // stride
+        least = self._margin + 1 + self._behind
+        if self._most_strides < least:
+            raise ValueError(
+                f"window_frames: expected at least {least * stride}, got {window_frames}"
+            )
+        self._eager = eager
+        self._window = _Window(config.mel_bins)
+        self._none = np.empty((0, config.num_classes), np.float32)
+        self._next = 0  # stride of the next segment to be scored
+
+    def add(self, block: np.ndarray) -> np.ndarray:
+        """Take the next frames and return the scores of the segments that have their context now.
+
+        Args:
+            block: log-mel, float32 [frames, mel_bins], of any length.
+
+        Returns:
+            float32 [n, C], where n may be 0.
+        """
+        self._window.add(block)
+        scores = [self._none]
+        while (strides := self._strides_to_score()) is not None:
+            last = self._first + strides - self._behind
+            piece = self._window.frames()[: strides * self._stride]
+            scores.append(self._own(self._network(piece), last))
+            self._window.drop((max(0, last - self._margin) - self._first) * self._stride)
+            self._next = last
+        return np.concatenate(scores)
+
+    def finish(self) -> np.ndarray:
+        """Return the scores of the segments at the end of the input: float32 [n, C], n > 0.
+
+        Raises:
+            ValueError: if there was no frame.
+        """
+        if not self._window.num_frames:
+            raise ValueError("blocks: expected at least one frame, got none")
+        return self._own(self._network(self._window.frames()), None)
+
+    @property
+    def _first(self) -> int:
+        """Stride that the window begins with."""
+        return max(0, self._next - self._margin)
+
+    def _strides_to_score(self) -> int | None:
+        """Return the length of the next piece in strides; None if more frames are needed."""
+        strides = min((self._window.num_frames - 1) // self._stride, self._most_strides)
+        if strides < self._most_strides and not self._eager:
+            return None
+        return strides if strides - self._behind > self._next - self._first else None
+
+    def _own(self, scores: np.ndarray, last: int | None) -> np.ndarray:
+        """Return those of the window's scores that are wanted, up to before stride `last`."""
+        end = len(scores) if last is None else (last - self._first) * self._hop_scale
+        return scores[(self._next - self._first) * self._hop_scale : end]
+
+
 def segment_scores(
     blocks: Iterable[np.ndarray],
     network: Network,
     config: WelsNetConfig,
+    hop_scale: int = 1,
     window_frames: int = WINDOW_FRAMES,
 ) -> np.ndarray:
-    """Scores each segment of a recording; memory holds a window of the input and all scores.
+    """Return the scores of all segments of an input; see `SegmentScorer`.
 
     Args:
         blocks: the log-mel, float32 [frames, mel_bins] in pieces of any lengths.
-        network: scores the K segments of one piece, `WelsNetConfig.num_segments(frames)`.
-        config: the network's.
-        window_frames: frames at a time; affects speed and memory, not scores.
+        network, config, hop_scale, window_frames: the scorer's.
 
     Returns:
         float32 [K, C].
 
     Raises:
-        ValueError: if there is no frame, or a window holds no whole segment.
+        ValueError: as `SegmentScorer`; if there is no frame.
     """
-    return _join_windows(blocks, network, config, 1, context_frames(config), window_frames)
+    scorer = SegmentScorer(network, config, hop_scale, window_frames=window_frames)
+    scores = [scorer.add(block) for block in blocks]
+    return np.concatenate([*scores, scorer.finish()])
 
 
-def fine_segment_scores(
-    blocks: Iterable[np.ndarray],
-    every_frame: Network,
-    config: WelsNetConfig,
-    hop_scale: int,
-    window_frames: int = WINDOW_FRAMES,
-) -> np.ndarray:
-    """Scores segments a part of the stride apart, each as the mean over those that begin within
-    half a stride of it.
+def fine_network(every_frame: Network, config: WelsNetConfig, hop_scale: int) -> Network:
+    """Return a network whose segments lie a part of the stride apart.
 
-    A segment's score depends on where its frames fall on the grid of the max-pools. The mean is
-    over all of these grids, so that a sound that comes some frames later is scored alike, as many
-    frames later.
+    A segment's score depends on where its frames fall on the grid of the max-pools. Here it is the
+    mean over the segments that begin within half a stride of it, and so over all of these grids: a
+    sound that comes some frames later is scored alike, as many frames later.
 
     Args:
-        blocks, config, window_frames: see `segment_scores`.
         every_frame: scores the K * stride segments of one piece that begin with frame 0, 1, ...
-            (`secost_tf.models.frame_segments`).
+            (`secost_tf.models.every_frame`).
+        config: the network's.
         hop_scale: how much finer the hop is than the stride.
 
     Returns:
-        float32 [K, C]: of the segments that `segment_times.fine_segments` lists.
+        A network that scores the segments that `fine_segments` lists.
 
     Raises:
-        ValueError: as `segment_scores`; if the hop is no whole number of frames.
+        ValueError: if the hop is no whole number of frames.
     """
     hop, stride = hop_frames(config, hop_scale), config.stride_frames
 
@@ -75,22 +164,20 @@ def fine_segment_scores(
         counted = len(fine_segments(config, len(piece), stride))
         return mean_around(every_frame(piece)[:counted], stride, hop)
 
-    # Segments begin up to a stride behind a window's last own one, and each is a mean over half a
-    # stride more.
-    reach = context_frames(config) + stride + stride // 2
-    return _join_windows(blocks, network, config, hop_scale, reach, window_frames)
+    return network
 
 
 def mean_around(scores: np.ndarray, length: int, hop: int) -> np.ndarray:
-    """The mean of the scores [n, C] that lie around every `hop`-th of them: float32 [n / hop
-    rounded up, C].
+    """Return the mean of the scores [n, C] around every `hop`-th of them.
 
     It is over `length` scores; where that is even, half of each of the outermost two counts. At
     both ends, over what there is.
+
+    Returns:
+        float32 [n / hop rounded up, C].
     """
-    sums = np.concatenate(
-        [np.zeros((1, scores.shape[1])), np.cumsum(scores, axis=0, dtype=np.float64)]
-    )
+    zero = np.zeros((1, scores.shape[1]))
+    sums = np.concatenate([zero, np.cumsum(scores, axis=0, dtype=np.float64)])
     middles = np.arange(0, len(scores), hop)
     total, count = np.zeros((len(middles), scores.shape[1])), np.zeros((len(middles), 1))
     for before in (length // 2, (length - 1) // 2):
@@ -101,53 +188,22 @@ def mean_around(scores: np.ndarray, length: int, hop: int) -> np.ndarray:
     return (total / count).astype(np.float32)
 
 
-def _join_windows(
-    blocks: Iterable[np.ndarray],
-    network: Network,
-    config: WelsNetConfig,
-    per_stride: int,
-    context: int,
-    window_frames: int,
-) -> np.ndarray:
-    """The scores of a network that gives `per_stride` scores for each stride and sees `context`
-    frames around it.
-    """
-    stride = config.stride_frames
-    margin = -(-context // stride)  # strides whose context a join cuts off
-    cells = window_frames // stride
-    kept = cells - (config.embedding_frames - 1) - 2 * margin  # of a window in the middle
-    if kept < 1:
-        least = (cells - kept + 1) * stride
-        raise ValueError(f"window_frames: expected at least {least}, got {window_frames}")
-    found: list[np.ndarray] = []
-    window, source, skip = _Window(config.mel_bins), iter(blocks), 0
-    while window.fill(cells * stride, source):
-        scores = network(window.frames[: cells * stride])
-        found.append(scores[skip * per_stride : len(scores) - margin * per_stride])
-        window.drop(kept * stride)
-        skip = margin
-    if not len(window.frames):
-        raise ValueError("blocks: expected at least one frame, got none")
-    found.append(network(window.frames)[skip * per_stride :])
-    return np.concatenate(found)
-
-
 class _Window:
-    """The frames from one place of a stream on."""
+    """The frames of an input from one place on."""
 
     def __init__(self, mel_bins: int):
-        self.frames = np.empty((0, mel_bins), np.float32)
+        self._parts = [np.empty((0, mel_bins), np.float32)]
+        self.num_frames = 0
 
-    def fill(self, count: int, source: Iterable[np.ndarray]) -> bool:
-        """Reads until there are more than `count` frames, or the stream ends: then False."""
-        parts, total = [self.frames], len(self.frames)
-        for block in source:
-            parts.append(block)
-            total += len(block)
-            if total > count:
-                break
-        self.frames = np.concatenate(parts)
-        return total > count
+    def add(self, block: np.ndarray) -> None:
+        self._parts.append(block)
+        self.num_frames += len(block)
+
+    def frames(self) -> np.ndarray:
+        if len(self._parts) > 1:
+            self._parts = [np.concatenate(self._parts)]
+        return self._parts[0]
 
     def drop(self, count: int) -> None:
-        self.frames = self.frames[count:]
+        self._parts = [self.frames()[count:]]
+        self.num_frames -= count

@@ -21,8 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from secost_tf.detection import Detector, PostProcessing, active_segments, from_run, smooth
-from secost_tf.models import segment_spans
+from secost_tf.detection import (
+    Detector,
+    PostProcessing,
+    active_segments,
+    list_events,
+    score_segments,
+)
 from tfrecord_tools.shards import ClipRecord
 
 MEASURES = ("segment_F1", "segment_F1_micro", "event_F1", "event_F1_micro", "PSDS_1", "PSDS_2")
@@ -106,7 +111,7 @@ def evaluate_events(
         ValueError: if sed_scores_eval is missing, or no clip has a true event.
     """
     load_measures()
-    detector = from_run(run_dir, stage)
+    detector = Detector.from_run(run_dir, stage)
     thresholds = options.thresholds(run_dir, stage, detector)
     scored = [score_clip(detector, clip, thresholds, options.post_processing) for clip in clips]
     counted = sorted({index for clip in scored for index, _, _ in true_events(clip)})
@@ -135,26 +140,21 @@ def evaluate_events(
 def score_clip(
     detector: Detector, clip: ClipRecord, thresholds: np.ndarray, config: PostProcessing
 ) -> ScoredClip:
-    """Scores a clip, its log-mel float32 [frames, mel_bins], as `secost_tf.localize` does a
-    recording.
-    """
-    scores = detector.segment_scores([clip.log_mel], config.hop_scale)
-    of_frames = segment_spans(
-        detector.config, detector.log_mel, len(clip.log_mel), config.hop_scale
+    """Score a clip, its log-mel float32 [frames, mel_bins], as `secost_tf.localize` does."""
+    seconds = max(
+        clip.end_time_seconds - clip.start_time_seconds,
+        detector.log_mel.seconds(len(clip.log_mel)),
     )
-    seconds = max(clip.end_time_seconds - clip.start_time_seconds, float(of_frames[-1, 1]))
-    spans = of_frames.copy()
-    spans[-1, 1] = seconds
-    scores = smooth(scores, spans, config.median_filter_seconds)
-    active = active_segments(scores, spans, thresholds, config)
-    return ScoredClip(clip.video_id, seconds, spans, scores, active, clip.events)
+    segments = score_segments([clip.log_mel], detector, config, seconds)
+    active = active_segments(list_events(segments, thresholds, config), segments)
+    return ScoredClip(clip.video_id, seconds, *segments, active, clip.events)
 
 
 def _replaced(clips: Sequence[ScoredClip], scores: Sequence[np.ndarray]) -> list[ScoredClip]:
-    """The clips with other scores, and what lies above a half found."""
+    """Return the clips with other scores, of which those of a half and more are events."""
     return [
-        dataclasses.replace(clip, scores=one, active=one > 0.5)
-        for clip, one in zip(clips, scores, strict=True)
+        dataclasses.replace(clip, scores=of_clip, active=of_clip >= 0.5)
+        for clip, of_clip in zip(clips, scores, strict=True)
     ]
 
 

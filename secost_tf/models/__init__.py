@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         hop_frames,
         segment_spans,
         segment_times,
+        span_edges,
     )
     from secost_tf.models.weight_average import WeightAverage
 else:

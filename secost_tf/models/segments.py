@@ -111,16 +111,34 @@ def segment_spans(
     Raises:
         ValueError: if the stride is no multiple of `hop_scale`.
     """
-    middles = _windows(config, log_mel, fine_segments(config, num_frames, hop_scale)).mean(axis=1)
-    end = ((num_frames - 1) * log_mel.hop_samples + log_mel.window_samples) / log_mel.sample_rate_hz
-    edges = np.concatenate(
-        [[0.0], (middles[1:] + middles[:-1]) / 2, [end if seconds is None else seconds]]
-    )
+    count = len(fine_segments(config, num_frames, hop_scale))
+    edges = span_edges(config, log_mel, 0, count, hop_scale)
+    edges[-1] = log_mel.seconds(num_frames) if seconds is None else seconds
     return np.stack([edges[:-1], edges[1:]], axis=1)
+
+
+def span_edges(
+    config: WelsNetConfig, log_mel: LogMelConfig, first: int, last: int, hop_scale: int = 1
+) -> np.ndarray:
+    """Return where the spans of some segments meet in an input that goes on: seconds [n + 1].
+
+    Args:
+        config: the network's.
+        log_mel: the input's.
+        first, last: the segments from `first` to before `last`, n of them.
+        hop_scale: see `fine_segments`.
+
+    Returns:
+        The onset of each segment's span, and the offset of the last one, see `segment_spans`.
+    """
+    segments = np.arange(first - 1, last + 1)
+    middles = _windows(config, log_mel, segments * hop_frames(config, hop_scale)).mean(axis=1)
+    edges = (middles[1:] + middles[:-1]) / 2
+    edges[segments[1:] == 0] = 0.0
+    return edges
 
 
 def _windows(config: WelsNetConfig, log_mel: LogMelConfig, first_frames: np.ndarray) -> np.ndarray:
     """Return onset and offset of windows that begin with these frames, seconds [K, 2]."""
     onsets = first_frames * log_mel.hop_samples / log_mel.sample_rate_hz
-    samples = (config.window_frames - 1) * log_mel.hop_samples + log_mel.window_samples
-    return np.stack([onsets, onsets + samples / log_mel.sample_rate_hz], axis=1)
+    return np.stack([onsets, onsets + log_mel.seconds(config.window_frames)], axis=1)

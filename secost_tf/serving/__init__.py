@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         ServingConfig,
         read_exported,
     )
+    from secost_tf.serving.quiet import quietly
     from secost_tf.serving.transport import (
         GRPC_PORT,
         REST_PORT,

@@ -14,9 +14,9 @@ import soundfile
 
 from secost_tf import localize
 from secost_tf.detection import localization
-from secost_tf.detection.detector import Detector, from_run
+from secost_tf.detection.detector import Detector
 from secost_tf.detection.events import PostProcessing
-from secost_tf.detection.localization import Recording, find_recordings, localize_all
+from secost_tf.detection.localization import find_recordings, localize_recordings
 from secost_tf.models.segments import segment_spans
 from tfrecord_tools.log_mel import LogMelConfig
 
@@ -40,7 +40,7 @@ def loud(kept_run) -> Detector:
     """The class Bark scores 1 where a segment's window is loud on the whole, and Bell where it is
     not.
     """
-    found = from_run(kept_run, 0)
+    found = Detector.from_run(kept_run, 0)
 
     def every_frame(frames):
         padded = np.pad(frames.mean(axis=1), (0, 96), mode="edge")
@@ -50,9 +50,11 @@ def loud(kept_run) -> Detector:
         scores[:, 0], scores[:, 1] = level > -6, level <= -6
         return scores
 
-    return dataclasses.replace(
-        found, network=lambda frames: every_frame(frames)[::32], every_frame=every_frame
-    )
+    def clip_network(frames):
+        scores = every_frame(frames)[::32]
+        return scores.mean(axis=0), scores
+
+    return dataclasses.replace(found, clip_network=clip_network, every_frame=every_frame)
 
 
 def test_a_recording_s_files(kept_run, tmp_path, command):
@@ -67,7 +69,7 @@ def test_a_recording_s_files(kept_run, tmp_path, command):
     assert {file.name for file in out.iterdir()} == names
     scores = read(out / "one.scores.tsv")
     assert list(scores[0]) == ["onset", "offset", "Bark", "Bell", "Rain", "Siren"]
-    config = from_run(kept_run, 2).config
+    config = Detector.from_run(kept_run, 2).config
     spans = segment_spans(config, LogMelConfig(mel_bins=32), 398, 2, 4.0)
     table = np.array([[float(row["onset"]), float(row["offset"])] for row in scores])
     np.testing.assert_allclose(table, spans, atol=1e-6)
@@ -105,7 +107,7 @@ def moved(kept_run, tmp_path):
     """The events of a sound, of several classes, and those of the same sound some frames later,
     moved back.
     """
-    detector, rng = from_run(kept_run, 0), np.random.default_rng(0)
+    detector, rng = Detector.from_run(kept_run, 0), np.random.default_rng(0)
     sound = rng.normal(0, 10 ** np.repeat(rng.uniform(-4, -1, 40), RATE // 2))
 
     def localized(waveform, thresholds, config):
@@ -265,39 +267,68 @@ def test_names_that_would_be_alike(tmp_path, monkeypatch):
 def test_a_file_name_that_is_no_text(loud, tmp_path):
     write(tmp_path / "in" / "a.wav", 0.5)
     shutil.copy(tmp_path / "in" / "a.wav", os.fsencode(tmp_path / "in") + b"/\xff.wav")
-    recordings = find_recordings([str(tmp_path / "in")], "out")
-    assert localize_all(recordings, loud, np.full(4, 0.5), str(tmp_path / "out"), top=2) == {}
+    results = localize_recordings([str(tmp_path / "in")], loud, str(tmp_path / "out"), top=2)
+    assert results.failures == {} and list(results.events) == ["a.wav", "\\xff.wav"]
     assert {row["filename"] for row in read(tmp_path / "out" / "events.tsv")} == {
         "a.wav",
         "\\xff.wav",
     }
 
 
-def test_results_that_cannot_be_written_stop_no_other(loud, tmp_path):
-    recordings = find_recordings([write(tmp_path / name) for name in ("a.wav", "b.wav")], "out")
-    (tmp_path / "out" / "a.scores.tsv" / "full").mkdir(
-        parents=True
-    )  # a folder where a file should go
-    failures = localize_all(
-        recordings, loud, np.full(4, 0.5), str(tmp_path / "out"), pictures=False
-    )
-    assert (
-        list(failures) == [str(tmp_path / "a.wav")]
-        and "directory" in failures[str(tmp_path / "a.wav")]
-    )
-    assert {row["filename"] for row in read(tmp_path / "out" / "events.tsv")} == {"b.wav"}
-    assert (tmp_path / "out" / "b.scores.tsv").exists()
+def test_events_as_a_library_gives_them(loud, tmp_path):
+    path, out = write(tmp_path / "a.wav", 2.0), str(tmp_path / "out")
+    (event,) = localize_recordings([path], loud, out, pictures=False).events["a.wav"]
+    assert event == (0, 0.0, 2.0, 1.0)
+    results = localize_recordings([path], loud, out, classes=["Bell"], pictures=False)
+    assert results.events == {"a.wav": []}
+    thresholds = np.array([1.0, 0.0, 0.5, 0.5])
+    results = localize_recordings([path], loud, out, thresholds=thresholds, pictures=False)
+    assert results.events == {"a.wav": [event, (1, 0.0, 2.0, 0.0)]}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"thresholds": 1.5}, r"thresholds: expected a number in \[0, 1\], or one for each of 4"),
+        ({"thresholds": np.zeros(3)}, r"got \[0. 0. 0.\]"),
+        ({"classes": ["Sirene"]}, "unknown class 'Sirene'; did you mean 'Siren'"),
+        (
+            {"post_processing": PostProcessing(hop_scale=3)},
+            "hop_scale: expected a divisor of the 32",
+        ),
+        ({"paths": []}, "paths: expected recordings, or folders of them; got none"),
+    ],
+)
+def test_what_a_library_is_asked_for_wrongly(loud, tmp_path, options, message):
+    paths = options.pop("paths", [write(tmp_path / "a.wav")])
+    with pytest.raises(ValueError, match=message):
+        localize_recordings(paths, loud, str(tmp_path / "out"), **options)
+
+
+def test_whatever_is_wrong_with_one_stops_no_other(loud, tmp_path):
+    paths = [write(tmp_path / name) for name in ("a.wav", "b.wav", "c.wav")]
+    out = tmp_path / "out"
+    (out / "a.scores.tsv" / "full").mkdir(parents=True)  # a folder where a file should go
+    remaining = iter([lambda frames: 1 / 0])
+
+    def clip_network(frames):
+        return next(remaining, loud.clip_network)(frames)
+
+    broken = dataclasses.replace(loud, clip_network=clip_network)
+    failures = localize_recordings(paths[1:], broken, str(out), pictures=False).failures
+    assert failures == {paths[1]: "ZeroDivisionError: division by zero"}
+    assert {row["filename"] for row in read(out / "events.tsv")} == {"c.wav"}
+    failures = localize_recordings(paths[:2], loud, str(out), pictures=False).failures
+    assert list(failures) == paths[:1] and "directory" in failures[paths[0]]
+    assert {row["filename"] for row in read(out / "events.tsv")} == {"b.wav"}
+    assert (out / "b.scores.tsv").exists()
 
 
 def test_a_thousand_files(loud, tmp_path):
     path = write(tmp_path / "a.wav", 0.2)
-    recordings = []
+    (tmp_path / "in").mkdir()
     for number in range(1000):
-        link = tmp_path / "in" / f"{number:04}.wav"
-        link.parent.mkdir(exist_ok=True)
-        link.symlink_to(path)
-        recordings.append(Recording(str(link), link.name, link.stem))
-    failures = localize_all(
-        recordings, loud, np.full(4, 0.5), str(tmp_path / "out"), pictures=False
-    )
-    assert not failures and len(read(tmp_path / "out" / "events.tsv")) == 1000
+        (tmp_path / "in" / f"{number:04}.wav").symlink_to(path)
+    out = str(tmp_path / "out")
+    results = localize_recordings([str(tmp_path / "in")], loud, out, pictures=False)
+    assert not results.failures and len(read(tmp_path / "out" / "events.tsv")) == 1000

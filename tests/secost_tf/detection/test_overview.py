@@ -9,7 +9,7 @@ import pytest
 from matplotlib import image
 
 from secost_tf.detection import clip_picture, localization
-from secost_tf.detection.events import Event
+from secost_tf.detection.events import Event, Segments
 from secost_tf.detection.overview import Overview, highest, leading_classes, write_picture
 from tfrecord_tools.log_mel import LogMelConfig
 
@@ -22,7 +22,6 @@ def test_columns_are_means_of_as_many_frames(frames, block):
     blocks = [log_mel[start : start + block] for start in range(0, frames, block)]
     assert list(map(len, overview.watch(iter(blocks)))) == list(map(len, blocks))
     size, columns = overview.frames_per_column, overview.columns()
-    assert overview.num_frames == frames
     assert size == (1 if frames <= 2000 else 2 if frames < 4002 else 4 if frames < 8004 else 8)
     whole = frames // size
     expected = log_mel[: whole * size].reshape(whole, size, 2).mean(axis=1)
@@ -44,9 +43,8 @@ def test_a_picture_is_drawn(tmp_path):
     events = [Event(0, 1.0, 2.0, 0.9), Event(2, 3.0, 4.0, 0.9)]
     path = tmp_path / "a.png"
     names = ("Cash $ and $", "Bell", "Rain")
-    write_picture(
-        str(path), overview, config, spans, scores, events, [0, 1], names, "a $1$, 2 events"
-    )
+    segments, title = Segments(spans, scores), "a $1$, 2 events"
+    write_picture(str(path), overview, config, segments, events, [0, 1], names, title)
     pixels = image.imread(io.BytesIO(path.read_bytes()))
     assert pixels.shape[1] == 1100 and np.ptp(pixels[..., :3]) > 0.9
     assert [one.name for one in tmp_path.iterdir()] == ["a.png"]

@@ -7,8 +7,15 @@ import pytest
 import soundfile
 
 from secost_tf.detection import sources as monitor_sources
-from secost_tf.detection.sources import in_blocks, in_time, of_file, of_microphone, of_pipe
+from secost_tf.detection.sources import (
+    FileSource,
+    MicrophoneSource,
+    PipeSource,
+    in_blocks,
+    in_time,
+)
 from tfrecord_tools.audio.loading import load_audio
+from tfrecord_tools.log_mel import LogMelConfig
 
 
 def sweep(rate: int, seconds: float = 2.0) -> np.ndarray:
@@ -20,7 +27,9 @@ def sweep(rate: int, seconds: float = 2.0) -> np.ndarray:
 def test_a_file_is_what_the_converter_reads(tmp_path, rate):
     path = str(tmp_path / "sweep.flac")
     soundfile.write(path, np.stack([sweep(rate), 0.5 * sweep(rate)], axis=1), rate)
-    heard = np.concatenate(list(of_file(path, 16000)))
+    source = FileSource(path, LogMelConfig())
+    heard = np.concatenate(list(source))
+    assert source.seconds == 2.0
     expected = load_audio(path, 16000).waveform
     assert abs(len(heard) - len(expected)) <= 1
     length = min(len(heard), len(expected))
@@ -31,7 +40,7 @@ def test_a_file_that_is_no_sound(tmp_path):
     path = tmp_path / "text.wav"
     path.write_text("no sound")
     with pytest.raises(ValueError, match=f"{path}: "):
-        list(of_file(str(path), 16000))
+        list(FileSource(str(path), LogMelConfig()))
 
 
 class Pipe(io.RawIOBase):
@@ -48,14 +57,16 @@ class Pipe(io.RawIOBase):
 @pytest.mark.parametrize("piece", [1, 3, 1000])
 def test_a_pipe(piece):
     values = np.array([0, 16384, -32768, 32767, 1], np.int16)
-    heard = np.concatenate(list(of_pipe(Pipe(values.astype("<i2").tobytes(), piece), 16000, 16000)))
+    source = PipeSource(Pipe(values.astype("<i2").tobytes(), piece), 16000, 16000)
+    heard = np.concatenate(list(source))
+    assert source.seconds == 5 / 16000
     np.testing.assert_array_equal(heard, values / np.float32(32768))
     assert heard.dtype == np.float32
 
 
 def test_a_pipe_of_another_rate():
     data = (sweep(48000) * 32767).astype("<i2").tobytes()
-    heard = np.concatenate(list(of_pipe(io.BytesIO(data), 48000, 16000)))
+    heard = np.concatenate(list(PipeSource(io.BytesIO(data), 48000, 16000)))
     assert abs(len(heard) - 32000) <= 1
     np.testing.assert_allclose(heard[100:31900], sweep(16000)[100:31900], atol=5e-3)
 
@@ -118,7 +129,7 @@ def sounddevice(monkeypatch):
 
 @pytest.mark.parametrize(("device", "number"), [(None, None), ("3", 3), ("USB", "USB")])
 def test_a_microphone(sounddevice, device, number):
-    source = of_microphone(16000, device)
+    source = iter(MicrophoneSource(16000, device))
     blocks = [next(source) for _ in range(3)]
     source.close()
     assert sounddevice.opened == [(16000, number, 1, "float32")] and sounddevice.closed
@@ -129,15 +140,15 @@ def test_a_microphone_that_is_not_there(sounddevice, monkeypatch):
     with pytest.raises(
         ValueError, match=r"no microphone broken \(No input device.*python -m sounddevice lists"
     ):
-        next(of_microphone(16000, "broken"))
+        next(iter(MicrophoneSource(16000, "broken")))
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     with pytest.raises(ValueError, match=r"needs the extra microphone .*secost_tf\[microphone\]"):
-        next(of_microphone(16000))
+        next(iter(MicrophoneSource(16000)))
 
 
 def test_sound_is_lost_rather_than_memory(sounddevice, monkeypatch, caplog):
     monkeypatch.setattr(monitor_sources, "_MOST_WAITING_BLOCKS", 2)
-    source = of_microphone(16000)
+    source = iter(MicrophoneSource(16000))
     assert [next(source)[0] for _ in range(2)] == pytest.approx([0.1, 0.2])
     assert "sound is lost" in caplog.text
     source.close()

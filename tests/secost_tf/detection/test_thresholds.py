@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from secost_tf.detection import detector
+from secost_tf.detection.detector import Detector
 from secost_tf.detection.events import PostProcessing
 from secost_tf.detection.thresholds import (
     best_thresholds,
@@ -77,7 +77,7 @@ def test_classes_that_are_not_listed_keep_the_default(tmp_path):
 
 def test_a_stage_s_thresholds_are_tuned_on_its_validation_clips_once(kept_run, tmp_path):
     run = shutil.copytree(kept_run, tmp_path / "run")
-    found = detector.from_run(str(run), 1)
+    found = Detector.from_run(str(run), 1)
     thresholds = tuned_thresholds(str(run), 1, found)
     table = run / "stage-1" / "thresholds.csv"
     assert thresholds.shape == (4,) and np.ptp(thresholds) > 0

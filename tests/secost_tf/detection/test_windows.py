@@ -7,7 +7,12 @@ import pytest
 import tensorflow as tf
 from networks import TINY
 
-from secost_tf.detection.windows import fine_segment_scores, mean_around, segment_scores
+from secost_tf.detection.windows import (
+    SegmentScorer,
+    fine_network,
+    mean_around,
+    segment_scores,
+)
 from secost_tf.models.config import WelsNetConfig
 from secost_tf.models.frame_segments import every_frame
 from secost_tf.models.network import wels_net
@@ -74,6 +79,35 @@ def test_joined_windows_equal_the_network_on_the_whole(tiny, frames, window_fram
     assert frames < 300 or np.ptp(whole) > 0.1
 
 
+def eager_scores(log_mel, size, network, hop_scale=1):
+    scorer = SegmentScorer(network, TINY, hop_scale, eager=True)
+    parts = [scorer.add(piece) for piece in pieces(log_mel, size)]
+    return np.concatenate([*parts, scorer.finish()])
+
+
+@pytest.mark.parametrize("size", [1, 7, 8, 100])
+@pytest.mark.parametrize("frames", [1, 40, 41, 73, 160])
+def test_a_stream_s_scores_equal_the_network_on_the_whole(tiny, frames, size):
+    log_mel = noise(frames)
+    np.testing.assert_allclose(eager_scores(log_mel, size, tiny), tiny(log_mel), atol=1e-5)
+
+
+def test_a_stream_s_segment_is_scored_once_its_context_is_there():
+    # A window of 24 frames every 8, and context of 10 frames, in whole strides 16.
+    lengths = []
+
+    def network(log_mel):
+        lengths.append(len(log_mel))
+        return np.zeros((TINY.num_segments(len(log_mel)), 3), np.float32)
+
+    scorer = SegmentScorer(network, TINY, eager=True)
+    counts = [len(scorer.add(frame[None])) for frame in noise(80)]
+    assert [place + 1 for place, count in enumerate(counts) if count] == [41, 49, 57, 65, 73]
+    assert set(counts) == {0, 1}
+    assert lengths == [40, 48, 56, 56, 56]  # the least that gives the next one
+    assert len(scorer.finish()) == 3  # ten strides hold eight segments
+
+
 def test_the_documented_network_at_its_window():
     network, log_mel = network_of(student_of(TABLE)), noise(3000, 64)
     joined = segment_scores(pieces(log_mel, 1000), network, TABLE, window_frames=1024)
@@ -98,9 +132,9 @@ def test_fine_scores_are_means_over_a_stride_whatever_the_window(
     every_frame_of_tiny, frames, scale
 ):
     log_mel = noise(frames)
-    fine = fine_segment_scores(
-        pieces(log_mel, 17), every_frame_of_tiny, TINY, scale, window_frames=80
-    )
+    network = fine_network(every_frame_of_tiny, TINY, scale)
+    fine = segment_scores(pieces(log_mel, 17), network, TINY, scale, window_frames=88)
+    np.testing.assert_allclose(eager_scores(log_mel, 17, network, scale), fine, atol=1e-5)
     counted = every_frame_of_tiny(log_mel)[
         : max(1, frames - 24 + 8)
     ]  # none reaches 8 frames behind the end
@@ -111,8 +145,9 @@ def test_fine_scores_are_means_over_a_stride_whatever_the_window(
 @pytest.mark.parametrize("frames", [1, 2, 3, 6, 13])
 def test_a_shift_by_any_number_of_frames_shifts_the_scores(every_frame_of_tiny, frames):
     log_mel = noise(400)
-    fine = fine_segment_scores([log_mel], every_frame_of_tiny, TINY, 8)
-    shifted = fine_segment_scores([log_mel[frames:]], every_frame_of_tiny, TINY, 8)
+    network = fine_network(every_frame_of_tiny, TINY, 8)
+    fine = segment_scores([log_mel], network, TINY, 8)
+    shifted = segment_scores([log_mel[frames:]], network, TINY, 8)
     inside = slice(40, 300)  # clear of the beginning, whose context differs
     np.testing.assert_allclose(shifted[inside], fine[frames:][inside], atol=1e-5)
 
@@ -141,4 +176,4 @@ def test_what_can_not_be_scored(tiny, arguments, message):
     with pytest.raises(ValueError, match=message):
         segment_scores(**{"blocks": [noise(9)], "network": tiny, "config": TINY} | arguments)
     with pytest.raises(ValueError, match="hop_scale: expected a divisor of the 8 frames"):
-        fine_segment_scores([noise(9)], tiny, TINY, 3)
+        SegmentScorer(tiny, TINY, 3)

@@ -12,7 +12,13 @@ import pytest
 
 from secost_tf import evaluate
 from secost_tf.detection import tables
-from secost_tf.detection.events import Event, PostProcessing, active_segments, list_events
+from secost_tf.detection.events import (
+    Event,
+    PostProcessing,
+    Segments,
+    active_segments,
+    list_events,
+)
 from secost_tf.evaluation import event_metrics
 from secost_tf.evaluation.event_metrics import EventOptions, ScoredClip, measure, true_events
 from secost_tf.evaluation.run import evaluate_run
@@ -30,7 +36,8 @@ def clip(identity, scores, events, hop=0.5) -> ScoredClip:
     scores = np.asarray(scores, np.float64)
     edges = np.arange(len(scores) + 1) * hop
     spans = np.stack([edges[:-1], edges[1:]], axis=1)
-    active = active_segments(scores, spans, np.full(scores.shape[1], 0.5), PostProcessing())
+    segments = Segments(spans, scores)
+    active = active_segments(list_events(segments, 0.5, PostProcessing()), segments)
     return ScoredClip(identity, float(edges[-1]), spans, scores, active, tuple(events))
 
 
@@ -93,7 +100,10 @@ def test_the_written_tables_give_sed_eval_and_sed_scores_eval_the_same_figures(t
 
     clips = random_clips()
     figures = measure(clips, [0, 1], NAMES)
-    found = [(f"{one.id}.wav", list_events(one.active, one.scores, one.spans)) for one in clips]
+    found = [
+        (f"{one.id}.wav", list_events(Segments(one.spans, one.scores), 0.5, PostProcessing()))
+        for one in clips
+    ]
     true = [(f"{one.id}.wav", [Event(*event, 1.0) for event in true_events(one)]) for one in clips]
     tables.write_events(str(tmp_path / "events.tsv"), found, NAMES)
     tables.write_events(str(tmp_path / "truth.tsv"), true, NAMES)
