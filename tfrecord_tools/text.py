@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -24,6 +24,11 @@ def duration(seconds: float) -> str:
 def format_figure(value: float | None, spec: str = ".4f", missing: str = "-") -> str:
     """Return a number as text; `missing` if it is None or not finite."""
     return missing if value is None or not math.isfinite(value) else format(value, spec)
+
+
+def join_some(names: Sequence[str], most: int = 5) -> str:
+    """Return the first names as `a, b, c ...`; no dots if these are all."""
+    return ", ".join(names[:most]) + " ..." * (len(names) > most)
 
 
 def join_stages(stages: Iterable[int]) -> str:

@@ -19,7 +19,7 @@ from tfrecord_tools.shards import files
 def _write_noise(
     path: Path, seconds: float = 0.3, rate_hz: int = 16000, seed: int = 0, channels: int = 1
 ) -> Path:
-    """Write white noise at a tenth of full scale; the same seed and rate give the same beginning."""
+    """Write white noise at a tenth of full scale; a seed and a rate always begin alike."""
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = 0.1 * np.random.default_rng(seed).standard_normal((round(seconds * rate_hz), channels))
     soundfile.write(path, noise, rate_hz, format="OGG" if path.suffix == ".opus" else None)
@@ -79,9 +79,7 @@ def _encode(path, samples: np.ndarray, rate_hz: int) -> str:
 
 
 def _sweep(seconds: float, rate_hz: int) -> np.ndarray:
-    """Return a tone that rises from 200 to 5,000 Hz, so that no two places are alike; float32 [1,
-    samples].
-    """
+    """Return a tone that rises from 200 to 5,000 Hz, no two places alike; float32 [1, samples]."""
     time = np.arange(round(seconds * rate_hz)) / rate_hz
     phase = 2 * np.pi * (200 * time + 2400 / seconds * np.square(time))
     return 0.3 * np.sin(phase, dtype=np.float32)[None]
@@ -99,8 +97,9 @@ def sweep():
 
 @pytest.fixture(scope="session")
 def collection(tmp_path_factory) -> Path:
-    """Write a manifest of twenty clips of noise, 0.2 to 0.4 s, of three classes; every fifth is in the
-    split `eval`.
+    """Write a manifest of twenty clips of noise, 0.2 to 0.4 s, of three classes.
+
+    Every fifth is in the split `eval`.
     """
     folder = tmp_path_factory.mktemp("collection")
     rows = []

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
+from collections.abc import Collection
 from typing import NamedTuple
 
 from absl import logging
 
 from tfrecord_tools import storage
 from tfrecord_tools.datasets import segment_files
-from tfrecord_tools.datasets.clips import ClassMap, Clip, read_class_map
-from tfrecord_tools.datasets.tables import check_span, parse_seconds
+from tfrecord_tools.datasets.clips import ClassMap, Clip, read_class_map, sort_events
+from tfrecord_tools.datasets.tables import parse_span
 
 COLUMNS = ("YTID", "start_seconds", "end_seconds", "positive_labels")
 
@@ -19,17 +20,24 @@ STRONG_COLUMNS = ("segment_id", "start_time_seconds", "end_time_seconds", "label
 
 
 class _Segment(NamedTuple):
+    """A row of a segment list, and the line that it was read from."""
+
     ytid: str
     start_ms: int
     end_ms: int
     labels: tuple[int, ...]
     where: str
 
+    @property
+    def id(self) -> str:
+        """Its id in a strong list."""
+        return f"{self.ytid}_{self.start_ms}"
+
 
 def read_audioset(
     *, segments_csv: str, class_labels_csv: str, audio_dir: str, strong_tsv: str | None = None
 ) -> tuple[list[Clip], ClassMap]:
-    """Reads a segment list and looks its audio up in a folder, nested folders and links included.
+    """Read a segment list and find its audio in a folder, nested folders and links included.
 
     Args:
         segments_csv: Google's csv: `#` comments, then rows `YTID, start, end, "mid,mid"`. A clip's
@@ -54,13 +62,13 @@ def read_audioset(
     """
     class_map = read_class_map(class_labels_csv)
     segments = _read_segments(segments_csv, class_map)
-    ids = _clip_ids(segments)
-    events = _read_events(strong_tsv, class_map, segments) if strong_tsv else {}
+    ids = {segment.id for segment in segments}
+    events = _read_events(strong_tsv, class_map, ids) if strong_tsv else {}
     if not storage.is_dir(audio_dir):
         raise ValueError(f"--audio_dir: expected a folder of audio files, got {audio_dir!r}")
     files = segment_files.index_files(audio_dir, {segment.ytid for segment in segments})
     clips = []
-    for clip_id, segment in zip(ids, segments, strict=True):
+    for clip_id, segment in zip(_clip_ids(segments), segments, strict=True):
         chosen, missing = segment_files.choose_file(
             files.get(segment.ytid, []), segment.start_ms, segment.end_ms, audio_dir
         )
@@ -72,12 +80,7 @@ def read_audioset(
                 start_seconds=start_seconds,
                 end_seconds=segment.end_ms / 1000,
                 labels=segment.labels,
-                events=tuple(
-                    sorted(
-                        events.get(_segment_id(segment), ()),
-                        key=lambda event: (*event[1:], event[0]),
-                    )
-                ),
+                events=sort_events(events.get(segment.id, ())),
                 file_start_seconds=start_seconds if chosen and chosen.start else None,
                 missing=missing,
             )
@@ -86,60 +89,46 @@ def read_audioset(
 
 
 def read_labels(segments_csv: str, class_map: ClassMap) -> dict[str, tuple[int, ...]]:
-    """The labels alone of a segment list, class indices by the clip ids that `read` gives. Errors
-    as for `read`.
+    """Read the labels alone of a segment list: class indices by the ids of `read_audioset`.
+
+    Raises:
+        ValueError: as for `read_audioset`.
     """
     segments = _read_segments(segments_csv, class_map)
-    return {
-        clip_id: segment.labels
-        for clip_id, segment in zip(_clip_ids(segments), segments, strict=True)
-    }
-
-
-def _segment_id(segment: _Segment) -> str:
-    return f"{segment.ytid}_{segment.start_ms}"
+    labels = (segment.labels for segment in segments)
+    return dict(zip(_clip_ids(segments), labels, strict=True))
 
 
 def _clip_ids(segments: list[_Segment]) -> list[str]:
-    """The YTID; with the start, where the list has several segments of a recording."""
-    times_listed = Counter(segment.ytid for segment in segments)
-    return [
-        segment.ytid if times_listed[segment.ytid] == 1 else _segment_id(segment)
-        for segment in segments
-    ]
+    """Return YTIDs; with the start, where the list has several segments of a recording."""
+    counts = Counter(segment.ytid for segment in segments)
+    return [segment.ytid if counts[segment.ytid] == 1 else segment.id for segment in segments]
 
 
 def _read_segments(path: str, class_map: ClassMap) -> list[_Segment]:
-    segments: dict[tuple[str, int], _Segment] = {}
+    """Read the rows of a segment list, each segment of which may occur once."""
+    segments: dict[str, _Segment] = {}
     for where, cells in storage.read_cells(path):
-        if (
-            cells[0] == COLUMNS[0]
-        ):  # a header row, which some copies have in place of the third comment
+        if cells[0] == COLUMNS[0]:  # a header row: some copies have it for the third comment
             continue
         if len(cells) != len(COLUMNS):
             raise ValueError(
-                f"{where}: expected {len(COLUMNS)} cells ({', '.join(COLUMNS)}, the labels in quotes), got {len(cells)}"
+                f"{where}: expected {len(COLUMNS)} cells ({', '.join(COLUMNS)}, the labels in "
+                f"quotes), got {len(cells)}"
             )
         ytid, start, end, labels = cells
         if not re.fullmatch(r"[A-Za-z0-9_-]+", ytid):
             raise ValueError(
                 f"{where}: YTID: expected letters, digits, '_' and '-' only, got {ytid!r}"
             )
-        start_seconds = parse_seconds(start, "start_seconds", where)
-        end_seconds = parse_seconds(end, "end_seconds", where)
-        check_span(start_seconds, end_seconds, where)
+        span = parse_span(start, end, where, COLUMNS[1:3])
         mids = [mid.strip() for mid in labels.split(",") if mid.strip()]
-        try:
-            indices = tuple(sorted({class_map.index(mid) for mid in mids}))
-        except ValueError as error:
-            raise ValueError(f"{where}: positive_labels: {error}") from error
-        segment = _Segment(
-            ytid, round(start_seconds * 1000), round(end_seconds * 1000), indices, where
-        )
-        first = segments.setdefault((ytid, segment.start_ms), segment)
+        indices = class_map.indices(mids, f"{where}: {COLUMNS[3]}")
+        segment = _Segment(ytid, round(span[0] * 1000), round(span[1] * 1000), indices, where)
+        first = segments.setdefault(segment.id, segment)
         if first is not segment:
             raise ValueError(
-                f"{where}: {ytid} from {start_seconds:g} s was there before, at {first.where}"
+                f"{where}: {ytid} from {span[0]:g} s was there before, at {first.where}"
             )
     if not segments:
         raise ValueError(f"{path}: no segment in it")
@@ -147,19 +136,17 @@ def _read_segments(path: str, class_map: ClassMap) -> list[_Segment]:
 
 
 def _read_events(
-    path: str, class_map: ClassMap, segments: list[_Segment]
+    path: str, class_map: ClassMap, wanted: Collection[str]
 ) -> dict[str, list[tuple[int, float, float]]]:
-    wanted = {f"{segment.ytid}_{segment.start_ms}" for segment in segments}
+    """Read the events of the segments whose ids are wanted."""
     known = {mid: index for index, mid in enumerate(class_map.mids)}
     events: dict[str, list[tuple[int, float, float]]] = defaultdict(list)
     skipped: Counter[str] = Counter()
     for where, row in storage.read_csv(path, STRONG_COLUMNS, delimiter="\t"):
         segment_id, start, end, mid = (row[name] for name in STRONG_COLUMNS)
-        onset = parse_seconds(start, STRONG_COLUMNS[1], where)
-        offset = parse_seconds(end, STRONG_COLUMNS[2], where)
-        check_span(onset, offset, where)
+        span = parse_span(start, end, where, STRONG_COLUMNS[1:3])
         if segment_id in wanted and mid in known:
-            events[segment_id].append((known[mid], onset, offset))
+            events[segment_id].append((known[mid], *span))
         elif segment_id in wanted:
             skipped[mid] += 1
     if not events:

@@ -1,14 +1,17 @@
-"""What every reader of a data set gives: clips and a class map."""
+"""The result of every reader of a data set: clips and a class map."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
 import functools
+import os
 from collections.abc import Iterable
+from typing import Any
 
 from tfrecord_tools import storage
-from tfrecord_tools.datasets.tables import parse_int
+from tfrecord_tools.datasets.tables import UniqueIds, parse_int
+from tfrecord_tools.text import join_some
 
 CLASS_COLUMNS = ("index", "mid", "display_name")
 
@@ -19,7 +22,7 @@ class Clip:
 
     Attributes:
         id: unique in its split.
-        path: the audio file, or None where it was looked for and not found.
+        path: the audio file, or None where there is none (see `missing`).
         start_seconds, end_seconds: the span of the recording to cut out; end None means to the
             recording's end.
         labels: class indices that are present; may be empty (a clip with no positive).
@@ -41,7 +44,7 @@ class Clip:
 
 @dataclasses.dataclass(frozen=True)
 class ClassMap:
-    """The classes in the order of the network's outputs: (mid, display name) of class i at place i."""
+    """The classes in the order of the network's outputs: mids and names, that of class i at i."""
 
     mids: tuple[str, ...]
     display_names: tuple[str, ...]
@@ -61,92 +64,127 @@ class ClassMap:
 
     @functools.cached_property
     def _indices(self) -> dict[str, int]:
+        """Each class by its display name and by its mid, which goes first."""
         names = {name: index for index, name in enumerate(self.display_names)}
         return names | {mid: index for index, mid in enumerate(self.mids)}
 
     def index(self, label: str) -> int:
-        """The class whose mid, or else whose display name, is `label`; a `ValueError` names the
-        nearest ones.
+        """Return the class whose mid, or else whose display name, is `label`.
+
+        Raises:
+            ValueError: if there is none; names those that are spelt alike.
         """
         if label in self._indices:
             return self._indices[label]
         near = difflib.get_close_matches(label, self._indices, n=3)
-        hint = (
-            f"did you mean {' or '.join(map(repr, near))}?"
-            if near
-            else f"there are {len(self)} classes"
-        )
+        hint = f"did you mean {' or '.join(map(repr, near))}?"
+        hint = hint if near else f"there are {len(self)} classes"
         raise ValueError(f"unknown class {label!r}; {hint}")
 
+    def indices(self, labels: Iterable[str], where: str, hint: str = "") -> tuple[int, ...]:
+        """Return the classes of some labels, ascending.
+
+        Raises:
+            ValueError: if a label is unknown; begins with `where`, ends with `hint`.
+        """
+        try:
+            return tuple(sorted({self.index(label) for label in sorted(labels)}))
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}{hint}") from error
+
     def to_csv(self) -> str:
-        """The map in AudioSet's `class_labels_indices.csv` format."""
+        """Return the map in AudioSet's `class_labels_indices.csv` format."""
         rows = zip(range(len(self)), self.mids, self.display_names, strict=True)
         return storage.format_csv(rows, CLASS_COLUMNS)
 
     def write(self, path: str) -> None:
-        """Writes `to_csv()` to a file, atomically."""
+        """Write `to_csv()` to a file, atomically."""
         with storage.atomic_write(path) as stream:
             stream.write(self.to_csv())
 
     def differences(self, other: ClassMap, mine: str = "here", theirs: str = "there") -> str:
-        """A readable account of how two maps differ; empty if they are the same."""
+        """Return in words how two maps differ; empty if they are the same."""
         if self.mids == other.mids:
             return ""
-        only_mine = [mid for mid in self.mids if mid not in set(other.mids)]
-        only_theirs = [mid for mid in other.mids if mid not in set(self.mids)]
         parts = [f"{len(self)} classes {mine}, {len(other)} {theirs}"]
-        parts += (
-            [f"only {mine}: {', '.join(only_mine[:5])}{' ...' * (len(only_mine) > 5)}"]
-            if only_mine
-            else []
-        )
-        parts += (
-            [f"only {theirs}: {', '.join(only_theirs[:5])}{' ...' * (len(only_theirs) > 5)}"]
-            if only_theirs
-            else []
-        )
-        parts += ["the same classes in another order"] if not only_mine and not only_theirs else []
+        for where, here, there in ((mine, self, other), (theirs, other, self)):
+            if only_here := [mid for mid in here.mids if mid not in set(there.mids)]:
+                parts.append(f"only {where}: {join_some(only_here)}")
+        if len(parts) == 1:
+            parts.append("the same classes in another order")
         return "; ".join(parts)
 
 
 def read_class_map(path: str) -> ClassMap:
-    """Reads AudioSet's `class_labels_indices.csv` format: columns index, mid, display_name; the
-    index counts from 0.
+    """Read AudioSet's `class_labels_indices.csv` format: columns index, mid, display_name.
 
     Raises:
-        ValueError: if a column is missing, the index does not count, or a mid is there twice.
+        ValueError: if a column is missing, the index does not count from 0, or a mid is there
+            twice.
     """
-    rows = []
-    for where, row in storage.read_csv(path, CLASS_COLUMNS):
-        if parse_int(row["index"], "index", where) != len(rows):
-            raise ValueError(
-                f"{where}: index: expected {len(rows)}, the next class, got {row['index']}"
-            )
-        rows.append((row["mid"], row["display_name"]))
+    rows = storage.read_csv(path, CLASS_COLUMNS)
+    return collect_classes(path, ((where, *row.values()) for where, row in rows))
+
+
+def collect_classes(path: str, rows: Iterable[tuple[str, ...]]) -> ClassMap:
+    """Return the classes of a table whose rows count from 0.
+
+    Args:
+        path: the table, for messages.
+        rows: (`FILE, line N`, index, mid, display name) of each row.
+
+    Raises:
+        ValueError: if the index does not count, or a mid is there twice.
+    """
+    names: list[tuple[str, str]] = []
+    for where, index, mid, name in rows:
+        if parse_int(index, "index", where) != len(names):
+            raise ValueError(f"{where}: index: expected {len(names)}, the next class, got {index}")
+        names.append((mid, name))
     try:
-        return ClassMap(tuple(mid for mid, _ in rows), tuple(name for _, name in rows))
+        return ClassMap(tuple(mid for mid, _ in names), tuple(name for _, name in names))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def numbered_classes(rows: Iterable[tuple[str, int, str]], column: str) -> dict[int, str]:
-    """The classes of a table that gives both a number and a name in every row.
+class FileClips:
+    """Clips of audio files, gathered row by row; an id may come once.
 
-    Args:
-        rows: (`FILE, line N`, number, name) of each row.
-        column: what the table calls the number.
+    Attributes:
+        clips: the clips so far.
+    """
 
-    Returns:
-        The names by number, in the order of the numbers.
+    def __init__(self) -> None:
+        self.clips: list[Clip] = []
+        self._ids = UniqueIds()
+
+    def add(self, clip_id: str, folder: str, file: str, where: str, **values: Any) -> None:
+        """Add the clip of `folder/file`; other values as for `Clip`.
+
+        Raises:
+            ValueError: if the id was there, or the path is bad (see `find_file`).
+        """
+        self._ids.add(clip_id, where)
+        path, missing = find_file(folder, file, where)
+        self.clips.append(Clip(clip_id, path, missing=missing, **values))
+
+
+def find_file(folder: str, path: str, where: str) -> tuple[str | None, str]:
+    """Return `folder/path` and "", or None and what is missing if no file stands there.
 
     Raises:
-        ValueError: if a number has two names, or a name two numbers; names file and line.
+        ValueError: if `path` is empty, absolute, or climbs out of the folder.
     """
-    names: dict[int, str] = {}
-    numbers: dict[str, int] = {}
-    for where, number, name in rows:
-        if (known := names.setdefault(number, name)) != name:
-            raise ValueError(f"{where}: {column} {number} is {known!r} above, here {name!r}")
-        if (first := numbers.setdefault(name, number)) != number:
-            raise ValueError(f"{where}: {name!r} has {column} {first} above, here {number}")
-    return dict(sorted(names.items()))
+    normal = os.path.normpath(path)
+    if not path or os.path.isabs(path) or normal.split(os.sep)[0] in ("", ".", ".."):
+        raise ValueError(
+            f"{where}: path: expected a file's path relative to, and inside, {folder or '.'}, "
+            f"got {path!r}"
+        )
+    resolved = storage.join(folder, normal)
+    return (resolved, "") if storage.is_file(resolved) else (None, f"no file {resolved}")
+
+
+def sort_events(events: Iterable[tuple[int, float, float]]) -> tuple[tuple[int, float, float], ...]:
+    """Return (class index, onset, offset) of events by onset, then offset, then class."""
+    return tuple(sorted(events, key=lambda event: (*event[1:], event[0])))

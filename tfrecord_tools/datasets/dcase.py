@@ -1,6 +1,4 @@
-"""DCASE task 4 and DESED: tab-separated lists of clips (weak) and of events (strong), and a folder
-of audio.
-"""
+"""DCASE task 4 and DESED: tab-separated lists of clips (weak) and events (strong), and audio."""
 
 from __future__ import annotations
 
@@ -8,9 +6,8 @@ import os
 from typing import NamedTuple
 
 from tfrecord_tools import storage
-from tfrecord_tools.datasets.clips import ClassMap, Clip, read_class_map
-from tfrecord_tools.datasets.manifest import find_file
-from tfrecord_tools.datasets.tables import UniqueIds, check_span, parse_seconds
+from tfrecord_tools.datasets.clips import ClassMap, Clip, FileClips, read_class_map, sort_events
+from tfrecord_tools.datasets.tables import UniqueIds, parse_span
 
 DESED_CLASSES = (
     "Alarm_bell_ringing",
@@ -31,7 +28,7 @@ STRONG_COLUMNS = ("filename", "onset", "offset", "event_label")
 
 
 class _File(NamedTuple):
-    """What the lists say of one file, which was first named at `where`."""
+    """The labels and events of a file that was first named at `where`."""
 
     where: str
     labels: set[int]
@@ -45,8 +42,7 @@ def read_dcase(
     strong_tsv: str | None = None,
     class_labels_csv: str | None = None,
 ) -> tuple[list[Clip], ClassMap]:
-    """Reads the clips of a weak list, of a strong list, or of a weak list with the events of a
-    strong one.
+    """Read the clips of a weak list, of a strong list, or of a weak one with a strong one's events.
 
     Args:
         audio_dir: the folder that file names are relative to.
@@ -69,87 +65,56 @@ def read_dcase(
     """
     if not (weak_tsv or strong_tsv):
         raise ValueError("--weak_tsv, --strong_tsv: expected one of them or both, got neither")
-    names = f"those of {class_labels_csv}" if class_labels_csv else "DESED's ten"
-    hint = f"the classes are {names}; --class_labels_csv gives others"
-    class_map = (
-        read_class_map(class_labels_csv)
-        if class_labels_csv
-        else ClassMap(DESED_CLASSES, DESED_CLASSES)
-    )
-    files: dict[str, _File] = {}
-    ids = UniqueIds()
-    if weak_tsv:
-        _add_weak(files, ids, weak_tsv, class_map, hint)
+    names, class_map = "DESED's ten", ClassMap(DESED_CLASSES, DESED_CLASSES)
+    if class_labels_csv:
+        names, class_map = f"those of {class_labels_csv}", read_class_map(class_labels_csv)
+    hint = f" (the classes are {names}; --class_labels_csv gives others)"
+    files = _read_weak(weak_tsv, class_map, hint) if weak_tsv else {}
     if strong_tsv:
-        _add_strong(files, ids, strong_tsv, weak_tsv, class_map, hint)
+        _add_strong(files, strong_tsv, weak_tsv, class_map, hint)
     if not files:
         raise ValueError(f"{weak_tsv or strong_tsv}: no clip in it")
-    clips = []
+    selected = FileClips()
     for name, file in files.items():
-        path, missing = find_file(audio_dir, name, file.where)
-        clips.append(
-            Clip(
-                id=os.path.splitext(name)[0],
-                path=path,
-                labels=tuple(sorted(file.labels)),
-                events=tuple(sorted(file.events, key=lambda event: (*event[1:], event[0]))),
-                missing=missing,
-            )
-        )
-    return clips, class_map
+        labels, events = tuple(sorted(file.labels)), sort_events(file.events)
+        clip_id = os.path.splitext(name)[0]
+        selected.add(clip_id, audio_dir, name, file.where, labels=labels, events=events)
+    return selected.clips, class_map
 
 
-def _add_weak(
-    files: dict[str, _File], ids: UniqueIds, path: str, class_map: ClassMap, hint: str
-) -> None:
-    name_column, labels_column = WEAK_COLUMNS
-    aliases = {STRONG_COLUMNS[-1]: labels_column}
+def _read_weak(path: str, class_map: ClassMap, hint: str) -> dict[str, _File]:
+    """Read a weak list: each file by its name."""
+    files: dict[str, _File] = {}
+    ids = UniqueIds()
+    aliases = {STRONG_COLUMNS[-1]: WEAK_COLUMNS[-1]}
     for where, row in storage.read_csv(path, WEAK_COLUMNS, aliases=aliases, delimiter="\t"):
-        ids.add(os.path.splitext(row[name_column])[0], where)
-        labels = {label.strip() for label in row[labels_column].split(",")} - {""}
-        indices = {
-            _index(label, class_map, f"{where}: {labels_column}", hint) for label in sorted(labels)
-        }
-        files[row[name_column]] = _File(where, indices, [])
+        name, cell = row.values()
+        ids.add(os.path.splitext(name)[0], where)
+        labels = {label.strip() for label in cell.split(",")} - {""}
+        indices = class_map.indices(labels, f"{where}: {WEAK_COLUMNS[-1]}", hint)
+        files[name] = _File(where, set(indices), [])
+    return files
 
 
 def _add_strong(
-    files: dict[str, _File],
-    ids: UniqueIds,
-    path: str,
-    weak_tsv: str | None,
-    class_map: ClassMap,
-    hint: str,
+    files: dict[str, _File], path: str, weak_tsv: str | None, class_map: ClassMap, hint: str
 ) -> None:
+    """Add the events of a strong list; without a weak one, its files and labels too."""
     aliases = {WEAK_COLUMNS[-1]: STRONG_COLUMNS[-1]}
     for where, row in storage.read_csv(path, STRONG_COLUMNS, aliases=aliases, delimiter="\t"):
-        name, start, end, label = (row[column] for column in STRONG_COLUMNS)
-        if name not in files:
-            if weak_tsv:
-                raise ValueError(f"{where}: expected a file that {weak_tsv} lists, got {name!r}")
-            ids.add(os.path.splitext(name)[0], where)
-            files[name] = _File(where, set(), [])
+        name, start, end, label = row.values()
+        if weak_tsv and name not in files:
+            raise ValueError(f"{where}: expected a file that {weak_tsv} lists, got {name!r}")
+        file = files.setdefault(name, _File(where, set(), []))
         if not (start or end or label):
             continue
-        onset = parse_seconds(start, "onset", where)
-        offset = parse_seconds(end, "offset", where)
-        check_span(onset, offset, where)
-        index = _index(label, class_map, f"{where}: {STRONG_COLUMNS[-1]}", hint)
-        file = files[name]
+        span = parse_span(start, end, where, STRONG_COLUMNS[1:3])
+        (index,) = class_map.indices([label], f"{where}: {STRONG_COLUMNS[-1]}", hint)
         if weak_tsv and index not in file.labels:
-            known = (
-                ", ".join(class_map.display_names[known] for known in sorted(file.labels)) or "none"
-            )
+            known = ", ".join(class_map.display_names[known] for known in sorted(file.labels))
             raise ValueError(
-                f"{where}: {STRONG_COLUMNS[-1]}: expected a label that the clip has at {file.where} ({known}), "
-                f"got {label!r}"
+                f"{where}: {STRONG_COLUMNS[-1]}: expected a label that the clip has at "
+                f"{file.where} ({known or 'none'}), got {label!r}"
             )
         file.labels.add(index)
-        file.events.append((index, onset, offset))
-
-
-def _index(label: str, class_map: ClassMap, where: str, hint: str) -> int:
-    try:
-        return class_map.index(label)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error} ({hint})") from error
+        file.events.append((index, *span))

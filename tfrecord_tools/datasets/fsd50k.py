@@ -4,19 +4,20 @@
 
 from __future__ import annotations
 
-from tfrecord_tools import storage
-from tfrecord_tools.datasets.clips import ClassMap, Clip
-from tfrecord_tools.datasets.manifest import find_file
-from tfrecord_tools.datasets.tables import UniqueIds, parse_int
+from collections.abc import Iterator
 
-# split: the table's and audio folder's name, and the rows' `split` cell
+from tfrecord_tools import storage
+from tfrecord_tools.datasets.clips import ClassMap, Clip, FileClips, collect_classes
+from tfrecord_tools.datasets.tables import parse_int
+
+# By split: the name of the table and of the audio's folder, and the rows' `split` cell.
 SPLITS = {"train": ("dev", "train"), "validation": ("dev", "val"), "eval": ("eval", None)}
 
 DEV_SPLITS = ("train", "val")
 
 
 def read_fsd50k(*, audio_dir: str, split: str) -> tuple[list[Clip], ClassMap]:
-    """Reads the clips of one split.
+    """Read the clips of one split.
 
     Args:
         audio_dir: the folder that holds `FSD50K.ground_truth/` (`dev.csv` with the columns fname,
@@ -39,49 +40,36 @@ def read_fsd50k(*, audio_dir: str, split: str) -> tuple[list[Clip], ClassMap]:
     part, wanted = SPLITS[split]
     tables = storage.join(audio_dir, "FSD50K.ground_truth")
     folder = storage.join(audio_dir, f"FSD50K.{part}_audio")
-    class_map = _read_vocabulary(storage.join(tables, "vocabulary.csv"))
+    vocabulary = storage.join(tables, "vocabulary.csv")
+    class_map = collect_classes(vocabulary, _read_vocabulary(vocabulary))
     table = storage.join(tables, f"{part}.csv")
-    clips, ids = [], UniqueIds()
-    for where, row in storage.read_csv(
-        table, ("fname", "labels", "mids", *(["split"] if wanted else []))
-    ):
+    selected = FileClips()
+    columns = ("fname", "labels", "mids", "split")
+    for where, row in storage.read_csv(table, columns if wanted else columns[:3]):
         if wanted and row["split"] not in DEV_SPLITS:
             raise ValueError(
                 f"{where}: split: expected {' or '.join(DEV_SPLITS)}, got {row['split']!r}"
             )
-        if wanted and row["split"] != wanted:
-            continue
-        parse_int(row["fname"], "fname", where)  # a Freesound number
-        ids.add(row["fname"], where)
-        path, missing = find_file(folder, f"{row['fname']}.wav", where)
-        clips.append(
-            Clip(
-                id=row["fname"], path=path, labels=_indices(row, class_map, where), missing=missing
-            )
-        )
-    if not clips:
+        if row.get("split") == wanted:
+            parse_int(row["fname"], "fname", where)  # a Freesound number
+            labels = _parse_labels(row, class_map, where)
+            selected.add(row["fname"], folder, f"{row['fname']}.wav", where, labels=labels)
+    if not selected.clips:
         raise ValueError(f"{table}: no row of the split {split}")
-    return clips, class_map
+    return selected.clips, class_map
 
 
-def _read_vocabulary(path: str) -> ClassMap:
-    classes = []
+def _read_vocabulary(path: str) -> Iterator[tuple[str, ...]]:
+    """Yield `FILE, line N`, index, mid and label of each class."""
     for where, cells in storage.read_cells(path):
         if len(cells) != 3:
             raise ValueError(f"{where}: expected 3 cells (index, label, mid), got {len(cells)}")
         index, label, mid = cells
-        if parse_int(index, "index", where) != len(classes):
-            raise ValueError(
-                f"{where}: index: expected {len(classes)}, the next class, got {index}"
-            )
-        classes.append((mid, label))
-    try:
-        return ClassMap(tuple(mid for mid, _ in classes), tuple(label for _, label in classes))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        yield where, index, mid, label
 
 
-def _indices(row: dict[str, str], class_map: ClassMap, where: str) -> tuple[int, ...]:
+def _parse_labels(row: dict[str, str], class_map: ClassMap, where: str) -> tuple[int, ...]:
+    """Return the classes of a row, whose cells must hold as many labels as mids."""
     labels, mids = (
         [name.strip() for name in row[column].split(",") if name.strip()]
         for column in ("labels", "mids")
@@ -90,7 +78,4 @@ def _indices(row: dict[str, str], class_map: ClassMap, where: str) -> tuple[int,
         raise ValueError(
             f"{where}: expected as many labels as mids, got {len(labels)} and {len(mids)}"
         )
-    try:
-        return tuple(sorted({class_map.index(mid) for mid in mids}))
-    except ValueError as error:
-        raise ValueError(f"{where}: mids: {error}") from error
+    return class_map.indices(mids, f"{where}: mids")

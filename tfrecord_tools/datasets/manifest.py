@@ -6,13 +6,8 @@ import os
 from collections import Counter
 
 from tfrecord_tools import storage
-from tfrecord_tools.datasets.clips import ClassMap, Clip, read_class_map
-from tfrecord_tools.datasets.tables import (
-    UniqueIds,
-    check_span,
-    parse_int,
-    parse_seconds,
-)
+from tfrecord_tools.datasets.clips import ClassMap, Clip, FileClips, read_class_map
+from tfrecord_tools.datasets.tables import parse_int, parse_seconds, parse_span
 
 ALIASES = {"filename": "path", "label": "labels"}
 
@@ -27,7 +22,7 @@ def read_manifest(
     class_labels_csv: str | None = None,
     folds: tuple[int, ...] = (),
 ) -> tuple[list[Clip], ClassMap]:
-    """Reads the rows of one split.
+    """Read the rows of one split.
 
     Args:
         manifest: the csv. `labels` holds display names or mids joined by `;`, and may be empty;
@@ -46,94 +41,59 @@ def read_manifest(
         ValueError: if a column is missing, or a row's path, labels, times or id are wrong; names
             file and line.
     """
-    rows = list(
-        storage.read_csv(
-            manifest,
-            ("path", "labels"),
-            ("id", "start", "end", "split", "fold"),
-            aliases=ALIASES,
-        )
-    )
+    columns = ("path", "labels"), ("id", "start", "end", "split", "fold")
+    rows = list(storage.read_csv(manifest, *columns, aliases=ALIASES))
     if not rows:
         raise ValueError(f"{manifest}: no rows below the header")
     if folds and "fold" not in rows[0][1]:
         raise ValueError(f"{manifest}, line 1: --folds needs a column 'fold'")
-    names = {where: _label_names(row["labels"]) for where, row in rows}
-    class_map = (
-        read_class_map(class_labels_csv)
-        if class_labels_csv
-        else _distinct(manifest, names.values())
-    )
+    labels = {where: _split_labels(row["labels"]) for where, row in rows}
+    if class_labels_csv:
+        class_map = read_class_map(class_labels_csv)
+    elif names := tuple(sorted(set().union(*labels.values()))):
+        class_map = ClassMap(names, names)
+    else:
+        raise ValueError(f"{manifest}: no row has a label")
     folder = audio_dir or os.path.dirname(manifest)
-    clips, ids = [], UniqueIds()
+    selected = FileClips()
     for where, row in rows:
         if row.get("split", split) != split or (
             folds and parse_int(row["fold"], "fold", where) not in folds
         ):
             continue
-        clip_id = row.get("id") or os.path.splitext(row["path"])[0]
-        ids.add(clip_id, where)
-        path, missing = find_file(folder, row["path"], where)
-        start = parse_seconds(row.get("start") or "0", "start", where)
-        end = parse_seconds(row["end"], "end", where) if row.get("end") else None
-        check_span(start, end, where)
-        clips.append(
-            Clip(
-                id=clip_id,
-                path=path,
-                start_seconds=start,
-                end_seconds=end,
-                labels=_indices(names[where], class_map, where),
-                missing=missing,
-            )
+        start = row.get("start") or "0"
+        seconds = (
+            parse_span(start, row["end"], where)
+            if row.get("end")
+            else (parse_seconds(start, "start", where), None)
         )
-    if not clips:
-        raise ValueError(f"{manifest}: no row is selected; {_choice(rows, split, folds)}")
-    return clips, class_map
-
-
-def resolve_path(folder: str, path: str, where: str) -> str:
-    """`folder/path`; a `ValueError` if `path` is empty, absolute, or climbs out of the folder."""
-    normal = os.path.normpath(path)
-    if not path or os.path.isabs(path) or normal.split(os.sep)[0] in ("", ".", ".."):
-        raise ValueError(
-            f"{where}: path: expected a file's path relative to, and inside, {folder or '.'}, got {path!r}"
+        selected.add(
+            row.get("id") or os.path.splitext(row["path"])[0],
+            folder,
+            row["path"],
+            where,
+            start_seconds=seconds[0],
+            end_seconds=seconds[1],
+            labels=class_map.indices(labels[where], f"{where}: labels"),
         )
-    return storage.join(folder, normal)
+    if not selected.clips:
+        raise ValueError(f"{manifest}: no row is selected; {_describe_choice(rows, split, folds)}")
+    return selected.clips, class_map
 
 
-def find_file(folder: str, path: str, where: str) -> tuple[str | None, str]:
-    """`resolve_path` and "", or None and what is missing if no file stands there."""
-    resolved = resolve_path(folder, path, where)
-    return (resolved, "") if storage.is_file(resolved) else (None, f"no file {resolved}")
+def _split_labels(cell: str) -> set[str]:
+    """Return the names in a cell."""
+    return {name.strip() for name in cell.split(LABEL_SEPARATOR)} - {""}
 
 
-def _label_names(cell: str) -> list[str]:
-    return sorted({name.strip() for name in cell.split(LABEL_SEPARATOR)} - {""})
-
-
-def _distinct(manifest: str, lists: object) -> ClassMap:
-    names = tuple(sorted({name for names in lists for name in names}))
-    if not names:
-        raise ValueError(f"{manifest}: no row has a label")
-    return ClassMap(names, names)
-
-
-def _indices(names: list[str], class_map: ClassMap, where: str) -> tuple[int, ...]:
-    try:
-        return tuple(sorted({class_map.index(name) for name in names}))
-    except ValueError as error:
-        raise ValueError(f"{where}: labels: {error}") from error
-
-
-def _choice(rows: list[tuple[str, dict[str, str]]], split: str, folds: tuple[int, ...]) -> str:
-    """What was asked for, and what the manifest has."""
+def _describe_choice(
+    rows: list[tuple[str, dict[str, str]]], split: str, folds: tuple[int, ...]
+) -> str:
+    """Return in words what was asked for, and what the manifest has."""
     parts = []
     for name, asked in (("split", split), ("fold", ", ".join(map(str, folds)))):
         if name in rows[0][1] and asked:
-            found = Counter(row[name] for _, row in rows)
-            counts = ", ".join(
-                f"{value!r} ({count} rows)" for value, count in sorted(found.items())[:20]
-            )
-            parts.append(f"asked for {name} {asked}, the manifest has {counts}")
+            counts = sorted(Counter(row[name] for _, row in rows).items())[:20]
+            values = ", ".join(f"{value!r} ({count} rows)" for value, count in counts)
+            parts.append(f"asked for {name} {asked}, the manifest has {values}")
     return "; ".join(parts)

@@ -1,42 +1,28 @@
-"""Readers of data sets. Each gives `(list[Clip], ClassMap)`; `READERS` says what each one needs."""
+"""The readers of data sets. The keyword arguments of each are its options, flags of these names."""
 
 from __future__ import annotations
 
-import dataclasses
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from tfrecord_tools.datasets import audioset, dcase, esc50, fsd50k, manifest, urbansound8k
 from tfrecord_tools.datasets.clips import ClassMap, Clip
 
+Reader = Callable[..., tuple[list[Clip], ClassMap]]
 
-@dataclasses.dataclass(frozen=True)
-class Reader:
-    """A reader and the options (flags of the same names) that it must and may get."""
-
-    read: Callable[..., tuple[list[Clip], ClassMap]]
-    required: tuple[str, ...]
-    optional: tuple[str, ...] = ()
-
-
-READERS = {
-    "audioset": Reader(
-        audioset.read_audioset, ("segments_csv", "class_labels_csv", "audio_dir"), ("strong_tsv",)
-    ),
-    "dcase": Reader(
-        dcase.read_dcase, ("audio_dir",), ("weak_tsv", "strong_tsv", "class_labels_csv")
-    ),
-    "esc50": Reader(esc50.read_esc50, ("audio_dir",), ("folds", "esc10_only")),
-    "fsd50k": Reader(fsd50k.read_fsd50k, ("audio_dir", "split")),
-    "manifest": Reader(
-        manifest.read_manifest, ("manifest", "split"), ("audio_dir", "class_labels_csv", "folds")
-    ),
-    "urbansound8k": Reader(urbansound8k.read_urbansound8k, ("audio_dir",), ("folds",)),
+READERS: dict[str, Reader] = {
+    "audioset": audioset.read_audioset,
+    "dcase": dcase.read_dcase,
+    "esc50": esc50.read_esc50,
+    "fsd50k": fsd50k.read_fsd50k,
+    "manifest": manifest.read_manifest,
+    "urbansound8k": urbansound8k.read_urbansound8k,
 }
 
 
 def read_dataset(name: str, split: str, options: Mapping[str, Any]) -> tuple[list[Clip], ClassMap]:
-    """Reads the clips of a split with the reader `name`.
+    """Read the clips of a split with the reader `name`.
 
     Args:
         name: a key of `READERS`.
@@ -49,17 +35,21 @@ def read_dataset(name: str, split: str, options: Mapping[str, Any]) -> tuple[lis
     """
     if name not in READERS:
         raise ValueError(f"--dataset: expected one of {', '.join(READERS)}, got {name!r}")
-    reader = READERS[name]
+    parameters = inspect.signature(READERS[name]).parameters
     given = {option: value for option, value in options.items() if value}
-    missing = [option for option in reader.required if option not in given and option != "split"]
-    foreign = sorted(set(given) - {*reader.required, *reader.optional})
-    if missing:
-        raise ValueError(f"--dataset={name} needs {', '.join(f'--{option}' for option in missing)}")
-    if foreign:
-        takes = ", ".join(f"--{o}" for o in (*reader.required, *reader.optional) if o != "split")
-        raise ValueError(
-            f"--dataset={name} has no use for {', '.join(f'--{o}' for o in foreign)}; it takes {takes}"
-        )
-    if "split" in reader.required:
+    if "split" in parameters:
         given["split"] = split
-    return reader.read(**given)
+    missing = [
+        f"--{option}"
+        for option, parameter in parameters.items()
+        if parameter.default is parameter.empty and option not in given
+    ]
+    if missing:
+        raise ValueError(f"--dataset={name} needs {', '.join(missing)}")
+    if foreign := sorted(set(given) - set(parameters)):
+        takes = ", ".join(f"--{option}" for option in parameters if option != "split")
+        raise ValueError(
+            f"--dataset={name} has no use for {', '.join(f'--{option}' for option in foreign)}; "
+            f"it takes {takes}"
+        )
+    return READERS[name](**given)

@@ -1,6 +1,4 @@
-"""Which file of a folder holds a segment of a recording, by its name, as the usual download scripts
-give them.
-"""
+"""Files of segments of recordings, found by the names that the usual download scripts give."""
 
 from __future__ import annotations
 
@@ -24,7 +22,7 @@ class SegmentFile(NamedTuple):
 
 
 def index_files(audio_dir: str, ytids: Collection[str]) -> dict[str, list[SegmentFile]]:
-    """The readable files of each recording that `ytids` names, in the order of preference.
+    """Return the readable files of each recording in `ytids`, in the order of preference.
 
     Nested folders and links are searched too. Names with times come first, then the order of
     `decoders.EXTENSIONS` decides, then the path.
@@ -46,21 +44,18 @@ def index_files(audio_dir: str, ytids: Collection[str]) -> dict[str, list[Segmen
                     if ytid in ytids:
                         files[ytid].append(SegmentFile(os.path.join(folder, name), start, end))
                         break
-    for found in files.values():
-        found.sort(
-            key=lambda file: (
-                file.start is None,
-                rank[os.path.splitext(file.path)[1].lower()],
-                file.path,
-            )
-        )
-    return files
+
+    def preference(file: SegmentFile) -> tuple[bool, int, str]:
+        extension = os.path.splitext(file.path)[1].lower()
+        return file.start is None, rank[extension], file.path
+
+    return {ytid: sorted(of_ytid, key=preference) for ytid, of_ytid in files.items()}
 
 
 def choose_file(
     files: Sequence[SegmentFile], start_ms: int, end_ms: int, audio_dir: str
 ) -> tuple[SegmentFile | None, str]:
-    """The first file that holds the segment of a recording, or None and why.
+    """Return the first file that holds the segment of a recording, or None and why.
 
     Args:
         files: those of the recording, in the order of preference (`index_files`).
@@ -82,7 +77,7 @@ def choose_file(
 
 
 def _interpretations(stem: str) -> Iterator[tuple[str, str | None, str | None]]:
-    """Each (YTID, start, end) that a file name may mean, the plainest first.
+    """Yield each (YTID, start, end) that a file name may mean, the plainest first.
 
     For YTIDs, which have 11 characters, at most one of them has the right length, whatever `Y`, `-`
     or `_` they hold.
@@ -93,12 +88,10 @@ def _interpretations(stem: str) -> Iterator[tuple[str, str | None, str | None]]:
         parts.append((head, last, None))
         if match[3]:
             parts.append((match[1], match[2], match[3]))
-    for ytid, start, end in parts:
-        yield ytid, start, end
-    for ytid, start, end in parts:
-        if ytid.startswith("Y"):
-            yield ytid[1:], start, end
+    yield from parts
+    yield from ((ytid[1:], start, end) for ytid, start, end in parts if ytid.startswith("Y"))
 
 
 def _is_time(text: str, milliseconds: int, unit: int) -> bool:
+    """Return True if a text is a time in a unit of so many milliseconds."""
     return abs(float(text) * unit - milliseconds) < 1

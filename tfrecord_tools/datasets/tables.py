@@ -1,12 +1,13 @@
-"""Cells of label tables turned into numbers; every error names file and line."""
+"""Cells of label tables as numbers; every error names file and line."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 
 def parse_seconds(text: str, name: str, where: str) -> float:
-    """A time in seconds, finite and not negative."""
+    """Return a time in seconds, finite and not negative."""
     try:
         value = float(text)
     except ValueError:
@@ -17,28 +18,35 @@ def parse_seconds(text: str, name: str, where: str) -> float:
 
 
 def parse_int(text: str, name: str, where: str) -> int:
-    """A whole number."""
+    """Return a whole number."""
     try:
         return int(text)
     except ValueError:
         raise ValueError(f"{where}: {name}: expected a whole number, got {text!r}") from None
 
 
-def check_span(start_seconds: float, end_seconds: float | None, where: str) -> None:
-    """Raises a `ValueError` if a span does not end after its start."""
-    if end_seconds is not None and end_seconds <= start_seconds:
+def parse_span(
+    start: str, end: str, where: str, names: Sequence[str] = ("start", "end")
+) -> tuple[float, float]:
+    """Return a span's start and end in seconds; the end is after the start."""
+    start_seconds, end_seconds = (
+        parse_seconds(text, name, where) for text, name in zip((start, end), names, strict=True)
+    )
+    if end_seconds <= start_seconds:
         raise ValueError(
-            f"{where}: expected an end after the start, got {start_seconds:g} to {end_seconds:g} seconds"
+            f"{where}: expected an end after the start, "
+            f"got {start_seconds:g} to {end_seconds:g} seconds"
         )
+    return start_seconds, end_seconds
 
 
 class UniqueIds:
-    """Refuses an id that came before, naming both lines."""
+    """The ids that came so far, each of which may come once."""
 
     def __init__(self) -> None:
         self._seen: dict[str, str] = {}
 
     def add(self, clip_id: str, where: str) -> None:
-        """Notes an id; a `ValueError` if it was there."""
+        """Note an id; raise a `ValueError` that names both lines if it was there."""
         if (first := self._seen.setdefault(clip_id, where)) != where:
             raise ValueError(f"{where}: clip id {clip_id!r} was there before, at {first}")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 from tfrecord_tools import storage
-from tfrecord_tools.datasets.clips import ClassMap, Clip, numbered_classes
-from tfrecord_tools.datasets.manifest import find_file
-from tfrecord_tools.datasets.tables import UniqueIds, parse_int
+from tfrecord_tools.datasets.clips import ClassMap, Clip
+from tfrecord_tools.datasets.numbered import NumberedRow, collect_clips
+from tfrecord_tools.datasets.tables import parse_int
 
 COLUMNS = ("slice_file_name", "fold", "classID", "class")
 
@@ -15,7 +13,7 @@ COLUMNS = ("slice_file_name", "fold", "classID", "class")
 def read_urbansound8k(
     *, audio_dir: str, folds: tuple[int, ...] = ()
 ) -> tuple[list[Clip], ClassMap]:
-    """Reads the slices of some folds.
+    """Read the slices of some folds.
 
     Args:
         audio_dir: the folder that holds `metadata/` and `audio/`. The table's `start` and `end` are
@@ -31,28 +29,10 @@ def read_urbansound8k(
             selected.
     """
     table = storage.join(audio_dir, "metadata", "UrbanSound8K.csv")
-    rows = [
-        (where, row, parse_int(row["classID"], "classID", where))
-        for where, row in storage.read_csv(table, COLUMNS)
-    ]
-    names = numbered_classes(
-        ((where, number, row["class"]) for where, row, number in rows), "classID"
-    )
-    numbers = list(names)
-    clips, ids, present = [], UniqueIds(), set()
-    for where, row, number in rows:
-        fold = parse_int(row["fold"], "fold", where)
-        present.add(fold)
-        if folds and fold not in folds:
-            continue
-        clip_id = os.path.splitext(row["slice_file_name"])[0]
-        ids.add(clip_id, where)
-        folder = storage.join(audio_dir, "audio", f"fold{fold}")
-        path, missing = find_file(folder, row["slice_file_name"], where)
-        clips.append(Clip(id=clip_id, path=path, labels=(numbers.index(number),), missing=missing))
-    if not clips:
-        raise ValueError(
-            f"{table}: no row is selected; asked for folds {folds or 'all'}, it has {sorted(present)}"
-        )
-    display_names = tuple(names.values())
-    return clips, ClassMap(display_names, display_names)
+    rows = []
+    for where, row in storage.read_csv(table, COLUMNS):
+        file, fold, number, name = row.values()
+        numbers = parse_int(fold, "fold", where), parse_int(number, "classID", where)
+        folder = storage.join(audio_dir, "audio", f"fold{numbers[0]}")
+        rows.append(NumberedRow(where, folder, file, *numbers, name))
+    return collect_clips(table, rows, "classID", folds)

@@ -9,7 +9,7 @@ YTID = "Y-a_bcdefgh"  # eleven characters, and every one that misleads
 
 @pytest.fixture
 def read(tmp_path, class_labels_csv):
-    """Reads segments, given as the text of a csv, with the audio in `tmp_path / "audio"`."""
+    """Read segments, given as the text of a csv, with the audio in `tmp_path / "audio"`."""
 
     def read_text(text: str, **options):
         path = tmp_path / "segments.csv"
@@ -25,7 +25,7 @@ def read(tmp_path, class_labels_csv):
 
 @pytest.fixture
 def add(tmp_path):
-    """Puts an empty file into the audio folder: readers look at names only."""
+    """Put an empty file into the audio folder: readers look at names only."""
 
     def add_file(name: str) -> str:
         path = tmp_path / "audio" / name

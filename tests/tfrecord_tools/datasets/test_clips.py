@@ -34,7 +34,7 @@ def test_bad_maps(tmp_path):
     with pytest.raises(ValueError, match="classes given twice: a"):
         ClassMap(("a", "a"), ("x", "y"))
     for text, message in {
-        "index,mid,display_name\n0,a,A\n2,b,B\n": r"line 3: index: expected 1, the next class, got 2",
+        "index,mid,display_name\n0,a,A\n2,b,B\n": "line 3: index: expected 1, the next class",
         "index,mid,display_name\n0,a,A\n1,a,B\n": "classes given twice: a",
         "index,mid,display_name\n": "at least one class",
         "index,mid\n0,a\n": "line 1: expected a column 'display_name'",
@@ -46,7 +46,7 @@ def test_bad_maps(tmp_path):
 
 
 def test_differences():
-    one, two = ClassMap(("a", "b"), ("A", "B")), ClassMap(("b", "c"), ("B", "C"))
-    assert one.differences(one) == ""
-    assert one.differences(two) == "2 classes here, 2 there; only here: a; only there: c"
-    assert "another order" in one.differences(ClassMap(("b", "a"), ("B", "A")))
+    classes, others = ClassMap(("a", "b"), ("A", "B")), ClassMap(("b", "c"), ("B", "C"))
+    assert classes.differences(classes) == ""
+    assert classes.differences(others) == "2 classes here, 2 there; only here: a; only there: c"
+    assert "another order" in classes.differences(ClassMap(("b", "a"), ("B", "A")))

@@ -19,7 +19,7 @@ EVENTS = ((4, 0.0, 3.0), (8, 0.0, 3.0), (4, 2.5, 10.0))  # by time; Dog is class
 
 @pytest.fixture
 def read(tmp_path):
-    """Reads lists given as text, with the audio in `tmp_path / "audio"`."""
+    """Read lists given as text, with the audio in `tmp_path / "audio"`."""
 
     def read_texts(weak=None, strong=None, **options):
         for name, text in (("weak_tsv", weak), ("strong_tsv", strong)):
@@ -81,7 +81,8 @@ def test_other_classes(read, class_labels_csv, class_map):
     with pytest.raises(
         ValueError,
         match=r"weak\.tsv, line 2: event_labels: unknown class 'Dog'.*"
-        r"\(the classes are those of .*class_labels_indices\.csv; --class_labels_csv gives others\)",
+        r"\(the classes are those of .*class_labels_indices\.csv; "
+        r"--class_labels_csv gives others\)",
     ):
         read("filename\tevent_labels\nx.wav\tDog\n", class_labels_csv=class_labels_csv)
 
@@ -135,11 +136,13 @@ def test_bad_strong_rows(read, row, message):
         ("x.wav\t\t\t", r"expected a file that .*weak\.tsv lists, got 'x\.wav'"),
         (
             "Ya_30.000_40.000.wav\t0\t1\tCat",
-            r"event_label: expected a label that the clip has at .*weak\.tsv, line 2 \(Dog, Speech\), got 'Cat'",
+            r"event_label: expected a label that the clip has at .*weak\.tsv, line 2 "
+            r"\(Dog, Speech\), got 'Cat'",
         ),
         (
             "Y-b_0.000_10.000.wav\t0\t1\tCat",
-            r"event_label: expected a label that the clip has at .*weak\.tsv, line 3 \(none\), got 'Cat'",
+            r"event_label: expected a label that the clip has at .*weak\.tsv, line 3 "
+            r"\(none\), got 'Cat'",
         ),
     ],
 )

@@ -99,7 +99,8 @@ def test_options_of_readers(collection):
     assert len(clips) == 4
     with pytest.raises(
         ValueError,
-        match="--dataset: expected one of audioset, dcase, esc50, fsd50k, manifest, urbansound8k, got 'x'",
+        match="--dataset: expected one of audioset, dcase, esc50, fsd50k, manifest, urbansound8k, "
+        "got 'x'",
     ):
         read_dataset("x", "train", {})
     with pytest.raises(ValueError, match="--dataset=audioset needs --segments_csv, --audio_dir"):

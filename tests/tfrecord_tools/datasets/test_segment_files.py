@@ -20,9 +20,9 @@ def audio_dir(tmp_path):
 
 
 def test_names_with_times_come_first(audio_dir):
-    found = index_files(audio_dir, {"a", "a_b", "d"})
-    assert set(found) == {"a", "a_b"}
-    names = [(file.path.removeprefix(audio_dir)[1:], file.start, file.end) for file in found["a"]]
+    files = index_files(audio_dir, {"a", "a_b", "d"})
+    assert set(files) == {"a", "a_b"}
+    names = [(file.path.removeprefix(audio_dir)[1:], file.start, file.end) for file in files["a"]]
     assert names[0] == ("nested/Ya_30.000_40.000.mp3", "30.000", "40.000")
     assert sorted(names[1:]) == [("a.flac", None, None), ("a.wav", None, None)]
 

@@ -16,11 +16,11 @@ def test_numbers_spans_and_ids():
     assert tables.parse_int("3", "fold", "here") == 3
     with pytest.raises(ValueError, match=r"here: fold: expected a whole number, got '3\.0'"):
         tables.parse_int("3.0", "fold", "here")
-    tables.check_span(1.0, None, "here")
+    assert tables.parse_span("1", "1.5", "here") == (1.0, 1.5)
     with pytest.raises(
         ValueError, match="here: expected an end after the start, got 2 to 1 seconds"
     ):
-        tables.check_span(2.0, 1.0, "here")
+        tables.parse_span("2", "1", "here")
     ids = tables.UniqueIds()
     ids.add("a", "line 1")
     with pytest.raises(ValueError, match="line 2: clip id 'a' was there before, at line 1"):

@@ -92,7 +92,7 @@ def test_nothing_selected_or_there(read, tmp_path):
 
 
 def test_remote_folder():
-    """`ram://` is TensorFlow's file system in memory."""
+    """Read from `ram://`, TensorFlow's file system in memory."""
     pytest.importorskip("tensorflow")
     folder = "ram://urbansound8k"
     table = storage.join(folder, "metadata", "UrbanSound8K.csv")
