@@ -1,4 +1,4 @@
-"""`dataset.json`: what a split is made of."""
+"""A split as its `dataset.json` describes it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CLIPS_COLUMNS = ("video_id", "shard", "record", "num_frames")
 
 
 def shard_name(split: str, index: int, count: int) -> str:
-    """`train-00000-of-00008.tfrecord`."""
+    """Return a shard's file name, such as `train-00000-of-00008.tfrecord`."""
     return f"{split}-{index:05d}-of-{count:05d}.tfrecord"
 
 
@@ -42,7 +42,7 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True)
 class DatasetInfo:
-    """What `dataset.json` says of one split; the one source of truth for readers of its shards.
+    """The description of a split in `dataset.json`, which readers of its shards go by.
 
     Attributes:
         split: `train`, `eval` or `validation`.
@@ -80,7 +80,7 @@ class DatasetInfo:
     settings: dict
 
     def to_dict(self) -> dict:
-        """Plain values, for JSON."""
+        """Return plain values, for JSON."""
         return {
             "format": FORMAT_VERSION,
             **{field.name: getattr(self, field.name) for field in dataclasses.fields(self)},
@@ -94,7 +94,7 @@ class DatasetInfo:
 
     @classmethod
     def from_dict(cls, values: dict) -> DatasetInfo:
-        """The inverse of `to_dict`."""
+        """Return what `to_dict` gave, as an object again."""
         values = dict(values)
         if values.pop("format", None) != FORMAT_VERSION:
             raise ValueError(
@@ -118,26 +118,26 @@ class DatasetInfo:
         )
 
     def write(self, data_dir: str) -> None:
-        """Writes `dataset.json` into the split's folder, atomically."""
+        """Write `dataset.json` into the split's folder, atomically."""
         storage.write_json(storage.join(data_dir, self.split, DATASET_JSON), self.to_dict())
 
     def shard_paths(self, data_dir: str) -> list[str]:
-        """Full paths of the shards, in order."""
+        """Return the full paths of the shards, in order."""
         return [storage.join(data_dir, self.split, shard.file) for shard in self.shards]
 
 
 def has_split(data_dir: str, split: str) -> bool:
-    """Whether `data_dir` holds a complete split of this name."""
+    """Return True if `data_dir` holds a complete split of this name."""
     return storage.exists(storage.join(data_dir, split, DATASET_JSON))
 
 
 def list_splits(data_dir: str) -> list[str]:
-    """The complete splits in `data_dir`, sorted."""
+    """Return the complete splits in `data_dir`, sorted."""
     return [name for name in storage.list_dir(data_dir) if has_split(data_dir, name)]
 
 
 def read_dataset_info(data_dir: str, split: str, check_shards: bool = True) -> DatasetInfo:
-    """Reads a split's `dataset.json` and checks that its shards stand there at their full size.
+    """Read a split's `dataset.json` and check that its shards stand there at their full size.
 
     Raises:
         ValueError: if the folder or split is missing, unreadable, or (unless `check_shards` is
@@ -145,16 +145,15 @@ def read_dataset_info(data_dir: str, split: str, check_shards: bool = True) -> D
     """
     path = storage.join(data_dir, split, DATASET_JSON)
     if not storage.exists(path):
+        there = f"it holds {', '.join(list_splits(data_dir)) or 'no converted split'}"
         if not storage.is_dir(data_dir):
-            found = "there is no such folder"
-        else:
-            splits = ", ".join(list_splits(data_dir))
-            found = f"it holds {splits}" if splits else "it holds no converted split"
+            there = "there is no such folder"
         if storage.is_dir(storage.join(data_dir, split, PROGRESS_DIR)):
-            found += ", and an unfinished conversion of this one, which the same command continues"
+            there += ", and an unfinished conversion of this one, which the same command continues"
         raise ValueError(
-            f"{data_dir}: no converted split {split!r} ({DATASET_JSON} is looked for at {path}); {found}. "
-            f"Make it with: python -m tfrecord_tools.convert --split={split} --out={data_dir} ..."
+            f"{data_dir}: no converted split {split!r} ({DATASET_JSON} is looked for at {path}); "
+            f"{there}. Make it with: python -m tfrecord_tools.convert --split={split} "
+            f"--out={data_dir} ..."
         )
     try:
         info = DatasetInfo.from_dict(storage.read_json(path))
@@ -167,31 +166,32 @@ def read_dataset_info(data_dir: str, split: str, check_shards: bool = True) -> D
 
 
 def shard_problems(data_dir: str, info: DatasetInfo) -> Iterator[str]:
-    """Yields a sentence for each shard that is missing or whose size is not that in `dataset.json`."""
+    """Yield a sentence for each shard that is missing or not of the size in `dataset.json`."""
     for shard, path in zip(info.shards, info.shard_paths(data_dir), strict=True):
         if not storage.exists(path):
             yield f"{path}: shard is missing; convert the split again, or restore the file"
         elif (size := storage.size(path)) != shard.bytes:
             yield (
-                f"{path}: shard has {size} bytes, {DATASET_JSON} says {shard.bytes}; it is cut short or was changed: "
-                "convert the split again, or restore the file"
+                f"{path}: shard has {size} bytes, {DATASET_JSON} says {shard.bytes}; it is cut "
+                "short or was changed: convert the split again, or restore the file"
             )
 
 
 def read_clips_csv(data_dir: str, split: str) -> list[tuple[str, int, int, int]]:
-    """Read `clips.csv`: (video_id, shard, record, num_frames) of each clip, in the order of the
-    shards.
+    """Read `clips.csv`: (video_id, shard, record, num_frames) of each clip, in the shards' order.
 
     Raises:
         ValueError: if the file is missing or is not such a table.
     """
     path = storage.join(data_dir, split, CLIPS_CSV)
+    clips = []
     try:
-        return [
-            (row["video_id"], *(parse_int(row[name], name, where) for name in CLIPS_COLUMNS[1:]))
-            for where, row in storage.read_csv(path, CLIPS_COLUMNS, exact=True)
-        ]
+        for where, row in storage.read_csv(path, CLIPS_COLUMNS, exact=True):
+            numbers = (parse_int(row[name], name, where) for name in CLIPS_COLUMNS[1:])
+            shard, record, num_frames = numbers
+            clips.append((row["video_id"], shard, record, num_frames))
     except ValueError as error:
         raise ValueError(
             f"{error}; {CLIPS_CSV} has the columns {', '.join(CLIPS_COLUMNS)}"
         ) from error
+    return clips

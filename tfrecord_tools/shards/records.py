@@ -1,5 +1,4 @@
-"""The record of one clip: feature keys, encode, decode, and the TensorFlow parser. No other module
-names a key.
+"""The record of one clip: its keys, which no other module names, and how it is written and read.
 
 A record is a serialised `tensorflow.Example`. Its message is declared here with protobuf alone, in
 a descriptor pool of its own, so that writing and checking records needs no TensorFlow.
@@ -13,7 +12,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
 from tfrecord_tools.log_mel import LogMelConfig, hann_window
 
@@ -65,11 +64,11 @@ class ClipRecord:
 
 
 def feature_range(config: LogMelConfig, feature_dtype: str) -> tuple[float, float] | None:
-    """The log-mels that uint8 stores as 0 and 255: that of silence, and more than that of a
-    full-scale tone.
+    """Return the log-mels that uint8 stores as 0 and 255.
 
-    None for the other types, which store the values themselves. What is louder, such as the loudest
-    clipped sound, is stored as 255. A step is 0.096 nat at the default settings.
+    They are that of silence, and more than that of a full-scale tone. What is louder, such as the
+    loudest clipped sound, is stored as 255. A step is 0.096 nat at the default settings. None for
+    the other types, which store the values themselves.
     """
     if feature_dtype != "uint8":
         return None
@@ -79,7 +78,7 @@ def feature_range(config: LogMelConfig, feature_dtype: str) -> tuple[float, floa
 def quantize(
     log_mel: np.ndarray, feature_dtype: str, value_range: tuple[float, float] | None = None
 ) -> np.ndarray:
-    """A log-mel, floats of any shape, as it is stored."""
+    """Return a log-mel, floats of any shape, as it is stored."""
     if value_range is None:
         return log_mel.astype(feature_dtype)
     low, high = value_range
@@ -88,7 +87,7 @@ def quantize(
 
 
 def dequantize(stored: np.ndarray, value_range: tuple[float, float] | None = None) -> np.ndarray:
-    """The inverse of `quantize`, but for rounding: float32."""
+    """Return the inverse of `quantize`, but for rounding: float32."""
     values = stored.astype(np.float32)
     if value_range is None:
         return values
@@ -96,65 +95,44 @@ def dequantize(stored: np.ndarray, value_range: tuple[float, float] | None = Non
     return values * np.float32((high - low) / 255.0) + np.float32(low)
 
 
+_EXAMPLE_PROTO = """
+name: "example.proto" package: "tensorflow" syntax: "proto3"
+message_type { name: "BytesList"
+  field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_BYTES } }
+message_type { name: "FloatList"
+  field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_FLOAT } }
+message_type { name: "Int64List"
+  field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_INT64 } }
+message_type { name: "Feature" oneof_decl { name: "kind" }
+  field { name: "bytes_list" number: 1 label: LABEL_OPTIONAL type_name: ".tensorflow.BytesList"
+    type: TYPE_MESSAGE oneof_index: 0 }
+  field { name: "float_list" number: 2 label: LABEL_OPTIONAL type_name: ".tensorflow.FloatList"
+    type: TYPE_MESSAGE oneof_index: 0 }
+  field { name: "int64_list" number: 3 label: LABEL_OPTIONAL type_name: ".tensorflow.Int64List"
+    type: TYPE_MESSAGE oneof_index: 0 } }
+message_type { name: "Features"
+  field { name: "feature" number: 1 label: LABEL_REPEATED type: TYPE_MESSAGE
+    type_name: ".tensorflow.Features.FeatureEntry" }
+  nested_type { name: "FeatureEntry" options { map_entry: true }
+    field { name: "key" number: 1 label: LABEL_OPTIONAL type: TYPE_STRING }
+    field { name: "value" number: 2 label: LABEL_OPTIONAL type_name: ".tensorflow.Feature"
+      type: TYPE_MESSAGE } } }
+message_type { name: "Example"
+  field { name: "features" number: 1 label: LABEL_OPTIONAL type_name: ".tensorflow.Features"
+    type: TYPE_MESSAGE } }
+"""
+
+
 @functools.lru_cache(maxsize=1)
 def _example_class() -> Any:
-    """The message class of `tensorflow.Example`, wire-compatible with TensorFlow's own."""
-    field = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(
-        name="example.proto", package="tensorflow", syntax="proto3"
-    )
-
-    def message(name: str) -> descriptor_pb2.DescriptorProto:
-        return file.message_type.add(name=name)
-
-    for name, kind in (("BytesList", "BYTES"), ("FloatList", "FLOAT"), ("Int64List", "INT64")):
-        message(name).field.add(
-            name="value", number=1, label=field.LABEL_REPEATED, type=getattr(field, f"TYPE_{kind}")
-        )
-    feature = message("Feature")
-    feature.oneof_decl.add(name="kind")
-    for number, name in enumerate(("bytes_list", "float_list", "int64_list"), 1):
-        kind = "".join(part.title() for part in name.split("_"))
-        feature.field.add(
-            name=name,
-            number=number,
-            label=field.LABEL_OPTIONAL,
-            type=field.TYPE_MESSAGE,
-            type_name=f".tensorflow.{kind}",
-            oneof_index=0,
-        )
-    features = message("Features")
-    entry = features.nested_type.add(name="FeatureEntry")
-    entry.options.map_entry = True
-    entry.field.add(name="key", number=1, label=field.LABEL_OPTIONAL, type=field.TYPE_STRING)
-    entry.field.add(
-        name="value",
-        number=2,
-        label=field.LABEL_OPTIONAL,
-        type=field.TYPE_MESSAGE,
-        type_name=".tensorflow.Feature",
-    )
-    features.field.add(
-        name="feature",
-        number=1,
-        label=field.LABEL_REPEATED,
-        type=field.TYPE_MESSAGE,
-        type_name=".tensorflow.Features.FeatureEntry",
-    )
-    message("Example").field.add(
-        name="features",
-        number=1,
-        label=field.LABEL_OPTIONAL,
-        type=field.TYPE_MESSAGE,
-        type_name=".tensorflow.Features",
-    )
+    """Return the message class of `tensorflow.Example`, wire-compatible with TensorFlow's own."""
     pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
+    pool.Add(text_format.Parse(_EXAMPLE_PROTO, descriptor_pb2.FileDescriptorProto()))
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.Example"))
 
 
 def encode(record: ClipRecord) -> bytes:
-    """Serialises one clip; the same clip always gives the same bytes.
+    """Serialise one clip; the same clip always gives the same bytes.
 
     Raises:
         ValueError: if the log-mel is not [frames >= 1, mel_bins] of a known dtype, or not finite.
@@ -162,8 +140,9 @@ def encode(record: ClipRecord) -> bytes:
     log_mel = record.log_mel
     if log_mel.ndim != 2 or not log_mel.size or log_mel.dtype.name not in FEATURE_DTYPES:
         raise ValueError(
-            f"clip {record.video_id}: log_mel: expected {' or '.join(FEATURE_DTYPES)} of shape [frames, mel_bins] "
-            f"with at least one frame, got {log_mel.dtype} of shape {list(log_mel.shape)}"
+            f"clip {record.video_id}: log_mel: expected {' or '.join(FEATURE_DTYPES)} of shape "
+            "[frames, mel_bins] with at least one frame, "
+            f"got {log_mel.dtype} of shape {list(log_mel.shape)}"
         )
     if not np.isfinite(log_mel).all():
         raise ValueError(f"clip {record.video_id}: log_mel has values that are not finite")
@@ -186,7 +165,7 @@ def encode(record: ClipRecord) -> bytes:
 
 
 def decode(data: bytes, feature_dtype: str, mel_bins: int) -> ClipRecord:
-    """The inverse of `encode`, in NumPy.
+    """Return the clip that `encode` serialised, in NumPy.
 
     Raises:
         ValueError: if the bytes are no such record, or their log-mel does not fit `feature_dtype`
@@ -218,7 +197,7 @@ def decode(data: bytes, feature_dtype: str, mel_bins: int) -> ClipRecord:
 
 
 def encode_teacher_scores(video_id: str, scores: np.ndarray) -> bytes:
-    """Serialises one clip's scores, float [classes] in 0..1, as float32 beside its id."""
+    """Serialise one clip's scores, float [classes] in 0..1, as float32 beside its id."""
     example = _example_class()()
     example.features.feature[VIDEO_ID].bytes_list.value.append(video_id.encode())
     example.features.feature[TEACHER_SCORES].bytes_list.value.append(
@@ -228,7 +207,7 @@ def encode_teacher_scores(video_id: str, scores: np.ndarray) -> bytes:
 
 
 def decode_teacher_scores(data: bytes) -> tuple[str, np.ndarray]:
-    """The inverse of `encode_teacher_scores`: the clip's id and its scores, float32 [classes]."""
+    """Return what `encode_teacher_scores` got: the clip's id and scores, float32 [classes]."""
     try:
         feature = _example_class().FromString(data).features.feature
         video_id = feature[VIDEO_ID].bytes_list.value[0].decode()
@@ -244,10 +223,10 @@ def parse(
     mel_bins: int,
     num_classes: int,
 ) -> dict[str, tf.Tensor]:
-    """Parses a batch of clip records, string [batch], inside a TensorFlow graph; `value_range` is
-    what `quantize` got.
+    """Parse a batch of clip records, string [batch], inside a TensorFlow graph.
 
     A batch at a time, since a call of a graph function costs about as much as parsing a record.
+    `value_range` is that of `quantize`.
 
     Returns:
         video_id string [batch], log_mel float32 [batch, frames, mel_bins] (zeros behind a clip's
@@ -295,8 +274,10 @@ def parse(
 
 
 def parse_teacher_scores(records: tf.Tensor, num_classes: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Parses a batch of teacher score records inside a graph: video_id string [batch], scores
-    float32 [batch, classes].
+    """Parse a batch of teacher score records, string [batch], inside a TensorFlow graph.
+
+    Returns:
+        video_id string [batch], scores float32 [batch, classes].
     """
     import tensorflow as tf
 
