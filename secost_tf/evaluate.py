@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from secost_tf.detection import PostProcessing, ThresholdSettings, tuned_thresholds
 from secost_tf.evaluation import EventOptions, evaluate_run, load_measures
-from secost_tf.reporting import format_events, format_table
+from secost_tf.reporting import format_events, format_summary
 from secost_tf.runs import ScoringSettings, StageSettings
 from tfrecord_tools.commands import run_command
 from tfrecord_tools.config import setting
@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> None:
         settings.batch_size,
         events,
     )
-    print(format_table(rows))
+    print(format_summary(rows))
     if events:
         print(f"\n{format_events(rows)}")
 

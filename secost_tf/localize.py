@@ -33,6 +33,7 @@ from secost_tf.runs import EXPORTED_MODEL_HELP, StageSettings, find_stage
 from tfrecord_tools.commands import run_command
 from tfrecord_tools.config import setting
 from tfrecord_tools.config_flags import read_flags
+from tfrecord_tools.text import format_count
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,7 +94,7 @@ def main(argv: Sequence[str]) -> int:
     )
     done, failures = len(results.events), results.failures
     print(
-        f"{done} recording{'s' * (done != 1)} localized into {settings.out}: "
+        f"{format_count(done, 'recording')} localized into {settings.out}: "
         f"{EVENTS_TSV} lists the events"
     )
     if failures:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from secost_tf.reporting import format_table
+from secost_tf.reporting import format_summary
 from secost_tf.training import (
     TRAIN_SETTINGS,
     DeviceSettings,
@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> None:
         print(estimate_cost(config, data_dir, run_dir, make_strategy, options))
         return
     rows = run_cascade(config, data_dir, run_dir, make_strategy, options)
-    print(format_table(rows))
+    print(format_summary(rows))
     print(f"figures of the {rows[-1]['split']} split; curves: tensorboard --logdir {run_dir}")
 
 

@@ -17,6 +17,7 @@ from tfrecord_tools.config import Config, setting
 from tfrecord_tools.config_flags import read_flags
 from tfrecord_tools.datasets import read_class_map
 from tfrecord_tools.shards import ClipRecord, DatasetInfo, decode, dequantize
+from tfrecord_tools.text import format_size
 
 _MOST_LINES = 20  # of classes, unless all are asked for
 
@@ -33,8 +34,8 @@ def describe(data_dir: str, info: DatasetInfo, all_classes: bool = False) -> str
     compressed = f" ({info.compression})" * (info.compression != "NONE")
     lines = [
         f"{storage.join(data_dir, info.split)}: {info.num_clips} clips, {info.seconds / 3600:.2f} h, from {info.dataset}",
-        f"  {len(info.shards)} shards of {per_shard[0]} to {per_shard[-1]} clips, {size / 1e6:.1f} MB "
-        f"({size / info.num_clips / 1e3:.1f} kB a clip)",
+        f"  {len(info.shards)} shards of {per_shard[0]} to {per_shard[-1]} clips, {format_size(size)} "
+        f"({format_size(size / info.num_clips)} a clip)",
         f"  log-mel {info.feature_dtype}{compressed}: {settings.mel_bins} bins from {settings.mel_min_hz:g} to "
         f"{settings.mel_max_hz:g} Hz, window {1e3 * settings.window_seconds:g} ms, hop {1e3 * settings.hop_seconds:g} ms, "
         f"at {settings.sample_rate_hz} Hz; longest clip {info.max_frames} frames",

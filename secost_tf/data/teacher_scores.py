@@ -7,6 +7,7 @@ import itertools
 from secost_tf.data.splits import Split
 from tfrecord_tools import shards, storage
 from tfrecord_tools.shards import decode_teacher_scores
+from tfrecord_tools.text import join_some
 
 
 def check_teacher_scores(split: Split, scores_dir: str) -> None:
@@ -21,7 +22,7 @@ def check_teacher_scores(split: Split, scores_dir: str) -> None:
         path = storage.join(scores_dir, shard.file)
         if not storage.exists(path):
             raise ValueError(
-                f"{path}: the teacher's scores of clips {_some(ids)} are missing{advice}"
+                f"{path}: the teacher's scores of clips {join_some(ids)} are missing{advice}"
             )
         found = [decode_teacher_scores(record)[0] for record in shards.read_records(path)]
         if found == ids:
@@ -30,15 +31,13 @@ def check_teacher_scores(split: Split, scores_dir: str) -> None:
         extra = [video_id for video_id in found if video_id not in set(ids)]
         pairs = itertools.zip_longest(ids, found, fillvalue="end of the shard")
         swapped = [f"{mine} / {theirs}" for mine, theirs in pairs if mine != theirs]
-        problems = [f"no scores for clips {_some(missing)}"] if missing else []
-        problems += [f"scores for clips that are not in the split: {_some(extra)}"] if extra else []
+        problems = [f"no scores for clips {join_some(missing)}"] if missing else []
+        problems += (
+            [f"scores for clips that are not in the split: {join_some(extra)}"] if extra else []
+        )
         problems += (
             []
             if problems
-            else [f"another order than the shard's (clip / scores): {_some(swapped)}"]
+            else [f"another order than the shard's (clip / scores): {join_some(swapped)}"]
         )
         raise ValueError(f"{path}: {'; '.join(problems)}{advice}")
-
-
-def _some(ids: list[str], most: int = 5) -> str:
-    return ", ".join(ids[:most]) + (f" and {len(ids) - most} more" if len(ids) > most else "")

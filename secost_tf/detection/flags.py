@@ -10,6 +10,7 @@ import numpy as np
 from secost_tf.detection import thresholds as class_thresholds
 from tfrecord_tools.config import Config, setting
 from tfrecord_tools.datasets import ClassMap
+from tfrecord_tools.text import parse_number
 
 TUNED = "tuned"
 
@@ -43,7 +44,9 @@ class ThresholdSettings(Config):
                 nothing to tune on.
         """
         if self.threshold != TUNED:
-            default = class_thresholds.parse_threshold(self.threshold, "--threshold")
+            default = parse_number(
+                self.threshold, "threshold", "--threshold", "a number in [0, 1]", 0, 1
+            )
             thresholds = np.full(len(class_map), default)
         elif tune is None:
             raise ValueError(

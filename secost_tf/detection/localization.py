@@ -21,6 +21,7 @@ from tfrecord_tools import storage
 from tfrecord_tools.audio import EXTENSIONS, LongRecording, read_ahead
 from tfrecord_tools.commands import describe_error
 from tfrecord_tools.progress import Progress
+from tfrecord_tools.text import format_count
 
 EVENTS_TSV = "events.tsv"
 
@@ -172,7 +173,7 @@ def write_results(
     if pictures:
         shown = leading_classes(localization.scores, classes, top)
         count = sum(event.class_index in shown for event in localization.events)
-        title = f"{recording.filename}, {count} event{'s' * (count != 1)}"
+        title = f"{recording.filename}, {format_count(count, 'event')}"
         if len(shown) < len(classes):
             title += f" of the {len(shown)} classes with the highest scores"
         write_picture(

@@ -17,7 +17,7 @@ from secost_tf.detection.events import PostProcessing
 from secost_tf.detection.stream import score_segments
 from secost_tf.runs import StageFolder
 from tfrecord_tools import storage
-from tfrecord_tools.datasets import ClassMap
+from tfrecord_tools.datasets import ClassMap, read_class_values, write_class_values
 from tfrecord_tools.text import format_figure
 
 THRESHOLDS_CSV = "thresholds.csv"
@@ -60,31 +60,8 @@ def read_thresholds(path: str, class_map: ClassMap, default: float = DEFAULT) ->
         ValueError: if a class is unknown or there twice, or a threshold is not in [0, 1]; names
             file and line.
     """
-    thresholds: dict[int, float] = {}
-    for where, row in storage.read_csv(path, ("threshold",), ("mid", "display_name")):
-        try:
-            index = class_map.index(row.get("mid") or row.get("display_name") or "")
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from error
-        if index in thresholds:
-            raise ValueError(f"{where}: {class_map.display_names[index]!r} was there before")
-        thresholds[index] = parse_threshold(row["threshold"], where)
-    return np.array([thresholds.get(index, default) for index in range(len(class_map))])
-
-
-def parse_threshold(text: str, where: str) -> float:
-    """Return a number in [0, 1].
-
-    Raises:
-        ValueError: if it is none; the message begins with `where`.
-    """
-    try:
-        threshold = float(text)
-    except ValueError:
-        threshold = -1.0
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"{where}: threshold: expected a number in [0, 1], got {text!r}")
-    return threshold
+    values = read_class_values(path, class_map, "threshold")
+    return np.array([default if value is None else value for value in values])
 
 
 def write_thresholds(
@@ -92,12 +69,10 @@ def write_thresholds(
 ) -> None:
     """Write a csv line a class, which `read_thresholds` reads; an F1 that is NaN is left empty."""
     columns = {
-        "mid": class_map.mids,
-        "display_name": class_map.display_names,
         "threshold": map(float, thresholds),
         "F1": (format_figure(figure, ".6f", missing="") for figure in f1),
     }
-    storage.write_csv(path, zip(*columns.values(), strict=True), list(columns))
+    write_class_values(path, class_map, columns)
 
 
 def thresholds_csv(config: PostProcessing) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.special import expit
 
 from secost_tf.evaluation import metrics
 from secost_tf.evaluation.intervals import Interval, bootstrap_mAP_difference
@@ -24,7 +25,6 @@ from secost_tf.evaluation.label_errors import (
     read_training_clips,
 )
 from tfrecord_tools import shards, storage
-from tfrecord_tools.text import sigmoid
 
 if TYPE_CHECKING:
     from secost_tf.evaluation.scoring import SplitScorer
@@ -208,7 +208,7 @@ def _score_stages(
     stages = Stages(
         classes=folders[-1].record.class_map.display_names,
         labels=labels,
-        scores=tuple(map(sigmoid, logits)),
+        scores=tuple(expit(of_stage, dtype=np.float64) for of_stage in logits),
         per_class=tuple(metrics.evaluate_classes(labels, values) for values in logits),
     )
     return stages, bootstrap_mAP_difference(labels, *logits, resamples=resamples, level=LEVEL)

@@ -28,7 +28,7 @@ def evaluate_run(
     stage's `metrics.json` as well if that is of the same data and split.
 
     Returns:
-        Rows for `cascade.format_table`, one a stage.
+        Rows for `reporting.format_summary`, one a stage.
 
     Raises:
         ValueError: if the stage is not done, or the data have other classes or another log-mel.

@@ -11,13 +11,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 from absl import logging
+from scipy.special import expit
 
 from secost_tf.data import Split, find_damage, scoring_data
 from secost_tf.evaluation.metrics import Evaluation, evaluate_scores
 from secost_tf.runs import StageFolder
 from tfrecord_tools import shards, storage
 from tfrecord_tools.shards import encode_teacher_scores
-from tfrecord_tools.text import sigmoid
 
 
 class Scorer:
@@ -78,7 +78,7 @@ class Scorer:
         records = (
             encode_teacher_scores(video_id, scores)
             for ids, _, logits in self.batches(split)
-            for video_id, scores in zip(ids, sigmoid(logits), strict=True)
+            for video_id, scores in zip(ids, expit(logits, dtype=np.float64), strict=True)
         )
         for shard in split.info.shards:
             path = storage.join(scores_dir, shard.file)

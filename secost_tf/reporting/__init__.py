@@ -8,6 +8,6 @@ if TYPE_CHECKING:
     from secost_tf.reporting.analysis import ANALYSIS, format_analysis, write_analysis
     from secost_tf.reporting.build import REPORT_HTML, write_report
     from secost_tf.reporting.experiments import format_results, write_results
-    from secost_tf.reporting.tables import format_events, format_table
+    from secost_tf.reporting.tables import format_events, format_summary
 else:
     __all__, __getattr__, __dir__ = lazy_names(__name__)

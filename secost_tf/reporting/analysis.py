@@ -14,7 +14,7 @@ from secost_tf.reporting.page import Analysis, LabelError, Picture
 from secost_tf.reporting.pictures import drawing
 from secost_tf.runs import StageFolder
 from tfrecord_tools import storage
-from tfrecord_tools.text import format_figure
+from tfrecord_tools.text import format_figure, format_table
 
 if TYPE_CHECKING:
     from secost_tf.evaluation import SplitScorer
@@ -224,21 +224,40 @@ def _cells(values: np.ndarray) -> list[str]:
 def format_analysis(results: dict) -> str:
     """The results for the terminal."""
     mAP, classes, difference = results["mAP"], results["classes"], results["mAP"]["difference"]
+    base_error, error = (results["calibration"][name]["error"] for name in ("base", "stage"))
+    figures = [
+        (
+            "mAP",
+            f"{mAP['base']:.4f} ({results['base_name']}) -> "
+            f"{mAP['stage']:.4f} (stage {results['stage']})",
+        ),
+        (
+            "difference",
+            f"{difference['mean']:+.4f}, {results['level']:.0%} interval "
+            f"{difference['low']:+.4f} to {difference['high']:+.4f} (bootstrap over clips)",
+        ),
+        (
+            "classes",
+            f"{classes['improved']} of {classes['compared']} improved, {classes['worse']} fell",
+        ),
+        ("calibration", f"expected error {base_error:.4f} -> {error:.4f}"),
+    ]
     lines = [
         f"{results['split']}: {results['num_clips']} clips, {results['num_classes']} classes",
-        f"mAP            {mAP['base']:.4f} ({results['base_name']}) -> {mAP['stage']:.4f} (stage {results['stage']})",
-        f"difference     {difference['mean']:+.4f}, {results['level']:.0%} interval {difference['low']:+.4f} to "
-        f"{difference['high']:+.4f} (bootstrap over clips)",
-        f"classes        {classes['improved']} of {classes['compared']} improved, {classes['worse']} fell",
-        "calibration    expected error "
-        f"{results['calibration']['base']['error']:.4f} -> {results['calibration']['stage']['error']:.4f}",
-        "",
-        "base AP      classes  improved  mean gain",
+        format_table(figures, left=(0, 1)),
     ]
-    lines += [
-        f"{one['low']:.1f} to {one['high']:.1f}  {one['classes']:9d} {one['improved']:9d} {one['mean_gain']:+10.4f}"
-        for one in results["ranges"]
-    ]
+    if results["ranges"]:
+        header = ("base AP", "classes", "improved", "mean gain")
+        cells = [
+            (
+                f"{gains['low']:.1f} to {gains['high']:.1f}",
+                str(gains["classes"]),
+                str(gains["improved"]),
+                f"{gains['mean_gain']:+.4f}",
+            )
+            for gains in results["ranges"]
+        ]
+        lines += ["", format_table(cells, header)]
     for title, key in (("best", "best"), ("worst", "worst")):
         told = ", ".join(
             f"{one['class']} {one['AP'] - one['base_AP']:+.3f}" for one in results[key][:5]

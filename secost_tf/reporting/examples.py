@@ -12,6 +12,7 @@ import numpy as np
 import soundfile
 import tensorflow as tf
 from absl import logging
+from scipy.special import expit
 
 from secost_tf.data import read_clips
 from secost_tf.detection import clip_figure
@@ -24,7 +25,6 @@ from tfrecord_tools import storage
 from tfrecord_tools.audio import AudioError, load_audio
 from tfrecord_tools.datasets import choose_file, index_files
 from tfrecord_tools.shards import ClipRecord
-from tfrecord_tools.text import sigmoid
 
 KINDS = ("put right", "typical", "still wrong", "made worse")
 
@@ -59,9 +59,9 @@ def make_examples(
             `audio_dir`.
     """
     scored = scorer.score(last)
-    scores, base_scores = sigmoid(scored.logits), None
+    scores, base_scores = expit(scored.logits, dtype=np.float64), None
     if base != last:
-        base_scores = sigmoid(scorer.score(base).logits)
+        base_scores = expit(scorer.score(base).logits, dtype=np.float64)
     choices = choose_examples(scored.labels, base_scores, scores, count)
     wanted = [scored.video_ids[choice.clip] for choice in choices]
     by_id = {clip.video_id: clip for clip in read_clips(scorer.split, wanted)}
@@ -262,7 +262,8 @@ def segment_scores(student: keras.Model, log_mel: np.ndarray, num_segments: int)
         "log_mel": tf.constant(log_mel[None], tf.float32),
         "num_frames": tf.constant([len(log_mel)], tf.int32),
     }
-    return sigmoid(student(inputs, training=False)["segment_logits"][0, :num_segments].numpy())
+    logits = student(inputs, training=False)["segment_logits"][0, :num_segments].numpy()
+    return expit(logits, dtype=np.float64)
 
 
 def _draw(

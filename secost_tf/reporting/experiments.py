@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from secost_tf.evaluation import LEVEL, Interval, Results, Row
 from secost_tf.runs import alpha_text
 from tfrecord_tools import storage
+from tfrecord_tools.text import format_count, format_figure, format_table
 
 RESULTS_JSON = "results.json"
 
@@ -31,11 +32,11 @@ def format_results(results: Results) -> str:
         (
             str(row.stage),
             alpha_text(row.alpha, row.alpha_note),
-            _figure(row.mAP.mean),
+            format_figure(row.mAP.mean),
             _interval(row.mAP),
             *(("", "", "", "") if row.change is None else _change(row)),
-            _figure(row.mAUC),
-            _figure(row.d_prime),
+            format_figure(row.mAUC),
+            format_figure(row.d_prime),
         )
         for row in results.rows
     ]
@@ -53,9 +54,9 @@ def format_results(results: Results) -> str:
     )
     chance = "" if measured.chance is None else f", chance mAP {measured.chance:.4f}"
     lines = [
-        f"{measured.record.name}: {seeds} seed{'s' * (seeds > 1)}, {measured.split} ({measured.num_clips} clips, "
+        f"{measured.record.name}: {format_count(seeds, 'seed')}, {measured.split} ({measured.num_clips} clips, "
         f"{len(measured.class_map)} classes{chance})",
-        *_table(header, rows),
+        format_table(rows, header),
         "Means over the seeds; change: against stage 0, paired by seed; classes up: whose AP, averaged over the seeds, rose.",
     ]
     if seeds == 1:
@@ -65,13 +66,14 @@ def format_results(results: Results) -> str:
             (
                 one.of,
                 one.against,
-                _figure(one.mAP),
+                format_figure(one.mAP),
                 f"{one.difference.mean:+.4f}",
                 _interval(one.difference, "+"),
             )
             for one in results.comparisons
         ]
-        lines += ["", *_table(("", "against", "its mAP", "difference", percent), compared)]
+        heading = ("", "against", "its mAP", "difference", percent)
+        lines += ["", format_table(compared, heading)]
     if results.controls:
         lines.append(
             "Its best: by its mean mAP on these same clips, which is in the control's favour."
@@ -151,16 +153,6 @@ def _csv_rows(rows: Sequence[Row]) -> list[dict]:
     return lines
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of right-aligned columns, under a ruled header."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    lines = [
-        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-        for line in (header, *rows)
-    ]
-    return [lines[0], "-" * len(lines[0]), *lines[1:]]
-
-
 def _change(row: Row) -> tuple[str, str, str, str]:
     return (
         f"{row.change.mean:+.4f}",
@@ -168,10 +160,6 @@ def _change(row: Row) -> tuple[str, str, str, str]:
         "-" if row.relative_change is None else f"{row.relative_change:+.1%}",
         f"{row.improved_classes} of {row.classes}",
     )
-
-
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
 
 
 def _interval(interval: Interval, sign: str = "") -> str:

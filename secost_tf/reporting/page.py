@@ -11,13 +11,12 @@ import dataclasses
 import functools
 import hashlib
 import importlib.resources
-import math
 from collections.abc import Mapping, Sequence
 
 import jinja2
 
 from secost_tf.runs import alpha_text
-from tfrecord_tools.text import format_size
+from tfrecord_tools.text import format_figure, format_size
 
 LABEL_ERRORS = "analysis/label_errors.csv"
 
@@ -306,9 +305,7 @@ def data_url(data: bytes, media_type: str) -> str:
 
 
 def _known(value: float | None, specification: str) -> str:
-    if value is None or not math.isfinite(value):
-        return "–"
-    return format(value, specification).replace("-", "−")
+    return format_figure(value, specification, missing="–").replace("-", "−")
 
 
 def _digest(text: str) -> str:

@@ -11,7 +11,7 @@ from secost_tf.reporting.experiments import RESULTS_JSON
 from secost_tf.reporting.page import ClassFigures, EventFigures, StageFigures
 from secost_tf.runs import StageFolder, done_stages, find_stage, summarize
 from tfrecord_tools import shards, storage
-from tfrecord_tools.text import duration
+from tfrecord_tools.text import format_duration
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +79,7 @@ def _stage_figures(row: Mapping, folder: StageFolder) -> StageFigures:
         **{name: value for name, value in row.items() if name in fields},
         teacher=" + ".join(map(str, row["teacher_stages"])) or "–",
         epochs=metrics["epochs"],
-        time=duration(metrics["training_seconds"] + metrics["scoring_seconds"]),
+        time=format_duration(metrics["training_seconds"] + metrics["scoring_seconds"]),
     )
 
 

@@ -11,6 +11,7 @@ from secost_tf.reporting import figures
 from secost_tf.reporting.page import ClassFigures, Picture, StageFigures
 from secost_tf.reporting.page_data import Run
 from tfrecord_tools import plots
+from tfrecord_tools.text import format_count
 
 _MOST_SVG = 250_000  # characters; a larger drawing is kept as pixels
 
@@ -152,4 +153,4 @@ def _per_seed(experiment: Mapping) -> np.ndarray:
 
 def _seeds_of(experiment: Mapping) -> str:
     seeds = len(experiment["rows"][0]["mAP_per_seed"])
-    return f"{seeds} seed{'s' * (seeds > 1)} of experiment {experiment['name']}"
+    return f"{format_count(seeds, 'seed')} of experiment {experiment['name']}"

@@ -38,6 +38,12 @@ if TYPE_CHECKING:
         library_versions,
         load_student,
     )
-    from secost_tf.runs.summary import add_changes, alpha_text, summarize, write_summary
+    from secost_tf.runs.summary import (
+        add_changes,
+        alpha_text,
+        join_stages,
+        summarize,
+        write_summary,
+    )
 else:
     __all__, __getattr__, __dir__ = lazy_names(__name__)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from secost_tf.runs.stage_folder import StageFolder, done_stages
 from tfrecord_tools import storage
@@ -40,6 +40,11 @@ def add_changes(rows: list[dict]) -> list[dict]:
         row["change"] = change
         row["relative_change"] = change / base if base and change is not None else None
     return rows
+
+
+def join_stages(stages: Iterable[int]) -> str:
+    """Return the numbers of stages as tables show them: `0+1`, or `-` for none."""
+    return "+".join(map(str, stages)) or "-"
 
 
 def alpha_text(alpha: float, note: str) -> str:

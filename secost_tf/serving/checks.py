@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 import keras
 import numpy as np
 import soundfile
+from scipy.special import expit
 
 from secost_tf.models import every_frame
 from secost_tf.runs import StageRecord
@@ -28,7 +29,6 @@ from secost_tf.serving.waveforms import bytes_array, encode_wav, pad_together
 from tfrecord_tools import shards
 from tfrecord_tools.corpora import SoundscapeConfig, make_clip
 from tfrecord_tools.log_mel import LogMelConfig, log_mel
-from tfrecord_tools.text import sigmoid
 
 TOLERANCE = 1e-5  # of scores
 
@@ -243,7 +243,7 @@ class LiveModel:
         outputs = self._student(inputs, training=False)
         segments = self._network.num_segments(len(clip))
         scores, segment_scores = (
-            sigmoid(outputs[name].numpy()[0]).astype(np.float32)
+            expit(outputs[name].numpy()[0], dtype=np.float64).astype(np.float32)
             for name in ("logits", "segment_logits")
         )
         return scores, segment_scores[:segments]
@@ -251,4 +251,5 @@ class LiveModel:
     def _scores_of_frames(self, clip: np.ndarray) -> np.ndarray:
         """[K * stride, C] of one log-mel."""
         inputs = {"log_mel": clip[None], "num_frames": np.array([len(clip)], np.int32)}
-        return sigmoid(self._every_frame(inputs, training=False).numpy()[0]).astype(np.float32)
+        logits = self._every_frame(inputs, training=False).numpy()[0]
+        return expit(logits, dtype=np.float64).astype(np.float32)

@@ -21,7 +21,7 @@ from secost_tf.evaluation import Evaluation, Scorer, evaluate_scores
 from secost_tf.training import checkpoints, preemption
 from secost_tf.training.workers import Workers
 from tfrecord_tools import storage
-from tfrecord_tools.text import duration
+from tfrecord_tools.text import format_duration
 
 
 class NonFiniteLoss(ValueError):
@@ -276,6 +276,6 @@ class Progress(keras.callbacks.Callback):
             parts.append(f"validation loss {figures['val_loss']:.4f}, mAP {figures['val_mAP']:.4f}")
             parts.append(f"best epoch {self.state.best_epoch}")
         parts.append(
-            f"{(self.steps - self.first_step) * self.batch_size / self.seconds[-1]:.0f} clips/s, {duration(left)} left"
+            f"{(self.steps - self.first_step) * self.batch_size / self.seconds[-1]:.0f} clips/s, {format_duration(left)} left"
         )
         logging.info("%s epoch %d/%d: %s", self.label, epoch + 1, self.epochs, "; ".join(parts))

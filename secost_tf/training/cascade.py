@@ -13,12 +13,12 @@ from secost_tf.runs import (
     StageFolder,
     alpha_text,
     done_stages,
+    join_stages,
     summarize,
     write_summary,
 )
 from tfrecord_tools import shards
 from tfrecord_tools.config import describe_difference
-from tfrecord_tools.text import join_stages
 
 
 def run_cascade(

@@ -15,7 +15,7 @@ import tensorflow as tf
 from secost_tf.models import WelsNetConfig
 from secost_tf.runs import CascadeConfig, RunOptions
 from secost_tf.training import cascade, devices, stage
-from tfrecord_tools.text import duration
+from tfrecord_tools.text import format_duration, format_size, format_table
 
 _TIMED_STEPS, _WARM_UP_STEPS = 10, 3
 
@@ -95,7 +95,7 @@ def estimate_cost(
         ),
         (
             "records",
-            f"{training.num_clips:,} clips, {_gigabytes(sum(shard.bytes for shard in info.shards))}",
+            f"{training.num_clips:,} clips, {format_size(sum(shard.bytes for shard in info.shards))}",
         ),
         (
             "validation",
@@ -113,13 +113,18 @@ def estimate_cost(
             f"{train.batch_size / seconds:.1f} clips/s ({1000 * seconds:.0f} ms a step, median of {len(timer.times)})",
         ),
         ("operations/s", f"{6 * adds * train.batch_size / seconds / 1e9:.0f} GFLOP/s"),
-        ("time a stage", f"about {duration(total)}, of which scoring {duration(scoring)}"),
-        ("time in all", f"about {duration(total * len(to_train))} for {len(to_train)} stages"),
+        (
+            "time a stage",
+            f"about {format_duration(total)}, of which scoring {format_duration(scoring)}",
+        ),
+        (
+            "time in all",
+            f"about {format_duration(total * len(to_train))} for {len(to_train)} stages",
+        ),
     ]
     if train.teacher == "online" and config.stage:
         rows.append(("", "later stages take longer: the teacher scores each batch"))
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
+    return format_table(rows, left=(0, 1))
 
 
 class _StepTimer(keras.callbacks.Callback):
@@ -142,13 +147,9 @@ class _StepTimer(keras.callbacks.Callback):
 
 def _memory() -> str:
     parts = [
-        f"{_gigabytes(devices.peak_memory())} peak of this process so far, {_gigabytes(devices.available_memory())} free"
+        f"{format_size(devices.peak_memory())} peak of this process so far, {format_size(devices.available_memory())} free"
     ]
     for gpu in tf.config.list_logical_devices("GPU"):
         peak = tf.config.experimental.get_memory_info(gpu.name.removeprefix("/device:"))["peak"]
-        parts.append(f"{_gigabytes(peak)} peak on {gpu.name}")
+        parts.append(f"{format_size(peak)} peak on {gpu.name}")
     return "; ".join(parts)
-
-
-def _gigabytes(size: float) -> str:
-    return f"{size / 1e9:.2f} GB"

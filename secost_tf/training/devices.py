@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from secost_tf.models import processor_flags
+from tfrecord_tools.text import format_count
 
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker")
 
@@ -172,14 +173,14 @@ def describe(strategy, precision: str, reason: str, threads: int, why_threads: s
     gpus = tf.config.list_physical_devices("GPU")
     one_dnn = os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "1"
     devices = (
-        f"{len(gpus)} GPU{'s' * (len(gpus) > 1)}"
+        f"{format_count(len(gpus), 'GPU')}"
         if gpus
         else f"processor with {threads} threads ({why_threads})"
     )
     replicas = strategy.num_replicas_in_sync
     return (
         f"TensorFlow {tf.__version__}, Keras {keras.__version__}; {devices}, oneDNN {'on' if one_dnn else 'off'}; "
-        f"{type(strategy).__name__.lstrip('_')}, {replicas} replica{'s' * (replicas > 1)}; precision {precision} ({reason})"
+        f"{type(strategy).__name__.lstrip('_')}, {format_count(replicas, 'replica')}; precision {precision} ({reason})"
     )
 
 

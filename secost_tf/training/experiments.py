@@ -29,6 +29,7 @@ from secost_tf.training import cascade
 from tfrecord_tools import shards, storage
 from tfrecord_tools.config import Config, setting
 from tfrecord_tools.shards import DatasetInfo
+from tfrecord_tools.text import format_duration
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,7 +241,6 @@ class _Progress:
 
     def reporter(self, run: Run) -> Callable[[StageConfig], None]:
         """Called after each stage of a run that was trained, it logs a line."""
-        from tfrecord_tools.text import duration  # imports TensorFlow
 
         stages = self._stages(run)
         self._done.update(stages[: len(done_stages(run.run_dir))])  # shared ones among them
@@ -259,10 +259,10 @@ class _Progress:
                 self.label(run),
                 stage.stage,
                 "-" if mAP is None else f"{mAP:.4f}",
-                duration(self._seconds[-1]),
+                format_duration(self._seconds[-1]),
                 len(self._done),
                 len(self._all),
-                duration(left),
+                format_duration(left),
             )
 
         return report

@@ -13,11 +13,11 @@ from absl import logging
 from secost_tf.models import WelsNetConfig
 from secost_tf.runs import CascadeConfig, RunOptions, RunSettings, TrainConfig
 from secost_tf.training import devices, preemption
-from secost_tf.training.class_alphas import read_class_alphas
 from tfrecord_tools import shards
 from tfrecord_tools.config import Config, setting
 from tfrecord_tools.config_flags import given_flags, read_flag_values, read_flags
 from tfrecord_tools.corpora import make_builtin_data
+from tfrecord_tools.datasets import read_class_values
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -149,7 +149,7 @@ def set_up(
     data_dir = settings.data_dir or make_builtin_data()
     if settings.alpha_per_class_csv:
         class_map = shards.read_dataset_info(data_dir, "train").class_map
-        class_alphas = read_class_alphas(settings.alpha_per_class_csv, class_map)
+        class_alphas = read_class_values(settings.alpha_per_class_csv, class_map, "alpha")
         config = dataclasses.replace(config, class_alphas=class_alphas)
     threads = devices.set_threads(device_settings.threads)
     if device_settings.deterministic:

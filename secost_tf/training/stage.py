@@ -47,10 +47,11 @@ from secost_tf.runs import (
     TrainConfig,
 )
 from secost_tf.training import callbacks, checkpoints, devices, preemption, tensorboard
-from secost_tf.training.class_alphas import write_class_alphas
 from secost_tf.training.workers import Workers, is_multi_worker
 from tfrecord_tools import shards, storage
+from tfrecord_tools.datasets import write_class_values
 from tfrecord_tools.shards import DatasetInfo
+from tfrecord_tools.text import join_some
 
 
 def build_student(record: StageRecord) -> keras.Model:
@@ -188,17 +189,15 @@ def _begin(
         return
     if empty:
         logging.warning(
-            "%d of %d classes have no clip to learn from: %s%s",
+            "%d of %d classes have no clip to learn from: %s",
             len(empty),
             len(info.class_map),
-            ", ".join(empty[:5]),
-            " ..." if len(empty) > 5 else "",
+            join_some(empty),
         )
     folder.begin(record)
     if record.config.class_alphas:
-        write_class_alphas(
-            folder.file(ALPHA_PER_CLASS_CSV), record.class_map, record.config.loss_alpha
-        )
+        columns = {"alpha": record.config.loss_alpha}
+        write_class_values(folder.file(ALPHA_PER_CLASS_CSV), record.class_map, columns)
     if options.flags:
         with storage.atomic_write(folder.file(FLAGS_TXT)) as file:
             file.write(options.flags)

@@ -24,6 +24,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from absl import logging
+from scipy.special import expit
 from tensorboard.plugins.hparams import api_pb2
 from tensorboard.plugins.hparams import summary as hparams_summary
 from tensorboard.plugins.pr_curve import summary as pr_summary
@@ -36,7 +37,6 @@ from secost_tf.training import checkpoints
 from secost_tf.training.callbacks import Validated, Validation
 from tfrecord_tools import storage
 from tfrecord_tools.shards import ClipRecord
-from tfrecord_tools.text import sigmoid
 
 _THRESHOLDS = 201  # of precision-recall curves: 0, 0.005, ... 1
 
@@ -241,7 +241,7 @@ class TensorBoard(keras.callbacks.Callback):
         """Counts of the classes with the most positive clips, which are the same in every stage,
         and of all together.
         """
-        scores, labels = sigmoid(validated.logits), validated.labels
+        scores, labels = expit(validated.logits, dtype=np.float64), validated.labels
         positives = labels.sum(axis=0)
         classes = [c for c in np.argsort(-positives, kind="stable")[:_CURVES] if positives[c]]
         names = self.record.class_map.display_names
@@ -265,7 +265,7 @@ class TensorBoard(keras.callbacks.Callback):
         inputs = {"log_mel": tf.constant(log_mels), "num_frames": tf.constant(frames, tf.int32)}
         logits = self.validation.scorer.student(inputs, training=False)["segment_logits"].numpy()
         self._segment_scores = [
-            sigmoid(one[: config.num_segments(count)])
+            expit(one[: config.num_segments(count)], dtype=np.float64)
             for one, count in zip(logits, frames, strict=True)
         ]
 

@@ -14,6 +14,7 @@ from tfrecord_tools.conversion.clip import ConvertConfig
 from tfrecord_tools.conversion.shard import ShardJob
 from tfrecord_tools.conversion.split import SplitWriter, count_text
 from tfrecord_tools.datasets import ClassMap, Clip
+from tfrecord_tools.text import format_size
 
 Runner = Callable[[Sequence[ShardJob], ConvertConfig, Callable[[str], None]], None]
 
@@ -105,7 +106,7 @@ def _summarise(
     report(
         f"{writer.folder}: {info.num_clips} of {info.num_clips + failed} clips converted, "
         f"{info.seconds / 3600:.2f} h of sound, {len(info.shards)} shards, "
-        f"{sum(shard.bytes for shard in info.shards) / 1e6:.1f} MB"
+        f"{format_size(sum(shard.bytes for shard in info.shards))}"
     )
     for what, counts, name in (
         ("failed", info.failures, shards.FAILURES_CSV),

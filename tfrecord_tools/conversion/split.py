@@ -19,6 +19,7 @@ from tfrecord_tools import shards, storage
 from tfrecord_tools.conversion.clip import ConvertConfig, Problem
 from tfrecord_tools.conversion.shard import ShardJob, ShardReport
 from tfrecord_tools.datasets import ClassMap, Clip
+from tfrecord_tools.text import join_some
 
 SETTINGS_JSON = "settings.json"
 
@@ -214,7 +215,7 @@ class SplitWriter:
         """Which clips are new and which are gone, as far as that is known."""
         there = {clip_id for clip_id, *_ in self._listed_ids()}
         parts = [
-            f"; {len(ids)} clips only {where}: {', '.join(sorted(ids)[:5])}{' ...' * (len(ids) > 5)}"
+            f"; {len(ids)} clips only {where}: {join_some(sorted(ids))}"
             for where, ids in (("there", there - self._ids), ("asked for", self._ids - there))
             if there and ids
         ]
@@ -259,9 +260,7 @@ def _check_clips(clips: Sequence[Clip], class_map: ClassMap) -> None:
         clip_id for clip_id, count in Counter(clip.id for clip in clips).items() if count > 1
     ]
     if repeated:
-        raise ValueError(
-            f"clips: {len(repeated)} ids occur more than once: {', '.join(repeated[:5])}"
-        )
+        raise ValueError(f"clips: {len(repeated)} ids occur more than once: {join_some(repeated)}")
     for clip in clips:
         if any(not 0 <= label < len(class_map) for label in clip.labels):
             raise ValueError(

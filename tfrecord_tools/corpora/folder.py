@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tfrecord_tools.corpora.mixing import SPLITS
+from tfrecord_tools.text import join_some
 
 SETTINGS_FILE = "soundscapes.json"
 
@@ -61,7 +62,7 @@ def corpus_is_made(
         )
     if foreign := sorted(found - _CORPUS_NAMES):
         raise ValueError(
-            f"{out_dir} is not overwritten: it also holds {', '.join(foreign[:3])}, which is not its own"
+            f"{out_dir} is not overwritten: it also holds {join_some(foreign, most=3)}, which is not its own"
         )
     return False
 

@@ -10,7 +10,8 @@ from absl import logging
 from tfrecord_tools import storage
 from tfrecord_tools.corpora import synthesised_events
 from tfrecord_tools.corpora.mixing import SPLITS, SoundscapeConfig
-from tfrecord_tools.datasets import ClassMap, parse_int
+from tfrecord_tools.datasets import ClassMap
+from tfrecord_tools.text import join_some, parse_int
 
 PRECISION_COLUMNS = ("label_id", "num_rated", "num_true")  # AudioSet's qa_true_counts.csv
 
@@ -110,9 +111,9 @@ def read_label_precisions(path: str, class_map: ClassMap) -> tuple[float, ...]:
         if num_rated:
             rated[index] = num_true / num_rated
     if not rated:
-        some = ", ".join(class_map.display_names[:3])
+        some = join_some(class_map.display_names, most=3)
         raise ValueError(
-            f"{path}: label_id: expected mids or display names of the {len(class_map)} classes ({some} ...), "
+            f"{path}: label_id: expected mids or display names of the {len(class_map)} classes ({some}), "
             "none of them is rated there"
         )
     mean = float(np.mean(list(rated.values())))
@@ -123,7 +124,7 @@ def read_label_precisions(path: str, class_map: ClassMap) -> tuple[float, ...]:
             path,
             len(rated),
             len(class_map),
-            ", ".join(unrated[:5]) + " ..." * (len(unrated) > 5),
+            join_some(unrated),
             mean,
         )
     return tuple(rated.get(index, mean) for index in range(len(class_map)))

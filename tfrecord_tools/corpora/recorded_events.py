@@ -19,6 +19,7 @@ from tfrecord_tools.corpora.recordings import RecordedSources
 from tfrecord_tools.corpora.synthesis import SAMPLE_RATE_HZ
 from tfrecord_tools.datasets import Clip
 from tfrecord_tools.parallel import ordered_map
+from tfrecord_tools.text import join_some
 
 MIN_EVENT_SECONDS = 0.3  # half of it holds the 125 ms that an event's level is measured over
 
@@ -100,10 +101,12 @@ def prepare_sounds(
             sounds[split][clip.labels[0]].append(path)
     skipped = [problem for found in problems.values() for problem in found]
     if skipped:
-        named = "; ".join(f"{p.id} ({p.kind}: {p.detail})" for p in skipped[:_MOST_NAMED])
-        more = f"; and {len(skipped) - _MOST_NAMED} more" * (len(skipped) > _MOST_NAMED)
+        told = (f"{problem.id} ({problem.kind}: {problem.detail})" for problem in skipped)
         logging.warning(
-            "%d of %d recordings are skipped: %s%s", len(skipped), len(items), named, more
+            "%d of %d recordings are skipped: %s",
+            len(skipped),
+            len(items),
+            join_some(told, _MOST_NAMED, separator="; "),
         )
     for (split, label), found in problems.items():
         if not sounds[split][label]:

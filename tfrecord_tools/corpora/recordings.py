@@ -20,10 +20,10 @@ from tfrecord_tools.datasets import (
     ALIASES,
     ClassMap,
     Clip,
-    parse_int,
     read_class_map,
     read_manifest,
 )
+from tfrecord_tools.text import join_some, parse_int
 
 DEFAULT_EVAL_SHARE = 0.25
 
@@ -240,9 +240,10 @@ def _used_classes(
         raise ValueError("source: no recording has exactly one label, as events must")
     dropped = [name for label, name in enumerate(class_map.display_names) if label not in used]
     if dropped:
-        some = ", ".join(dropped[:5]) + " ..." * (len(dropped) > 5)
         logging.info(
-            "%d classes are dropped, no recording is of them alone: %s", len(dropped), some
+            "%d classes are dropped, no recording is of them alone: %s",
+            len(dropped),
+            join_some(dropped),
         )
     place = {label: index for index, label in enumerate(used)}
     kept = ClassMap(
@@ -259,10 +260,10 @@ def _check_splits(source: str, by_split: dict[str, list[Clip]], class_map: Class
     for split, clips in by_split.items():
         lacking = sorted(set(range(len(class_map))) - {clip.labels[0] for clip in clips})
         if lacking:
-            names = ", ".join(repr(class_map.display_names[label]) for label in lacking[:5])
+            names = join_some(repr(class_map.display_names[label]) for label in lacking)
             raise ValueError(
                 f"{source}: {len(lacking)} of {len(class_map)} classes have no recording for {split}: {names}"
-                f"{' ...' * (len(lacking) > 5)}; every class needs one in each split"
+                "; every class needs one in each split"
             )
     train, evaluation = (
         {_identity(clip) for clip in by_split[split] if clip.path} for split in SPLITS

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import os
 from collections.abc import Iterable
 from typing import Any
 
 from tfrecord_tools import storage
-from tfrecord_tools.datasets.tables import UniqueIds, parse_int
-from tfrecord_tools.text import join_some
+from tfrecord_tools.datasets.tables import UniqueIds
+from tfrecord_tools.text import join_some, parse_int, suggest
 
 CLASS_COLUMNS = ("index", "mid", "display_name")
 
@@ -76,9 +75,7 @@ class ClassMap:
         """
         if label in self._indices:
             return self._indices[label]
-        near = difflib.get_close_matches(label, self._indices, n=3)
-        hint = f"did you mean {' or '.join(map(repr, near))}?"
-        hint = hint if near else f"there are {len(self)} classes"
+        hint = suggest(label, self._indices) or f"there are {len(self)} classes"
         raise ValueError(f"unknown class {label!r}; {hint}")
 
     def indices(self, labels: Iterable[str], where: str, hint: str = "") -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from tfrecord_tools import storage
 from tfrecord_tools.datasets.clips import ClassMap, Clip, FileClips, collect_classes
-from tfrecord_tools.datasets.tables import parse_int
+from tfrecord_tools.text import parse_int
 
 # By split: the name of the table and of the audio's folder, and the rows' `split` cell.
 SPLITS = {"train": ("dev", "train"), "validation": ("dev", "val"), "eval": ("eval", None)}

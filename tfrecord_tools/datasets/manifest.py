@@ -7,7 +7,8 @@ from collections import Counter
 
 from tfrecord_tools import storage
 from tfrecord_tools.datasets.clips import ClassMap, Clip, FileClips, read_class_map
-from tfrecord_tools.datasets.tables import parse_int, parse_seconds, parse_span
+from tfrecord_tools.datasets.tables import parse_seconds, parse_span
+from tfrecord_tools.text import parse_int
 
 ALIASES = {"filename": "path", "label": "labels"}
 

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from tfrecord_tools.audio import EXTENSIONS
+from tfrecord_tools.text import join_some
 
 _NAME_WITH_TIMES = re.compile(r"(.+?)_(\d+(?:\.\d+)?)(?:_(\d+(?:\.\d+)?))?")
 
@@ -71,7 +72,7 @@ def choose_file(
         ):
             return file, ""
     if files:
-        names = ", ".join(os.path.basename(file.path) for file in files[:3])
+        names = join_some((os.path.basename(file.path) for file in files), most=3)
         return None, f"only other segments of it are there ({names})"
     return None, f"no file of that name in {audio_dir}"
 

@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+
+from tfrecord_tools.text import parse_number
 
 
 def parse_seconds(text: str, name: str, where: str) -> float:
-    """Return a time in seconds, finite and not negative."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{where}: {name}: expected a time in seconds, 0 or more, got {text!r}")
-    return value
-
-
-def parse_int(text: str, name: str, where: str) -> int:
-    """Return a whole number."""
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError(f"{where}: {name}: expected a whole number, got {text!r}") from None
+    """Return a time in seconds, finite and not negative; see `parse_number`."""
+    return parse_number(text, name, where, "a time in seconds, 0 or more", low=0)
 
 
 def parse_span(

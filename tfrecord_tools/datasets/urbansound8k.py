@@ -5,7 +5,7 @@ from __future__ import annotations
 from tfrecord_tools import storage
 from tfrecord_tools.datasets.clips import ClassMap, Clip
 from tfrecord_tools.datasets.numbered import NumberedRow, collect_clips
-from tfrecord_tools.datasets.tables import parse_int
+from tfrecord_tools.text import parse_int
 
 COLUMNS = ("slice_file_name", "fold", "classID", "class")
 

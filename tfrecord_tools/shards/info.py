@@ -6,8 +6,9 @@ import dataclasses
 from collections.abc import Iterator
 
 from tfrecord_tools import storage
-from tfrecord_tools.datasets import ClassMap, parse_int
+from tfrecord_tools.datasets import ClassMap
 from tfrecord_tools.log_mel import LogMelConfig
+from tfrecord_tools.text import parse_int
 
 FORMAT_VERSION = 2
 

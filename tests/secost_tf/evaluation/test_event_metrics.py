@@ -245,6 +245,7 @@ def test_the_table_lines_up():
     ).splitlines()
     assert len(set(map(len, lines))) == 1 and [line.split("  ")[0] for line in lines] == [
         "",
+        "-" * 61,
         "stage 0",
         "random",
     ]

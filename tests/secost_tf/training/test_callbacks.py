@@ -13,7 +13,6 @@ import tensorflow as tf
 from secost_tf.models.optimizers import build_optimizer
 from secost_tf.training import callbacks, checkpoints
 from secost_tf.training.workers import Workers
-from tfrecord_tools.text import duration
 
 NAN, INF = math.nan, math.inf
 
@@ -233,17 +232,3 @@ def test_a_bar_on_a_terminal(caplog, capsys, monkeypatch):
     progress.bar.refresh()
     assert "stage 2 epoch 2/5: 100%" in capsys.readouterr().err and progress.bar.n == 24
     progress.bar.close()
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.4, "0 s"),
-        (59.6, "1 min 00 s"),
-        (61, "1 min 01 s"),
-        (3599, "59 min 59 s"),
-        (7 * 3600 + 125, "7 h 02 min"),
-    ],
-)
-def test_durations_are_readable(seconds, text):
-    assert duration(seconds) == text

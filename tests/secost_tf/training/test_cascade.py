@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from cascade_runs import fail_to_make_a_strategy, metrics_of, summary_of
 
-from secost_tf.reporting.tables import format_table
+from secost_tf.reporting.tables import format_summary
 from secost_tf.runs import done_stages, load_student, summary
 from secost_tf.training import stage as stages
 from secost_tf.training.cascade import run_cascade
@@ -203,7 +203,7 @@ def test_several_teachers_are_averaged(kept_data, cascade_config, begun, one_dev
     rows = run_cascade(config, kept_data, run_dir, one_device)
     assert joined == [(0, ["stage-0", "stage-1"]), (1, ["stage-0", "stage-1"])]
     assert rows[2]["teacher_stages"] == [0, 1] and rows[2]["alpha"] == 0.5
-    assert "0+1" in format_table(rows)
+    assert "0+1" in format_summary(rows)
 
 
 # --- other splits ---
@@ -266,7 +266,7 @@ def test_the_table_by_hand(tmp_path):
     write_metrics(tmp_path, 2, mAP=0.45, mAUC=1.0, d_prime=None)
     summary.write_summary(str(tmp_path))
     rows = summary.summarize(done_stages(str(tmp_path)))
-    assert format_table(rows).splitlines() == [
+    assert format_summary(rows).splitlines() == [
         "stage  alpha  teacher     mAP    mAUC      d'  lwlrap            change  chance mAP",
         "-" * 83,
         "    0      1        -  0.5000  0.7500  0.9539  0.6250                        0.1250",
@@ -283,7 +283,7 @@ def test_figures_that_do_not_exist_are_left_out(tmp_path):
     assert (
         [row["change"] for row in rows] == [None, None] == [row["relative_change"] for row in rows]
     )
-    assert format_table(rows).splitlines()[2].split() == ["0", "1", *"------"]
+    assert format_summary(rows).splitlines()[2].split() == ["0", "1", *"------"]
 
 
 def test_a_base_of_zero_has_no_relative_change(tmp_path):

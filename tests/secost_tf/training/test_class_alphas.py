@@ -1,4 +1,4 @@
-"""Tables of alphas, and stages that are trained with them."""
+"""Stages that are trained with an alpha for each class."""
 
 import dataclasses
 import json
@@ -8,15 +8,12 @@ from pathlib import Path
 import pytest
 
 from secost_tf.reporting import page_data
-from secost_tf.reporting.tables import format_table
+from secost_tf.reporting.tables import format_summary
 from secost_tf.runs import StageFolder
 from secost_tf.training import callbacks, tensorboard
 from secost_tf.training import stage as stages
 from secost_tf.training.cascade import run_cascade
-from secost_tf.training.class_alphas import read_class_alphas, write_class_alphas
-from tfrecord_tools.datasets.clips import ClassMap
-
-CLASS_MAP = ClassMap(("/m/a", "/m/b", "/m/c", "/m/d"), ("Bark", "Bell", "Rain, heavy", "Siren"))
+from tfrecord_tools.datasets import read_class_values
 
 
 @pytest.fixture
@@ -32,63 +29,6 @@ def no_training(monkeypatch):
     monkeypatch.setattr(stages, "train_stage", lambda *args: pytest.fail("trained a stage"))
 
 
-# --- tables ---
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "mid,alpha\n/m/b,0.5\n/m/c,0\n",
-        'alpha,display_name,note\n0,"Rain, heavy",\n.5,Bell,loud\n',
-        '# mine\nindex,mid,display_name,alpha\n7,/m/b,another name,5e-1\n8,,"Rain, heavy",0.0\n',
-    ],
-)
-def test_classes_are_found_by_mid_or_name(tmp_path, text):
-    (tmp_path / "alphas.csv").write_text(text)
-    assert read_class_alphas(str(tmp_path / "alphas.csv"), CLASS_MAP) == (None, 0.5, 0.0, None)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (
-            "mid,alpha\n/m/a,0.5\nBerk,0.5\n",
-            r"alphas\.csv, line 3: unknown class 'Berk'; did you mean 'Bark'",
-        ),
-        (
-            "mid,alpha\n/m/a,0.5\nBark,0.5\n",
-            r"line 3: 'Bark' was there before, at .*alphas\.csv, line 2",
-        ),
-        (
-            "mid,alpha\n/m/a,1.5\n",
-            r"line 2: alpha: expected a number in \[0, 1\], the weight .* got '1\.5'",
-        ),
-        ("mid,alpha\n/m/a,\n", r"line 2: alpha: expected a number in \[0, 1\], .* got ''"),
-        ("mid,alpha\n/m/a,nan\n", r"line 2: alpha: expected a number in \[0, 1\], .* got 'nan'"),
-        ("mid,weight\n/m/a,0.5\n", r"line 1: expected a column 'alpha'; found mid, weight"),
-        (
-            "class,alpha\nBark,0.5\n",
-            r"line 2: expected a class in a column 'mid' or 'display_name', got none",
-        ),
-        ("mid,alpha\n", r"alphas\.csv: expected a line for at least one class, got none"),
-    ],
-)
-def test_tables_that_say_nothing(tmp_path, text, message):
-    (tmp_path / "alphas.csv").write_text(text)
-    with pytest.raises(ValueError, match=message):
-        read_class_alphas(str(tmp_path / "alphas.csv"), CLASS_MAP)
-
-
-def test_what_is_written_is_read(tmp_path):
-    path, alphas = str(tmp_path / "alphas.csv"), (0.3, 0.1234, 0.0, 1.0)
-    write_class_alphas(path, CLASS_MAP, alphas)
-    assert Path(path).read_text().splitlines()[:2] == ["mid,display_name,alpha", "/m/a,Bark,0.3"]
-    assert read_class_alphas(path, CLASS_MAP) == alphas
-
-
-# --- stages ---
-
-
 def test_given_alphas_reach_the_loss(kept_run, kept_data, cascade_config, begun, one_device):
     """0.3 in each class, whatever alpha is, trains as alpha 0.3 does."""
     config = dataclasses.replace(cascade_config(1, 0.9), class_alphas=(0.3,) * 4)
@@ -97,7 +37,7 @@ def test_given_alphas_reach_the_loss(kept_run, kept_data, cascade_config, begun,
     for name in ("mAP", "mAUC", "lwlrap"):
         assert rows[1][name] == pytest.approx(expected[name], abs=1e-5)
     assert (rows[1]["alpha"], rows[1]["alpha_note"]) == (0.9, "per class")
-    assert " 0.9 per class " in format_table(rows)
+    assert " 0.9 per class " in format_summary(rows)
     assert page_data.read_run(begun).stages[1].alpha_note == "per class"
 
 
@@ -123,7 +63,8 @@ def test_a_stage_that_was_stopped_continues_with_the_alphas_of_its_table(
     written["stage"] |= {"auto_alphas": [], "estimate_class_alphas": True}
     path.write_text(json.dumps(written))
     record = StageFolder(begun, 1).record
-    table = read_class_alphas(str(Path(begun, "stage-1", "alpha_per_class.csv")), record.class_map)
+    path = str(Path(begun, "stage-1", "alpha_per_class.csv"))
+    table = read_class_values(path, record.class_map, "alpha")
     assert table == record.config.class_alphas == alphas
     rows = run_cascade(
         dataclasses.replace(config, class_alphas=table), kept_data, begun, one_device

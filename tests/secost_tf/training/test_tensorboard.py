@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy.special import expit
 from sklearn.metrics import average_precision_score, confusion_matrix
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata as hparams_metadata
@@ -24,7 +25,6 @@ from secost_tf.training import flags, tensorboard
 from secost_tf.training import stage as stages
 from secost_tf.training.checkpoints import TrainingState
 from tfrecord_tools.shards import info as shards
-from tfrecord_tools.text import sigmoid
 
 FLAGS = "# flags\n--width=0.02\n"
 
@@ -99,7 +99,7 @@ def test_validation_figures_are_those_of_the_student_that_was_kept(kept_run, kep
     events = events_of(board_of(kept_run, stage))
     validation = splits.training_splits(kept_data, record.config.train)[1]
     _, labels, logits = scoring.Scorer(load_student(kept_run, stage), 4).split(validation)
-    evaluation, scores = metrics.evaluate_scores(labels, logits), sigmoid(logits)
+    evaluation, scores = metrics.evaluate_scores(labels, logits), expit(logits, dtype=np.float64)
     for name in ("mAUC", "d_prime"):
         assert points(events, f"validation/{name}")[-1] == (
             2,

@@ -13,9 +13,6 @@ def test_bad_seconds(text):
 
 def test_numbers_spans_and_ids():
     assert tables.parse_seconds("1.5", "start", "here") == 1.5
-    assert tables.parse_int("3", "fold", "here") == 3
-    with pytest.raises(ValueError, match=r"here: fold: expected a whole number, got '3\.0'"):
-        tables.parse_int("3.0", "fold", "here")
     assert tables.parse_span("1", "1.5", "here") == (1.0, 1.5)
     with pytest.raises(
         ValueError, match="here: expected an end after the start, got 2 to 1 seconds"
