@@ -1,6 +1,7 @@
 """SeCoST, sequential co-supervision for weakly labelled audio event detection, on Keras.
 
-Importing the package loads neither TensorFlow nor Keras; the modules that need them do.
+Importing the package loads neither TensorFlow nor Keras; a name that needs them does, when it is
+used first.
 """
 
 import os
@@ -15,6 +16,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 if TYPE_CHECKING:
     from secost_tf.detection import Detector, localize_recordings
+    from secost_tf.evaluation import compare_stages, evaluate_run, evaluate_scores
     from secost_tf.models import (
         LogMel,
         Pooling,
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
         stack_targets,
         wels_net,
     )
-    from secost_tf.runs import StageFolder, load_student
+    from secost_tf.reporting import write_report
+    from secost_tf.runs import CascadeConfig, StageConfig, StageFolder, TrainConfig, load_student
+    from secost_tf.serving import export_run
+    from secost_tf.training import ExperimentConfig, run_cascade, run_experiment
 else:
     __all__, __getattr__, __dir__ = lazy_names(__name__)

@@ -137,22 +137,36 @@ def compare_stages(
 ) -> Comparison:
     """Compare two stages on a split, and the later one with the labels that it learned from.
 
+    Source: the interval of the change of mAP is the percentile bootstrap over clips (Efron, 1979),
+    the calibration error that of Naeini, Cooper and Hauskrecht (AAAI 2015).
+
     Args:
         base: the earlier stage, or one of another run, such as a control.
         later: the later stage.
-        scorer: scores the split on which they are compared; None: the eval split of the data that
-            `later` was trained with.
+        scorer: a `secost_tf.evaluation.SplitScorer` of the split on which they are compared; None:
+            of the eval split of the data that `later` was trained with.
         clean_labels_csv: true labels of the training clips, as AudioSet's segment lists have them;
             None: their events' classes, if there are any.
-        label_errors: how many of each kind to list; 0 leaves them out.
+        label_errors: how many likely label errors of each kind to list; 0 leaves them out.
         resamples: of the bootstrap over clips.
 
     Returns:
-        The comparison; `secost_tf.write_report` and `python -m secost_tf.analyze` write it.
+        A `Comparison`, whose `results` are plain values for JSON; `secost_tf.write_report` and
+        `python -m secost_tf.analyze` write it.
 
     Raises:
         ValueError: if a stage is not done, the two are the same, or classes, log-mels or clips
             differ; names both sides.
+
+    Example:
+        `runs/secost` is a run of three stages.
+
+        >>> from secost_tf import StageFolder, compare_stages
+        >>> base, later = StageFolder("runs/secost", 0), StageFolder("runs/secost", 2)
+        >>> comparison = compare_stages(base, later, resamples=100)
+        >>> mAP = comparison.results["mAP"]
+        >>> sorted(mAP), sorted(mAP["difference"])
+        (['base', 'difference', 'stage'], ['high', 'low', 'mean'])
     """
     from secost_tf.data import Split  # imports TensorFlow
     from secost_tf.evaluation.scoring import SplitScorer

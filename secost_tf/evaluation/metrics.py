@@ -132,9 +132,7 @@ class Evaluation:
     per_class: PerClass
 
     def scalars(self) -> dict[str, float | int | None]:
-        """The numbers that describe the whole set, ready for JSON: None stands for what is not
-        finite.
-        """
+        """Return the numbers that describe the whole set, for JSON: None for what is not finite."""
         measures = {
             name: getattr(self, name) for name in ("mAP", "mAUC", "d_prime", "lwlrap", "chance")
         }
@@ -147,7 +145,33 @@ class Evaluation:
 
 
 def evaluate_scores(labels: np.ndarray, scores: np.ndarray) -> Evaluation:
-    """All measures at once. Arguments and errors as for `average_precision`."""
+    """Compute all measures of clip scores against labels.
+
+    Source: AP, AUC and lwlrap equal scikit-learn's; mAP and d' as reported on AudioSet (Gemmeke et
+    al., ICASSP 2017), lwlrap as in DCASE 2019, task 2 (Fonseca et al., arXiv:1906.02975).
+
+    Args:
+        labels: multi-hot truth, bool or number [clips, classes].
+        scores: clip scores, float [clips, classes]; higher means likelier, so probabilities and
+            logits give the same figures.
+
+    Returns:
+        An `Evaluation`: `mAP`, `mAUC`, `d_prime`, `lwlrap`, `chance`, and `per_class`.
+
+    Raises:
+        ValueError: if labels and scores cannot be compared; the message says why.
+
+    Example:
+        >>> import numpy as np
+        >>> from secost_tf import evaluate_scores
+        >>> labels = np.array([[1, 0], [0, 1], [1, 1]])
+        >>> scores = np.array([[0.9, 0.2], [0.4, 0.7], [0.3, 0.6]])
+        >>> evaluation = evaluate_scores(labels, scores)
+        >>> evaluation.per_class.average_precision.round(4).tolist()
+        [0.8333, 1.0]
+        >>> round(evaluation.mAP, 4)
+        0.9167
+    """
     labels, scores = _checked(labels, scores)
     per_class = evaluate_classes(labels, scores)
     positives, mean_auc = per_class.positives, _mean(per_class.roc_auc)

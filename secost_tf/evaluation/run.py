@@ -21,17 +21,37 @@ def evaluate_run(
     batch_size: int = 32,
     events: EventOptions | None = None,
 ) -> list[dict]:
-    """Evaluates one stage, or all that are done; writes `metrics-SPLIT.json` and
-    `per_class-SPLIT.csv` beside each.
+    """Evaluate one stage of a run, or all that are done, on a converted split.
 
-    With `events`, the measures of `event_metrics.evaluate_events` are among the figures, and in the
-    stage's `metrics.json` as well if that is of the same data and split.
+    `metrics-SPLIT.json` and `per_class-SPLIT.csv` are written beside each stage.
+
+    Source: the measures of `evaluate_scores`; of events, segment-based and event-based F1 (Mesaros,
+    Heittola and Virtanen, Applied Sciences 2016) and PSDS (Bilen et al., ICASSP 2020).
+
+    Args:
+        run_dir: folder of the run.
+        stage: number of the stage; None: all that are done.
+        data_dir: folder of the converted splits; None: that which the stage was trained with.
+        split: name of the split, all of which is scored.
+        batch_size: clips scored at once; changes no figure.
+        events: a `secost_tf.evaluation.EventOptions` to evaluate events as well. Their measures
+            are among the figures, and in the stage's `metrics.json` as well if that is of the same
+            data and split. None: clip scores alone.
 
     Returns:
-        Rows for `reporting.format_summary`, one a stage.
+        Rows for `secost_tf.reporting.format_summary`, a dict for each stage: its number, alpha,
+        teachers, the split, its figures such as `mAP`, and `change` of mAP from the stage before.
 
     Raises:
         ValueError: if the stage is not done, or the data have other classes or another log-mel.
+
+    Example:
+        `runs/secost` is a run of three stages.
+
+        >>> from secost_tf import evaluate_run
+        >>> rows = evaluate_run("runs/secost", split="eval")
+        >>> [row["stage"] for row in rows], rows[0]["num_clips"]
+        ([0, 1, 2], 12)
     """
     from secost_tf.data import Split, iterate_clips
     from secost_tf.evaluation.scoring import Scorer
@@ -66,7 +86,7 @@ def evaluate_run(
 
 
 def _keep_events(stage: StageFolder, figures: Mapping) -> None:
-    """Adds the measures of events to the stage's own figures, of the same data, if they are of the
+    """Add the measures of events to the stage's own figures, of the same data, if they are of the
     same split.
     """
     own = stage.metrics
@@ -75,7 +95,7 @@ def _keep_events(stage: StageFolder, figures: Mapping) -> None:
 
 
 def write_per_class(path: str, evaluation: Evaluation, class_map: ClassMap) -> None:
-    """Writes one csv row a class; a figure that does not exist (no positive clip) is left empty."""
+    """Write one csv row a class; a figure that does not exist (no positive clip) is left empty."""
     per_class = evaluation.per_class
     columns = {
         "index": range(len(class_map)),

@@ -26,11 +26,17 @@ Teacher = Callable[[Any], Any]
 def average_teacher(models: Sequence[keras.Model]) -> Teacher:
     """Make a teacher that averages the clip scores of trained students.
 
+    Source: SUSTAIN, by the authors of SeCoST, lets several earlier stages teach at once (Kumar and
+    Ithapu, ICML 2020, arXiv:2007.00144).
+
     Args:
         models: Keras models that give logits [batch, classes], or a dict that holds `logits`.
 
     Returns:
         A callable from the models' inputs to scores in 0..1, float32 [batch, classes].
+
+    Raises:
+        ValueError: when the teacher is called, if a model gives no logits.
 
     Example:
         >>> import keras, tensorflow as tf

@@ -257,11 +257,21 @@ class SeCoSTLoss(keras.losses.Loss):
 def stack_targets(labels: tf.Tensor, teacher_scores: tf.Tensor) -> tf.Tensor:
     """Put labels and teacher scores side by side, as `SeCoSTLoss` takes them.
 
+    Source: y and ŷ of Kumar and Ithapu, SeCoST, ICASSP 2020 (arXiv:1910.11789).
+
     Args:
         labels: float [batch, classes], 0 or 1.
         teacher_scores: float [batch, classes] in 0..1.
 
     Returns:
         float32 [batch, classes, 2].
+
+    Raises:
+        ValueError or tf.errors.InvalidArgumentError: if the shapes differ, as of `tf.stack`.
+
+    Example:
+        >>> from secost_tf import stack_targets
+        >>> stack_targets([[1.0, 0.0]], [[0.75, 0.5]]).numpy().tolist()
+        [[[1.0, 0.75], [0.0, 0.5]]]
     """
     return tf.stack([_as_float32(labels), _as_float32(teacher_scores)], axis=-1)

@@ -28,26 +28,36 @@ def write_report(
     experiment_dirs: Sequence[str] = (),
     batch_size: int = 32,
 ) -> tuple[str, int]:
-    """Write the report of a run as one HTML file, atomically.
+    """Write the report of a run as one HTML file, whole or not at all.
 
     What can't be shown for want of its data is left out, and the page says why.
 
+    Source: the figures of `evaluate_run` and the comparison of `compare_stages`.
+
     Args:
-        run_dir: the run, with one stage done at least.
-        out: the file; by default `report.html` in `run_dir`.
-        data_dir: the converted splits, by default those that the run was trained with.
-        num_examples: clips to show.
+        run_dir: folder of the run, with one stage done at least.
+        out: the file; None: `report.html` in `run_dir`.
+        data_dir: folder of the converted splits; None: that which the run was trained with.
+        num_examples: number of clips to show.
         analysis: True to compare the first stage with the last, or to take the comparison that lies
             in the run.
         audio_dir: folder of the clips' recordings; None gives no sound.
-        experiment_dirs: experiments to show beside the run.
-        batch_size: clips scored at once.
+        experiment_dirs: folders of experiments to show beside the run.
+        batch_size: clips scored at once; changes no figure.
 
     Returns:
-        The file's name and size in bytes.
+        The file's name and its size in bytes.
 
     Raises:
         ValueError: if no stage is done, or a file is damaged or does not go with the run.
+
+    Example:
+        `runs/secost` is a run of three stages.
+
+        >>> from secost_tf import write_report
+        >>> path, num_bytes = write_report("runs/secost", num_examples=2)
+        >>> path
+        'runs/secost/report.html'
     """
     from secost_tf.evaluation import SplitScorer
     from secost_tf.reporting import analysis as report_analysis

@@ -13,7 +13,25 @@ from tfrecord_tools.shards import DatasetInfo
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig(Config):
-    """Settings of the training of each stage."""
+    """Settings of the training of each stage.
+
+    Source: Adam and the binary cross-entropy as in Kumar, Khadkevich and Fügen (ICASSP 2018,
+    arXiv:1711.01369); the paper of SeCoST names no learning rate, batch size or number of epochs.
+    Augmentations are off by default: mixup is of Zhang et al. (arXiv:1710.09412), SpecAugment of
+    Park et al. (arXiv:1904.08779).
+
+    Raises:
+        ValueError: if a value is not allowed; says which, and what was expected.
+
+    Example:
+        >>> from secost_tf import TrainConfig
+        >>> TrainConfig(epochs=10, balanced_sampling=True).batch_size
+        32
+        >>> TrainConfig(epochs=0)
+        Traceback (most recent call last):
+            ...
+        ValueError: epochs: expected a whole number, at least 1, got 0
+    """
 
     epochs: int = setting(30, "Passes over the training clips, per stage.", minimum=1)
     batch_size: int = setting(
@@ -131,7 +149,26 @@ class TrainConfig(Config):
 
 @dataclasses.dataclass(frozen=True)
 class CascadeConfig(Config):
-    """The stages that a run trains, each the teacher of the next."""
+    """Settings of a cascade: stage after stage, each the teacher of the next.
+
+    Source: Kumar and Ithapu, SeCoST, ICASSP 2020 (arXiv:1910.11789). Several stages as the teacher:
+    SUSTAIN, of the same authors (ICML 2020, arXiv:2007.00144).
+
+    Raises:
+        ValueError: if a value is not allowed, or `alphas` are neither one number nor one for each
+            of stages 1 to `stage`.
+
+    Example:
+        >>> from secost_tf import CascadeConfig, TrainConfig
+        >>> config = CascadeConfig(
+        ...     stage=2,
+        ...     alphas=(0.3, 0.5),
+        ...     network={"width": 0.25, "pooling": "attention"},
+        ...     train=TrainConfig(epochs=10),
+        ... )
+        >>> CascadeConfig.from_dict(config.to_dict()) == config
+        True
+    """
 
     stage: int = setting(
         0,
@@ -203,7 +240,27 @@ class CascadeConfig(Config):
 
 @dataclasses.dataclass(frozen=True)
 class StageConfig(Config):
-    """One stage of the cascade, as kept in its `config.json`."""
+    """Settings of one stage of a cascade, as kept in its `config.json`.
+
+    `CascadeConfig` makes them from the data; make one to describe a stage by itself.
+
+    Source: Kumar and Ithapu, SeCoST, ICASSP 2020 (arXiv:1910.11789).
+
+    Raises:
+        ValueError: if a value is not allowed, or does not go with the number of the stage: stage 0
+            has alpha 1 and no teacher, later stages have teachers among the stages before.
+
+    Example:
+        >>> from secost_tf import StageConfig, TrainConfig, WelsNetConfig
+        >>> student = WelsNetConfig(num_classes=50)
+        >>> stage = StageConfig(1, 0.3, (0,), student, TrainConfig())
+        >>> stage.needs_teacher
+        True
+        >>> StageConfig(0, 0.3, (), student, TrainConfig())
+        Traceback (most recent call last):
+            ...
+        ValueError: alpha: expected 1 for stage 0, which has no teacher, got 0.3
+    """
 
     stage: int = setting(help="Its number; 0 is the base model, Teacher-0.", minimum=0)
     alpha: float = setting(

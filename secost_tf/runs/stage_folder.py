@@ -75,16 +75,27 @@ class StageFolder:
 
     What has been read is kept, so that one object is passed around in place of reading again.
 
+    Source: a stage's folder as `run_cascade` writes it: `config.json`, `student.weights.h5`,
+    `metrics.json`, `per_class.csv`, `history.csv`, the scores that it gave as a teacher.
+
     Args:
         run_dir: folder of the run.
         number: of the stage; 0 is the base model.
 
+    Raises:
+        ValueError: when something is read of a stage that was not begun or is not done.
+
     Example:
+        `runs/secost` is a run of stages 0 to 2.
+
+        >>> from secost_tf import StageFolder
         >>> stage = StageFolder("runs/secost", 2)
-        >>> stage.path
-        'runs/secost/stage-2'
-        >>> stage.is_done
-        False
+        >>> stage.path, stage.is_done, stage.record.config.alpha
+        ('runs/secost/stage-2', True, 0.3)
+        >>> StageFolder("runs/secost", 3).metrics
+        Traceback (most recent call last):
+            ...
+        ValueError: runs/secost/stage-3: this stage is not done; train it with --stage=3
     """
 
     run_dir: str
@@ -284,15 +295,29 @@ def find_stage(run_dir: str, number: int | None = None) -> StageFolder:
 def load_student(run_dir: str, stage: int | None = None) -> keras.Model:
     """Load the trained student of a stage, whichever stack it was trained on.
 
+    Source: the network is that of `wels_net`.
+
     Args:
         run_dir: folder of the run.
         stage: number of the stage; None: the last that is done.
 
     Returns:
-        A `wels_net` in float32.
+        A `wels_net` in float32, from a dict of `log_mel` [clips, frames, mel_bins] and `num_frames`
+        [clips] to a dict of `logits` [clips, classes] and `segment_logits` [clips, K, classes].
 
     Raises:
         ValueError: if the stage is not done.
+
+    Example:
+        `runs/secost` is a run on four classes and 32 mel bins.
+
+        >>> import numpy as np
+        >>> from secost_tf import load_student
+        >>> student = load_student("runs/secost", stage=2)
+        >>> log_mel = np.zeros((1, 998, 32), "float32")  # ten seconds
+        >>> outputs = student({"log_mel": log_mel, "num_frames": np.array([998], "int32")})
+        >>> outputs["logits"].shape.as_list(), outputs["segment_logits"].shape.as_list()
+        ([1, 4], [1, 30, 4])
     """
     return find_stage(run_dir, stage).student
 

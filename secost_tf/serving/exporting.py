@@ -28,12 +28,14 @@ def export_run(
     model_format: str = "saved_model",
     calibration_dir: str | None = None,
 ) -> tuple[str, Exported]:
-    """Exports a stage as the next version in a folder, checked before it gets its final name.
+    """Export a stage as the next version in a folder, checked before it gets its final name.
+
+    Source: folders of numbered versions, as TensorFlow Serving reads them.
 
     Args:
-        run_dir: the run.
+        run_dir: folder of the run.
         export_dir: folder of the model; its name is the model's.
-        stage: the stage, by default the last one that is done.
+        stage: number of the stage; None: the last that is done.
         config: what can be chosen of the model: a `ServingConfig` for a SavedModel, else a
             `PortableConfig`.
         model_format: one of `FORMATS`.
@@ -41,10 +43,19 @@ def export_run(
             trained with; or, if the model takes waveforms, of recordings.
 
     Returns:
-        The folder of the new version, and what is known of it.
+        The folder of the new version, and a description of the model: settings, signatures and how
+        far its scores are from the live network's.
 
     Raises:
         ValueError: if the stage is not done, or the exported model does not answer as the live one.
+
+    Example:
+        `runs/secost` is a run of three stages.
+
+        >>> from secost_tf import export_run
+        >>> folder, exported = export_run("runs/secost", "models/secost", stage=2)
+        >>> folder, exported.check.largest_difference <= exported.check.tolerance
+        ('models/secost/1', True)
     """
     from secost_tf.serving import layout, model_card
 

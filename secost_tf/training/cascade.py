@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from absl import logging
 
@@ -17,39 +18,56 @@ from secost_tf.runs import (
     summarize,
     write_summary,
 )
+from secost_tf.training.devices import custom_gradients_forgotten, make_strategy
 from tfrecord_tools import shards
 from tfrecord_tools.config import describe_difference
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 def run_cascade(
     config: CascadeConfig,
     data_dir: str,
     run_dir: str,
-    make_strategy: Callable[[], object],
+    make_strategy: Callable[[], tf.distribute.Strategy] = make_strategy,
     options: RunOptions | None = None,
     stage_done: Callable[[StageConfig], None] = lambda stage: None,
 ) -> list[dict]:
-    """Trains stages 0 to `config.stage`, keeping those that are done, and writes the summary.
+    """Train stages 0 to `config.stage`, keep those that are done, and write the summary.
+
+    Source: Kumar and Ithapu, SeCoST, ICASSP 2020 (arXiv:1910.11789).
 
     Args:
         config: what to run.
-        data_dir: folder of the converted splits.
-        run_dir: folder of the run, made if need be.
+        data_dir: folder of the converted splits, `train` and `eval` at least.
+        run_dir: folder of the run, made if need be; each stage has a folder in it.
         make_strategy: gives the `tf.distribute.Strategy`; called only if there is something to
-            train.
-        options: what changes no result.
+            train. By default it mirrors over the GPUs, if there are several.
+        options: `secost_tf.runs.RunOptions`, which change no result: checkpoints, pictures.
         stage_done: called after each stage that was trained, not for those that were kept.
 
     Returns:
-        The rows of the summary, one a stage.
+        The rows of the summary, a dict for each stage: its number, alpha, teachers, best epoch, and
+        its figures on the evaluated split, such as `mAP`.
 
     Raises:
         ValueError: if the data, the run folder or the settings do not go together; before anything
             is trained.
+
+    Example:
+        `data` holds what `tfrecord_tools.convert` has written. The network here is very small.
+
+        >>> from secost_tf import CascadeConfig, TrainConfig, run_cascade
+        >>> network = {"width": 0.02, "block_channels": (400,), "block_pools": (32,)}
+        >>> train = TrainConfig(epochs=1, batch_size=8)
+        >>> config = CascadeConfig(stage=1, alphas=(0.3,), network=network, train=train)
+        >>> rows = run_cascade(config, "data", "runs/small")
+        >>> [(row["stage"], row["alpha"], row["teacher_stages"]) for row in rows]
+        [(0, 1.0, []), (1, 0.3, [0])]
     """
     options = options or RunOptions()
     configs, to_train = plan(config, data_dir, run_dir)
-    from secost_tf.training.devices import custom_gradients_forgotten
     from secost_tf.training.stage import train_stage
     from secost_tf.training.workers import Workers
 
@@ -57,19 +75,18 @@ def run_cascade(
     is_chief = strategy is None or Workers(strategy).is_chief
     if to_train:
         logging.info("stages to train: %s", join_stages(config.stage for config in to_train))
-    for one in configs:
-        if one in to_train:
-            logging.info("stage %d: %s", one.stage, _describe(one))
+    for stage in configs:
+        if stage in to_train:
+            logging.info("stage %d: %s", stage.stage, _describe(stage))
             with custom_gradients_forgotten():
-                train_stage(one, data_dir, run_dir, strategy, options)
+                train_stage(stage, data_dir, run_dir, strategy, options)
         else:
-            logging.info(
-                "stage %d: kept, done in %s", one.stage, StageFolder(run_dir, one.stage).path
-            )
+            folder = StageFolder(run_dir, stage.stage)
+            logging.info("stage %d: kept, done in %s", stage.stage, folder.path)
         if is_chief:
             write_summary(run_dir)
-        if one in to_train:
-            stage_done(one)
+        if stage in to_train:
+            stage_done(stage)
     return summarize(done_stages(run_dir))
 
 
@@ -83,7 +100,7 @@ def _describe(config: StageConfig) -> str:
 def plan(
     config: CascadeConfig, data_dir: str, run_dir: str
 ) -> tuple[list[StageConfig], list[StageConfig]]:
-    """The settings of stages 0 to `config.stage`, and of those among them that are yet to be
+    """Return the settings of stages 0 to `config.stage`, and of those among them that are yet to be
     trained.
 
     Raises:
@@ -110,8 +127,9 @@ def plan(
 
 
 def _check_kept(folder: StageFolder, asked: StageConfig, config: CascadeConfig) -> None:
-    """Raise `ValueError` if a stage that is done is not what was asked for, as far as it was asked
-    for: the last stage, and its alphas.
+    """Raise `ValueError` if a stage that is done is not what was asked for.
+
+    Asked for are the last stage, and the alphas that were given stage by stage or class by class.
     """
     done = folder.record.config
     if asked.stage == config.stage:

@@ -7,9 +7,13 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from secost_tf.models import processor_flags
 from tfrecord_tools.text import format_count
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker")
 
@@ -35,8 +39,8 @@ def set_logical_cpus(count: int) -> None:
         ) from error
 
 
-def make_strategy(name: str, logical_cpus: int = 0):
-    """A `tf.distribute.Strategy`.
+def make_strategy(name: str = "auto", logical_cpus: int = 0) -> tf.distribute.Strategy:
+    """Return a `tf.distribute.Strategy`.
 
     `auto` mirrors over all GPUs if there are several, else over the logical CPUs if there are
     several, else takes the one device; `mirrored` mirrors over all there are; `one_device` is

@@ -9,6 +9,7 @@ import functools
 import json
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from absl import logging
 
@@ -26,10 +27,14 @@ from secost_tf.runs import (
     write_summary,
 )
 from secost_tf.training import cascade
+from secost_tf.training.devices import make_strategy
 from tfrecord_tools import shards, storage
 from tfrecord_tools.config import Config, setting
 from tfrecord_tools.shards import DatasetInfo
 from tfrecord_tools.text import format_duration
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +62,21 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class ExperimentConfig(Config):
-    """What an experiment trains: a cascade, or a sweep of alpha, with several seeds."""
+    """Settings of an experiment: a cascade, or a sweep of alpha, with several seeds.
+
+    Source: the cascade of `CascadeConfig`; its results are compared seed by seed, by the interval
+    of `secost_tf.evaluation.mean_interval`.
+
+    Raises:
+        ValueError: if a value is not allowed, the name is no name of a folder, or a sweep has more
+            than stage 1.
+
+    Example:
+        >>> from secost_tf import CascadeConfig, ExperimentConfig
+        >>> cascade = CascadeConfig(stage=1, alphas=(0.3,))
+        >>> ExperimentConfig(name="sweep", cascade=cascade, sweep_alphas=(0.0, 0.5, 1.0)).seeds
+        5
+    """
 
     name: str | None = setting(
         None, "Name of the experiment, and of its folder; flagfiles of experiments give it."
@@ -131,26 +150,42 @@ def run_experiment(
     config: ExperimentConfig,
     data_dir: str,
     experiments_dir: str,
-    make_strategy: Callable[[], object],
+    make_strategy: Callable[[], tf.distribute.Strategy] = make_strategy,
     options: RunOptions | None = None,
-) -> None:
-    """Trains what is not done of an experiment, seed by seed.
+) -> list[str]:
+    """Train what is not done of an experiment, seed by seed.
 
     A stage that another run below `experiments_dir` has trained with the same settings, data,
     versions and teachers is taken from there: stage 0, above all, is trained once a seed for all
     experiments on the same data.
 
+    Source: the cascade of `run_cascade`, repeated.
+
     Args:
         config: what to run.
-        data_dir: folder of the converted splits.
+        data_dir: folder of the converted splits, `train` and `eval` at least.
         experiments_dir: folder of the experiments, a folder each.
         make_strategy: gives the `tf.distribute.Strategy`; called once, if there is something to
-            train.
+            train. By default it mirrors over the GPUs, if there are several.
         options: what changes no result. Its flags are those that the runs have in common.
+
+    Returns:
+        The folders of the runs, seed by seed.
 
     Raises:
         ValueError: if what stands there was begun with other settings or data, or as
-            `cascade.run_cascade`.
+            `run_cascade`.
+
+    Example:
+        `data` holds what `tfrecord_tools.convert` has written. The network here is very small, and
+        only the base model is trained.
+
+        >>> from secost_tf import CascadeConfig, ExperimentConfig, TrainConfig, run_experiment
+        >>> network = {"width": 0.02, "block_channels": (400,), "block_pools": (32,)}
+        >>> cascade = CascadeConfig(network=network, train=TrainConfig(epochs=1, batch_size=8))
+        >>> config = ExperimentConfig(name="base", cascade=cascade, seeds=1)
+        >>> run_experiment(config, "data", "runs/experiments")
+        ['runs/experiments/base/seed-0']
     """
     options = options or RunOptions()
     info = shards.read_dataset_info(data_dir, "train")
@@ -173,6 +208,7 @@ def run_experiment(
         cascade.run_cascade(
             run.cascade, data_dir, run.run_dir, make_strategy, run_options, progress.reporter(run)
         )
+    return [run.run_dir for run in runs]
 
 
 def estimate_experiment(
