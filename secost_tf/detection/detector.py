@@ -44,9 +44,13 @@ class Detection(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Detector:
-    """Says which classes sound in a recording, and when.
+    """Find which classes sound in a recording, and when.
 
     Make one with `Detector.from_run` or `Detector.from_saved_model`; TensorFlow is loaded then.
+    Call it with a waveform for clip scores, segment scores and their times.
+
+    Source: detection by the segment scores of a network trained on weak labels alone: Kumar and
+    Ithapu, SeCoST, ICASSP 2020 (arXiv:1910.11789).
 
     Attributes:
         clip_network: log-mel float32 [frames, mel_bins] -> clip scores float32 [C] and segment
@@ -59,7 +63,12 @@ class Detector:
         folder: what it was loaded from.
         title: what it is called.
 
+    Raises:
+        ValueError: when it is called, if the waveform is not one-dimensional, floating and finite,
+            or is shorter than a window of the log-mel.
+
     Example:
+        `runs/secost` is a run on four classes.
 
         >>> import numpy as np
         >>> from secost_tf import Detector

@@ -218,6 +218,9 @@ def localize_recordings(
     A recording that can't be used stops no other. For each recording NAME there are NAME.png,
     NAME.scores.tsv, NAME.audacity.txt and NAME.raven.txt, and `events.tsv` for all.
 
+    Source: thresholds with hysteresis and a median filter over segment scores, as is usual in DCASE's
+    task 4; label files of Audacity and Raven.
+
     Args:
         paths: files, and folders of them; see `find_recordings`.
         detector: scores segments.
@@ -238,6 +241,7 @@ def localize_recordings(
         OSError: if `events.tsv` can't be written.
 
     Example:
+        `runs/secost` is a run on four classes, `night.flac` a recording of two seconds.
 
         >>> from secost_tf import Detector, localize_recordings
         >>> detector = Detector.from_run("runs/secost")

@@ -15,10 +15,9 @@ from tfrecord_tools.shards import DatasetInfo
 class TrainConfig(Config):
     """Settings of the training of each stage.
 
-    Source: Adam and the binary cross-entropy as in Kumar, Khadkevich and Fügen (ICASSP 2018,
-    arXiv:1711.01369); the paper of SeCoST names no learning rate, batch size or number of epochs.
-    Augmentations are off by default: mixup is of Zhang et al. (arXiv:1710.09412), SpecAugment of
-    Park et al. (arXiv:1904.08779).
+    Source: Adam as in Kumar, Khadkevich and Fügen (ICASSP 2018, arXiv:1711.01369); the slides of
+    SeCoST name no optimizer, learning rate or number of epochs. Augmentations are off by default:
+    mixup is of Zhang et al. (arXiv:1710.09412), SpecAugment of Park et al. (arXiv:1904.08779).
 
     Raises:
         ValueError: if a value is not allowed; says which, and what was expected.

@@ -9,7 +9,9 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 import secost_tf
 
@@ -23,10 +25,12 @@ MODULES = sorted(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, kept_data, kept_run) -> Path:
-    """The folder of the examples: `data`, converted splits, and `runs/secost`, a run."""
+    """The folder of the examples: `data`, converted splits, `runs/secost`, a run, and a recording."""
     folder = tmp_path_factory.mktemp("examples")
     (folder / "data").symlink_to(kept_data)
     shutil.copytree(kept_run, folder / "runs" / "secost")
+    noise = np.random.default_rng(0).normal(0, 0.1, 32_000)
+    soundfile.write(folder / "night.flac", noise, 16_000)
     return folder
 
 
