@@ -53,7 +53,7 @@ class Localization:
         return dataclasses.replace(self, events=events)
 
 
-def localize(
+def find_events(
     path: str,
     detector: Detector,
     thresholds: np.ndarray,
@@ -268,7 +268,7 @@ def localize_recordings(
     with Progress(len(recordings), logging.info) as progress:
         for recording in recordings:
             try:
-                localization = localize(recording.path, detector, thresholds, config).of(wanted)
+                localization = find_events(recording.path, detector, thresholds, config).of(wanted)
                 write_results(out, recording, localization, detector, wanted, top, pictures)
             except Exception as error:  # whatever is wrong with one, the others are done
                 logging.debug("%s", recording.path, exc_info=True)

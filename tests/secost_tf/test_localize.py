@@ -90,7 +90,7 @@ def test_a_burst_is_found_when_it_sounds_and_moves_with_the_sound(loud, tmp_path
         first = round((4.0 + shift) * RATE)
         sound[first : first + 2 * RATE] += np.random.default_rng(1).normal(0, 0.1, 2 * RATE)
         soundfile.write(tmp_path / "a.wav", sound, RATE)
-        found = localization.localize(
+        found = localization.find_events(
             str(tmp_path / "a.wav"), loud, np.full(4, 0.5), PostProcessing(hop_scale=4)
         )
         (bark,) = (event for event in found.events if event.class_index == 0)
@@ -112,7 +112,7 @@ def moved(kept_run, tmp_path):
 
     def localized(waveform, thresholds, config):
         soundfile.write(tmp_path / "a.wav", np.clip(waveform, -1, 1), RATE)
-        return localization.localize(str(tmp_path / "a.wav"), detector, thresholds, config)
+        return localization.find_events(str(tmp_path / "a.wav"), detector, thresholds, config)
 
     def found(frames, config):
         thresholds = np.median(localized(sound, np.ones(4), config).scores, axis=0)

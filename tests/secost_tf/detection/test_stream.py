@@ -6,7 +6,7 @@ import soundfile
 
 from secost_tf.detection.detector import Detector
 from secost_tf.detection.events import PostProcessing, Segments, sort_events
-from secost_tf.detection.localization import localize
+from secost_tf.detection.localization import find_events
 from secost_tf.detection.sources import FileSource
 from secost_tf.detection.stream import SegmentStream, listen, score_segments
 from secost_tf.models.config import WelsNetConfig
@@ -77,8 +77,8 @@ def thresholds_of(scores: np.ndarray) -> np.ndarray:
     ],
 )
 def test_a_file_s_events_are_those_that_localize_finds(detector, recording, config):
-    thresholds = thresholds_of(localize(recording, detector, np.ones(4), config).scores)
-    found = localize(recording, detector, thresholds, config)
+    thresholds = thresholds_of(find_events(recording, detector, np.ones(4), config).scores)
+    found = find_events(recording, detector, thresholds, config)
     record = Record()
     listen(FileSource(recording, detector.log_mel), detector, thresholds, config, record)
     np.testing.assert_allclose(record.scores, found.scores, rtol=0, atol=1e-5)
@@ -110,7 +110,7 @@ def test_a_brief_sound_is_scored_when_it_ends(detector, tmp_path, seconds):
     record, config = Record(), PostProcessing(min_event_seconds=0.1)
     listen(FileSource(path, detector.log_mel), detector, 0.0, config, record)
     assert all(count == 0 for _, count, _ in record.drawn)
-    expected = localize(path, detector, np.zeros(4), config).events
+    expected = find_events(path, detector, np.zeros(4), config).events
     assert [event[:3] for event in sort_events(record.events)] == [event[:3] for event in expected]
     assert [event[:3] for event in expected] == [
         (index, 0.0, seconds) for index in range(4) if seconds > 0.1
