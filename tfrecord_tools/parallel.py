@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -54,7 +54,7 @@ def ordered_map(
     workers: int,
     lost: Callable[[Item, str, str], Result],
     timeout_seconds: float | None = None,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Yield `function(item)` for each item, in order and with bounded memory.
 
     Processes are spawned, so that they hold nothing of what this one has loaded or which threads it

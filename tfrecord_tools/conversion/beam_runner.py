@@ -1,5 +1,4 @@
-"""Writes shards with an Apache Beam pipeline: on this machine, or on Dataflow, Flink, Spark and
-others.
+"""Shards written by an Apache Beam pipeline: on this machine, on Dataflow, Flink, Spark, others.
 
 An element is a shard, not a clip: a worker reads the list of its clips, converts them with the
 function that the local runner calls too, and writes the shard and its report. So nothing but file
@@ -28,7 +27,7 @@ def convert_shards_with_beam(
     *,
     pipeline_args: Sequence[str] = (),
 ) -> None:
-    """Writes the shards of `jobs`; all paths in them must be reachable from Beam's workers.
+    """Write the shards of `jobs`; all paths in them must be reachable from Beam's workers.
 
     Args:
         jobs: the shards.
@@ -63,21 +62,21 @@ def convert_shards_with_beam(
         state = result.wait_until_finish()
     except Exception as error:  # each runner has its own
         raise ValueError(
-            f"the Beam pipeline failed ({type(error).__name__}: {error}); finished shards are kept, the same command "
-            "continues"
+            f"the Beam pipeline failed ({type(error).__name__}: {error}); "
+            "finished shards are kept, the same command continues"
         ) from error
-    counters = result.metrics().query(beam.metrics.MetricsFilter().with_namespace(NAMESPACE))[
-        "counters"
-    ]
+    of_ours = beam.metrics.MetricsFilter().with_namespace(NAMESPACE)
+    counters = result.metrics().query(of_ours)["counters"]
     counts = ", ".join(f"{counter.key.metric.name} {counter.result}" for counter in counters)
     report(f"Beam pipeline {state}: {counts}")
 
 
 def _convert_shard(paths: tuple[str, str, str], config: ConvertConfig) -> None:
+    """Convert the clips that a file lists to a shard: what a worker does with an element."""
     from apache_beam.metrics import Metrics
 
     clips_path, shard_path, report_path = paths
-    clips = [_clip(values) for values in storage.read_json(clips_path)]
+    clips = [_restore_clip(values) for values in storage.read_json(clips_path)]
     job = ShardJob(clips, shard_path, report_path)
     if job.finished():  # Beam repeats a whole bundle where one of its elements failed
         return
@@ -87,9 +86,8 @@ def _convert_shard(paths: tuple[str, str, str], config: ConvertConfig) -> None:
     )
 
 
-def _clip(values: list) -> Clip:
-    """The inverse of `dataclasses.astuple`, after JSON has made lists of tuples."""
+def _restore_clip(values: list) -> Clip:
+    """Return the clip that `dataclasses.astuple` and JSON made lists of."""
     clip = Clip(*values)
-    return dataclasses.replace(
-        clip, labels=tuple(clip.labels), events=tuple(map(tuple, clip.events))
-    )
+    events = tuple((label, onset, offset) for label, onset, offset in clip.events)
+    return dataclasses.replace(clip, labels=tuple(clip.labels), events=events)

@@ -1,4 +1,4 @@
-"""One clip to one record: all that a worker process does."""
+"""The work of a worker process: one clip to one record."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _USUAL_SHARDS, _FEWEST_CLIPS_PER_SHARD = 8, 16
 
 @dataclasses.dataclass(frozen=True)
 class ConvertConfig(Config):
-    """What decides the bytes that are written, besides the clips."""
+    """The settings that, besides the clips, decide the bytes that are written."""
 
     split: str = setting(help="The name of the split and its folder.", flag=False)
     dataset: str = setting(help="The reader that the clips came from, for the record.", flag=False)
@@ -40,8 +40,8 @@ class ConvertConfig(Config):
     )
     clips_per_shard: int = setting(
         0,
-        "Most clips in a shard file. 0: 1024, fewer in a small set so that it has up to 8 shards of "
-        "at least 16.",
+        "Most clips in a shard file. 0: 1024, fewer in a small set so that it has up to 8 shards "
+        "of at least 16.",
         minimum=0,
     )
 
@@ -52,11 +52,11 @@ class ConvertConfig(Config):
 
     @property
     def feature_range(self) -> tuple[float, float] | None:
-        """See `schema.feature_range`."""
+        """The log-mels that uint8 stores as 0 and 255 (see `shards.feature_range`)."""
         return shards.feature_range(self.log_mel, self.feature_dtype)
 
     def num_shards(self, num_clips: int) -> int:
-        """Number of shards for `num_clips` clips."""
+        """Return the number of shards for `num_clips` clips."""
         if self.clips_per_shard:
             return -(-num_clips // self.clips_per_shard)
         return max(
@@ -67,9 +67,7 @@ class ConvertConfig(Config):
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """A line of `failures.csv`, whose clips were left out, or of `warnings.csv`, whose clips were
-    not.
-    """
+    """A line of `failures.csv`, of a clip that is left out, or of `warnings.csv`."""
 
     id: str
     path: str
@@ -78,16 +76,15 @@ class Problem:
 
     @classmethod
     def of(cls, clip: Clip, kind: str, detail: str) -> Problem:
-        """A problem of a clip."""
-        path = os.fsencode(clip.path or "").decode(
-            errors="backslashreplace"
-        )  # a file name may be no text
+        """Return a problem of a clip."""
+        # A file name may be no text.
+        path = os.fsencode(clip.path or "").decode(errors="backslashreplace")
         return cls(clip.id, path, kind, detail)
 
 
 @dataclasses.dataclass(frozen=True)
 class ConvertedClip:
-    """What a worker makes of one clip; without a record `failure` says why.
+    """The result for one clip; without a record `failure` says why.
 
     Attributes:
         record: the serialised clip, as it stands in a shard (see `shards.frame`), or None.
@@ -101,46 +98,41 @@ class ConvertedClip:
     record: bytes | None = None
     num_frames: int = 0
     seconds: float = 0.0
-    total: np.ndarray | None = None
-    total_of_squares: np.ndarray | None = None
+    total: np.ndarray | float = 0.0
+    total_of_squares: np.ndarray | float = 0.0
     failure: Problem | None = None
     warnings: tuple[Problem, ...] = ()
 
 
 def failed_clip(clip: Clip, kind: str, detail: str) -> ConvertedClip:
-    """The result for a clip of which there is no record."""
+    """Return the result for a clip of which there is no record."""
     return ConvertedClip(clip, failure=Problem.of(clip, kind, detail))
 
 
 def convert_clip(clip: Clip, config: ConvertConfig) -> ConvertedClip:
-    """Decodes, transforms and serialises one clip. Whatever is wrong with it is in the result,
-    never raised.
-    """
+    """Decode, transform and serialise one clip; the result says what is wrong with it."""
     if clip.path is None:
         return failed_clip(clip, "missing", clip.missing)
     try:
-        return _convert_audio(clip, config)
+        return _convert_audio(clip, clip.path, config)
     except AudioError as error:
         return failed_clip(clip, error.kind, error.detail)
     except Exception as error:  # one clip, whatever is wrong with it, does not stop the others
         return failed_clip(clip, "unexpected", f"{type(error).__name__}: {error}")
 
 
-def _convert_audio(clip: Clip, config: ConvertConfig) -> ConvertedClip:
-    with storage.local_copy(clip.path) as path:
-        audio = load_audio(
-            path,
-            config.log_mel.sample_rate_hz,
-            clip.start_seconds,
-            clip.end_seconds,
-            clip.file_start_seconds,
-        )
-    with np.errstate(over="ignore"):  # found below
+def _convert_audio(clip: Clip, path: str, config: ConvertConfig) -> ConvertedClip:
+    """Convert a clip, or raise an `AudioError`."""
+    span = clip.start_seconds, clip.end_seconds, clip.file_start_seconds
+    with storage.local_copy(path) as local:
+        audio = load_audio(local, config.log_mel.sample_rate_hz, *span)
+    with np.errstate(over="ignore"):  # checked below
         features = log_mel(audio.waveform, config.log_mel)
     if not len(features):
         raise AudioError(
             "too_short",
-            f"{audio.duration_seconds:.4f} s, less than one window of {config.log_mel.window_seconds:g} s",
+            f"{audio.duration_seconds:.4f} s, less than one window of "
+            f"{config.log_mel.window_seconds:g} s",
         )
     if not np.isfinite(features).all():
         raise AudioError("non_finite", "samples so large that their power is not finite")

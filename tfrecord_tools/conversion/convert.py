@@ -1,4 +1,4 @@
-"""Convert a split: plan, shards, tables."""
+"""The conversion of a split: plan, shards, tables."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ def convert_dataset(
     overwrite: bool = False,
     report: Callable[[str], None] = logging.info,
 ) -> shards.DatasetInfo | None:
-    """Converts one split into `out_dir/<split>`, or finishes or keeps what stands there with the
-    same settings.
+    """Convert a split into `out_dir/<split>`, or finish or keep what has the same settings there.
 
     Args:
         clips: the clips; those without a path are counted and listed as missing.
@@ -55,11 +54,10 @@ def convert_dataset(
             shard, or if the runner fails.
     """
     writer = SplitWriter(clips, class_map, config, out_dir)
-    first, last = shard_range or (0, len(writer.jobs) - 1)
-    if not 0 <= first <= last < len(writer.jobs):
-        raise ValueError(
-            f"shard_range: expected shards of 0-{len(writer.jobs) - 1}, got {first}-{last}"
-        )
+    count = len(writer.jobs)
+    first, last = shard_range or (0, count - 1)
+    if not 0 <= first <= last < count:
+        raise ValueError(f"shard_range: expected shards of 0-{count - 1}, got {first}-{last}")
     if overwrite and shard_range:
         raise ValueError(
             "shard_range: does not go with overwrite, which would remove other machines' shards"
@@ -73,24 +71,18 @@ def convert_dataset(
         return info
     writer.begin()
     if writer.reports:
-        report(
-            f"continuing: {len(writer.reports)} of {len(writer.jobs)} shards were finished before"
-        )
-    pending = [
-        writer.jobs[index] for index in range(first, last + 1) if index not in writer.reports
-    ]
-    if pending:
-        runner(pending, config, report)
+        report(f"continuing: {len(writer.reports)} of {count} shards were finished before")
+    jobs = [writer.jobs[i] for i in range(first, last + 1) if i not in writer.reports]
+    if jobs:
+        runner(jobs, config, report)
         writer.read_reports()
-    unfinished = [index for index in range(len(writer.jobs)) if index not in writer.reports]
-    if any(first <= index <= last for index in unfinished):
-        raise ValueError(
-            f"{writer.folder}: shards {_ranges(unfinished)} were not written; try again"
-        )
-    if unfinished:
+    if unfinished := [index for index in range(count) if index not in writer.reports]:
+        numbers = _format_ranges(unfinished)
+        if any(first <= index <= last for index in unfinished):
+            raise ValueError(f"{writer.folder}: shards {numbers} were not written; try again")
         report(
-            f"{writer.folder}: shards {first}-{last} are finished, {_ranges(unfinished)} are not. When all are, the same "
-            "command without --shard_range writes the tables"
+            f"{writer.folder}: shards {first}-{last} are finished, {numbers} are not. "
+            "When all are, the same command without --shard_range writes the tables"
         )
         return None
     info = writer.finish()
@@ -101,23 +93,22 @@ def convert_dataset(
 def _summarise(
     writer: SplitWriter, info: shards.DatasetInfo, report: Callable[[str], None]
 ) -> None:
+    """Report the size of a split and what went wrong."""
     failed = sum(info.failures.values())
-    warnings = Counter(problem.kind for problem in writer.warnings())
     report(
         f"{writer.folder}: {info.num_clips} of {info.num_clips + failed} clips converted, "
         f"{info.seconds / 3600:.2f} h of sound, {len(info.shards)} shards, "
         f"{format_size(sum(shard.bytes for shard in info.shards))}"
     )
-    for what, counts, name in (
-        ("failed", info.failures, shards.FAILURES_CSV),
-        ("warnings", warnings, shards.WARNINGS_CSV),
-    ):
+    warnings = Counter(problem.kind for problem in writer.warnings())
+    tables = {shards.FAILURES_CSV: info.failures, shards.WARNINGS_CSV: warnings}
+    for title, (name, counts) in zip(("failed", "warnings"), tables.items(), strict=True):
         if counts:
-            report(f"{what}: {count_text(counts)}; see {storage.join(writer.folder, name)}")
+            report(f"{title}: {count_text(counts)}; see {storage.join(writer.folder, name)}")
 
 
-def _ranges(numbers: Sequence[int]) -> str:
-    """`0-3, 7, 9-10`, of ascending numbers."""
+def _format_ranges(numbers: Sequence[int]) -> str:
+    """Return ascending numbers as `0-3, 7, 9-10`."""
     groups = itertools.groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0])
     runs = [[number for _, number in run] for _, run in groups]
     return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)

@@ -1,4 +1,4 @@
-"""Writes shards with processes of this machine."""
+"""Shards written by processes of this machine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def convert_shards_locally(
     workers: int = 0,
     clip_timeout_seconds: float | None = None,
 ) -> None:
-    """Writes the shards of `jobs`, in order.
+    """Write the shards of `jobs`, in order.
 
     Args:
         jobs: the shards.
@@ -38,17 +38,13 @@ def convert_shards_locally(
     """
     clips = list(itertools.chain.from_iterable(job.clips for job in jobs))
     workers = min(workers or available_cores(), max(1, len(clips) // _FEWEST_CLIPS_PER_WORKER))
-    convert_one = functools.partial(convert_clip, config=config)
+    convert = functools.partial(convert_clip, config=config)
 
     def on_clip(clip: ConvertedClip) -> None:
         progress.update(None if clip.failure else clip.seconds)
 
-    with (
-        Progress(len(clips), report) as progress,
-        contextlib.closing(
-            ordered_map(convert_one, clips, workers, failed_clip, clip_timeout_seconds)
-        ) as results,
-    ):
+    results = ordered_map(convert, clips, workers, failed_clip, clip_timeout_seconds)
+    with Progress(len(clips), report) as progress, contextlib.closing(results):
         for job in jobs:
             job.write(itertools.islice(results, len(job.clips)), on_clip)
     report(

@@ -15,7 +15,7 @@ from tfrecord_tools.datasets import Clip
 
 @dataclasses.dataclass
 class ShardReport:
-    """What is kept of a finished shard: enough for `dataset.json` and the tables.
+    """The notes on a finished shard: enough for `dataset.json` and the tables.
 
     Attributes:
         bytes: size of its file.
@@ -36,7 +36,7 @@ class ShardReport:
     warnings: list[Problem] = dataclasses.field(default_factory=list)
 
     def add(self, converted: ConvertedClip) -> None:
-        """Counts one clip more."""
+        """Count one clip more."""
         self.warnings += converted.warnings
         if converted.failure:
             self.failures.append(converted.failure)
@@ -48,19 +48,19 @@ class ShardReport:
         self.total_of_squares = self.total_of_squares + converted.total_of_squares
 
     def to_dict(self) -> dict:
-        """Plain values, for JSON; numbers come back exactly."""
+        """Return plain values, for JSON; numbers come back exactly."""
         return {
             **vars(self),
             "positives": sorted(self.positives.items()),
             "total": np.asarray(self.total).tolist(),
             "total_of_squares": np.asarray(self.total_of_squares).tolist(),
-            "failures": [dataclasses.astuple(problem) for problem in self.failures],
-            "warnings": [dataclasses.astuple(problem) for problem in self.warnings],
+            "failures": list(map(dataclasses.astuple, self.failures)),
+            "warnings": list(map(dataclasses.astuple, self.warnings)),
         }
 
     @classmethod
     def from_dict(cls, values: dict) -> ShardReport:
-        """The inverse of `to_dict`."""
+        """Return what `to_dict` gave, as an object again."""
         return cls(
             **{
                 **values,
@@ -87,7 +87,7 @@ class ShardJob:
         converted: Iterable[ConvertedClip],
         on_clip: Callable[[ConvertedClip], None] = lambda clip: None,
     ) -> None:
-        """Writes the shard, then its report; `on_clip` is called for each clip."""
+        """Write the shard, then its report; `on_clip` is called for each clip."""
         report = ShardReport()
 
         def records() -> Iterator[bytes]:
@@ -102,15 +102,11 @@ class ShardJob:
         storage.write_json(self.report_path, report.to_dict())
 
     def finished(self) -> ShardReport | None:
-        """The report of the shard if it is finished and stands there whole, else None."""
+        """Return the report of the shard if it is finished and stands there whole, else None."""
         if not (storage.exists(self.report_path) and storage.exists(self.shard_path)):
             return None
         try:
             report = ShardReport.from_dict(storage.read_json(self.report_path))
-        except (
-            KeyError,
-            TypeError,
-            ValueError,
-        ):  # damaged, or another version's: the shard is made again
+        except (KeyError, TypeError, ValueError):  # damaged, or another version's: it is made again
             return None
         return report if report.bytes == storage.size(self.shard_path) else None

@@ -1,6 +1,4 @@
-"""The folder of one split while it is being converted: settings, finished shards, and the tables at
-the end.
-"""
+"""The folder of a split while it is converted: settings, finished shards, tables at the end."""
 
 from __future__ import annotations
 
@@ -25,12 +23,13 @@ SETTINGS_JSON = "settings.json"
 
 _IDS_TXT = "ids.txt"
 
-_TABLES = (shards.CLASSES_CSV, shards.CLIPS_CSV, shards.FAILURES_CSV, shards.WARNINGS_CSV)
+_PROBLEM_TABLES = (shards.FAILURES_CSV, shards.WARNINGS_CSV)
+
+_TABLES = (shards.CLASSES_CSV, shards.CLIPS_CSV, *_PROBLEM_TABLES)
 
 
 class SplitWriter:
-    """Plans the shards of one split and, when all are there, writes its tables; what was finished
-    before is kept.
+    """The shards of one split and, when all are there, its tables; what was finished is kept.
 
     Attributes:
         folder: `out_dir/<split>`.
@@ -56,19 +55,19 @@ class SplitWriter:
         self._ids = {clip.id for clip in clips}
         self._progress = storage.join(self.folder, shards.PROGRESS_DIR)
         self._settings = _settings(clips, class_map, config)
-        self.missing = [
-            Problem.of(clip, "missing", clip.missing) for clip in clips if not clip.path
-        ]
-        found = sorted((clip for clip in clips if clip.path), key=_random_order)
-        if not found:
+        missing = [clip for clip in clips if not clip.path]
+        self.missing = [Problem.of(clip, "missing", clip.missing) for clip in missing]
+        audible = sorted((clip for clip in clips if clip.path), key=_random_order)
+        if not audible:
             raise ValueError(
-                f"not one of {len(clips)} clips has audio; the first: {clips[0].id}: {clips[0].missing}"
+                f"not one of {len(clips)} clips has audio; the first: {clips[0].id}: "
+                f"{clips[0].missing}"
             )
         self._check_other_splits()
-        count = config.num_shards(len(found))
+        count = config.num_shards(len(audible))
         self.jobs = [
             ShardJob(
-                found[index * len(found) // count : (index + 1) * len(found) // count],
+                audible[index * len(audible) // count : (index + 1) * len(audible) // count],
                 storage.join(self.folder, shards.shard_name(config.split, index, count)),
                 storage.join(self._progress, f"{index:05d}.json"),
             )
@@ -76,7 +75,7 @@ class SplitWriter:
         ]
 
     def complete(self) -> shards.DatasetInfo | None:
-        """The split as it stands there complete, or None; a `ValueError` if it was made otherwise."""
+        """Return the split if it is complete; a `ValueError` if it was made otherwise."""
         if not shards.has_split(self._out_dir, self._config.split):
             return None
         info = shards.read_dataset_info(self._out_dir, self._config.split)
@@ -84,21 +83,18 @@ class SplitWriter:
         return info
 
     def clear(self) -> None:
-        """Removes the split, `dataset.json` first, and nothing else that may lie in its folder."""
+        """Remove the split, `dataset.json` first, and nothing else that may lie in its folder."""
         for name in (shards.DATASET_JSON, *_TABLES):
             storage.remove(storage.join(self.folder, name))
         storage.remove_tree(self._progress)
-        shard = re.compile(
-            f"({storage.PARTIAL_PREFIX})?{re.escape(self._config.split)}"
-            + r"-\d{5}-of-\d{5}\.tfrecord"
-        )
+        split = re.escape(self._config.split)
+        shard = rf"({storage.PARTIAL_PREFIX})?{split}-\d{{5}}-of-\d{{5}}\.tfrecord"
         for name in storage.list_dir(self.folder):
-            if shard.fullmatch(name):
+            if re.fullmatch(shard, name):
                 storage.remove(storage.join(self.folder, name))
 
     def begin(self) -> None:
-        """Makes the folder and notes the settings, or checks those noted there and reads what is
-        finished.
+        """Make the folder and note the settings, or check those there and read what is finished.
 
         Raises:
             ValueError: if what is there was made otherwise, or the folder can't be written to.
@@ -121,43 +117,39 @@ class SplitWriter:
             ) from error
 
     def read_reports(self) -> None:
-        """Finds the shards that are finished, whoever wrote them."""
-        found = {index: job.finished() for index, job in enumerate(self.jobs)}
-        self.reports = {index: report for index, report in found.items() if report}
+        """Read the reports of the shards that are finished, whoever wrote them."""
+        reports = {index: job.finished() for index, job in enumerate(self.jobs)}
+        self.reports = {index: report for index, report in reports.items() if report}
 
     def failures(self) -> list[Problem]:
-        """Of all clips, those without audio too, by clip id."""
+        """Return those of all clips, also those without audio, by clip id."""
         of_shards = (report.failures for report in self.reports.values())
         return sorted(itertools.chain(self.missing, *of_shards), key=lambda problem: problem.id)
 
     def warnings(self) -> list[Problem]:
-        """Of all clips, by clip id."""
+        """Return those of all clips, by clip id."""
         of_shards = (report.warnings for report in self.reports.values())
         return sorted(itertools.chain(*of_shards), key=lambda problem: problem.id)
 
     def finish(self) -> shards.DatasetInfo:
-        """Writes the tables and, last, `dataset.json`; removes the notes of progress.
+        """Write the tables and, last, `dataset.json`; remove the notes of progress.
 
         Raises:
             ValueError: if no clip was converted.
         """
-        errors = self.failures()
-        failures = dict(sorted(Counter(problem.kind for problem in errors).items()))
+        failures = self.failures()
         header = [field.name for field in dataclasses.fields(Problem)]
-        for name, problems in (
-            (shards.FAILURES_CSV, errors),
-            (shards.WARNINGS_CSV, self.warnings()),
-        ):
-            storage.write_csv(
-                storage.join(self.folder, name), map(dataclasses.astuple, problems), header
-            )
+        for name, problems in zip(_PROBLEM_TABLES, (failures, self.warnings()), strict=True):
+            cells = map(dataclasses.astuple, problems)
+            storage.write_csv(storage.join(self.folder, name), cells, header)
         reports = [self.reports[index] for index in range(len(self.jobs))]
-        num_frames = [frames for report in reports for _, frames in report.clips]
-        if not num_frames:
+        if not any(report.clips for report in reports):
             storage.remove_tree(self._progress)
+            kinds = count_text(Counter(problem.kind for problem in failures))
             raise ValueError(
-                f"not one of {len(errors)} clips could be converted: {count_text(failures)}. The first: {errors[0].id}: "
-                f"{errors[0].detail}. All are in {storage.join(self.folder, shards.FAILURES_CSV)}"
+                f"not one of {len(failures)} clips could be converted: {kinds}. "
+                f"The first: {failures[0].id}: {failures[0].detail}. "
+                f"All are in {storage.join(self.folder, shards.FAILURES_CSV)}"
             )
         self._class_map.write(storage.join(self.folder, shards.CLASSES_CSV))
         rows = (
@@ -166,39 +158,46 @@ class SplitWriter:
             for record, (clip_id, frames) in enumerate(report.clips)
         )
         storage.write_csv(storage.join(self.folder, shards.CLIPS_CSV), rows, shards.CLIPS_COLUMNS)
-        mean = sum(report.total for report in reports) / sum(num_frames)
-        mean_square = sum(report.total_of_squares for report in reports) / sum(num_frames)
+        info = self._describe(reports, failures)
+        info.write(self._out_dir)
+        storage.remove_tree(self._progress)
+        return info
+
+    def _describe(
+        self, reports: Sequence[ShardReport], failures: Sequence[Problem]
+    ) -> shards.DatasetInfo:
+        """Return the description of the whole split."""
+        config = self._config
+        num_frames = [frames for report in reports for _, frames in report.clips]
+        mean = np.asarray(sum(report.total for report in reports)) / sum(num_frames)
+        squares = sum(report.total_of_squares for report in reports)
+        variance = np.maximum(0.0, squares / sum(num_frames) - np.square(mean))
         positives = sum((report.positives for report in reports), Counter())
-        info = shards.DatasetInfo(
-            split=self._config.split,
-            dataset=self._config.dataset,
-            log_mel=self._config.log_mel,
-            feature_dtype=self._config.feature_dtype,
-            feature_range=self._config.feature_range,
-            compression=self._config.compression,
+        names = [os.path.basename(job.shard_path) for job in self.jobs]
+        return shards.DatasetInfo(
+            split=config.split,
+            dataset=config.dataset,
+            log_mel=config.log_mel,
+            feature_dtype=config.feature_dtype,
+            feature_range=config.feature_range,
+            compression=config.compression,
             class_map=self._class_map,
             num_clips=len(num_frames),
             seconds=sum(report.seconds for report in reports),
             max_frames=max(num_frames),
             positives=tuple(positives[index] for index in range(len(self._class_map))),
             mean=tuple(mean.tolist()),
-            variance=tuple(np.maximum(0.0, mean_square - np.square(mean)).tolist()),
+            variance=tuple(variance.tolist()),
             shards=tuple(
-                shards.Shard(
-                    shards.shard_name(self._config.split, index, len(self.jobs)),
-                    len(report.clips),
-                    report.bytes,
-                )
-                for index, report in enumerate(reports)
+                shards.Shard(name, len(report.clips), report.bytes)
+                for name, report in zip(names, reports, strict=True)
             ),
-            failures=failures,
+            failures=dict(sorted(Counter(problem.kind for problem in failures).items())),
             settings=self._settings,
         )
-        info.write(self._out_dir)
-        storage.remove_tree(self._progress)
-        return info
 
     def _check_settings(self, there: dict, state: str) -> None:
+        """Raise a `ValueError` if the settings noted there are not those asked for."""
         asked = self._settings
         different = [
             f"{name}: {there.get(name)} there, {asked[name]} asked for"
@@ -207,12 +206,13 @@ class SplitWriter:
         ]
         if different:
             raise ValueError(
-                f"{self.folder} {state} was made from other settings or clips: {'; '.join(different)}"
-                f"{self._different_ids()}. Give another --out, or --overwrite to replace it"
+                f"{self.folder} {state} was made from other settings or clips: "
+                f"{'; '.join(different)}{self._different_ids()}. "
+                "Give another --out, or --overwrite to replace it"
             )
 
     def _different_ids(self) -> str:
-        """Which clips are new and which are gone, as far as that is known."""
+        """Return in words which clips are new and which are gone, as far as that is known."""
         there = {clip_id for clip_id, *_ in self._listed_ids()}
         parts = [
             f"; {len(ids)} clips only {where}: {join_some(sorted(ids))}"
@@ -222,7 +222,7 @@ class SplitWriter:
         return "".join(parts)
 
     def _listed_ids(self) -> Iterator[Sequence[str]]:
-        """Rows that begin with the id of each clip that the split in the folder was made from."""
+        """Yield rows that begin with the ids of the clips that the split there was made from."""
         if storage.exists(path := storage.join(self._progress, _IDS_TXT)):
             with storage.open_file(path) as stream:
                 yield from ([line.rstrip("\n")] for line in stream)
@@ -233,6 +233,7 @@ class SplitWriter:
                 yield from itertools.islice(rows, 1, None)
 
     def _check_other_splits(self) -> None:
+        """Raise a `ValueError` if another split has other classes or log-mel settings."""
         for split in shards.list_splits(self._out_dir):
             if split == self._config.split:
                 continue
@@ -240,7 +241,8 @@ class SplitWriter:
             where = f"--out: {self._out_dir} holds the split {split}"
             if differences := self._class_map.differences(other.class_map, "here", f"in {split}"):
                 raise ValueError(
-                    f"{where}, whose classes are others: {differences}. Give one class list, or another --out"
+                    f"{where}, whose classes are others: {differences}. "
+                    "Give one class list, or another --out"
                 )
             if differences := self._config.log_mel.differences(other.log_mel):
                 raise ValueError(
@@ -249,42 +251,39 @@ class SplitWriter:
 
 
 def count_text(counts: Mapping[str, int]) -> str:
-    """`kind 3, other 1`."""
+    """Return counts as `kind 3, other 1`."""
     return ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items()))
 
 
 def _check_clips(clips: Sequence[Clip], class_map: ClassMap) -> None:
+    """Raise a `ValueError` if there is no clip, an id occurs twice, or a label is no class."""
     if not clips:
         raise ValueError("clips: expected at least one clip")
-    repeated = [
-        clip_id for clip_id, count in Counter(clip.id for clip in clips).items() if count > 1
-    ]
-    if repeated:
+    counts = Counter(clip.id for clip in clips)
+    if repeated := [clip_id for clip_id, count in counts.items() if count > 1]:
         raise ValueError(f"clips: {len(repeated)} ids occur more than once: {join_some(repeated)}")
     for clip in clips:
         if any(not 0 <= label < len(class_map) for label in clip.labels):
             raise ValueError(
-                f"clip {clip.id}: labels: expected indices below {len(class_map)}, got {clip.labels}"
+                f"clip {clip.id}: labels: expected indices below {len(class_map)}, "
+                f"got {clip.labels}"
             )
 
 
 def _settings(clips: Sequence[Clip], class_map: ClassMap, config: ConvertConfig) -> dict:
-    """All that decides the result, as plain values, to compare with what stands in a folder."""
+    """Return all that decides the result, to compare with what stands in a folder."""
     ordered = sorted(clips, key=lambda clip: clip.id)
     listed = {
         "ids": [clip.id for clip in ordered],
-        "files": [
-            clip.path and os.path.basename(clip.path) for clip in ordered
-        ],  # the audio folder may move
+        # The audio folder may move.
+        "files": [clip.path and os.path.basename(clip.path) for clip in ordered],
         "spans": [
             (clip.start_seconds, clip.end_seconds, clip.file_start_seconds) for clip in ordered
         ],
         "labels": [clip.labels for clip in ordered],
         "events": [clip.events for clip in ordered],
     }
-    digests = {
-        f"{name} of the clips": _digest(json.dumps(values)) for name, values in listed.items()
-    }
+    digests = {f"{name} of the clips": _digest(json.dumps(listed[name])) for name in listed}
     return {
         "dataset": config.dataset,
         "feature_dtype": config.feature_dtype,
@@ -298,9 +297,10 @@ def _settings(clips: Sequence[Clip], class_map: ClassMap, config: ConvertConfig)
 
 
 def _digest(text: str) -> str:
+    """Return twelve digits that stand for a text."""
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _random_order(clip: Clip) -> tuple[bytes, str]:
-    """A place drawn from the clip's id alone, so that each shard is a random sample of the split."""
+    """Return a place drawn from a clip's id, so that each shard is a random sample of the split."""
     return hashlib.blake2b(clip.id.encode(), digest_size=8).digest(), clip.id
