@@ -6,7 +6,7 @@ ahead of training it is.
 The shards hold clips of ten seconds, float16, 128 KB each, in the cache of the file system. The
 sides:
 
-- `batches`: an epoch of `data.training_data`, batch 16; the shuffle buffer is small beside the
+- `batches`: an epoch of `data.TrainingData`, batch 16; the shuffle buffer is small beside the
 epoch, as on large sets. - `records`: iterating over TensorFlow's `TFRecordDataset` of the same
 files, the limit. - `counted`: the same within TensorFlow, where nothing is handed out; a limit that
 no Python program sees. - `training`: a step of the full-width network on sixteen clips, float32.
@@ -30,11 +30,10 @@ def batches(folder: str) -> Callable[[], object]:
     from tfrecord_tools.shards import info
 
     split, number = splits.Split(folder, info.read_dataset_info(folder, "train")), itertools.count()
+    data = pipeline.TrainingData(split=split, batch_size=BATCH, shuffle_clips=SHUFFLE_CLIPS)
 
     def work() -> None:
-        for _ in pipeline.training_data(
-            split, BATCH, epoch=next(number), shuffle_clips=SHUFFLE_CLIPS
-        ):
+        for _ in data.epoch(next(number)):
             pass
 
     return work

@@ -116,12 +116,11 @@ def epochs(name: str, width: float, folder: str) -> Callable[[], object]:
 
     split = splits.Split(folder, info.read_dataset_info(folder, "train"))
     scores = [str(Path(folder, "scores"))] if name == "cached" else []
+    data = pipeline.TrainingData(split=split, batch_size=BATCH, teacher_scores_dirs=scores)
     model, number = SIDES[name](width), itertools.count()
 
     def work() -> None:
-        batches = pipeline.training_data(
-            split, BATCH, epoch=next(number), teacher_scores_dirs=scores
-        )
+        batches = data.epoch(next(number))
         if name in ("student", "naive"):
             batches = batches.map(lambda inputs, targets: (inputs, targets["labels"]))
         model.fit(batches, epochs=1, shuffle=False, verbose=0)

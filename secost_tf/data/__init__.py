@@ -8,10 +8,10 @@ if TYPE_CHECKING:
     from secost_tf.data.augmentation import make_augmentation
     from secost_tf.data.pipeline import (
         RecordCache,
+        TrainingData,
         Worker,
         scoring_data,
         steps_per_epoch,
-        training_data,
     )
     from secost_tf.data.splits import (
         Split,

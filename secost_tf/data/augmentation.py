@@ -1,10 +1,9 @@
-"""What training batches go through on their way to the student: mixup and SpecAugment, off by
-default.
+"""Augmentation of training batches: mixup and SpecAugment, off by default.
 
 Everything is a function of the batch and a seed, int32 [2], so that a run that was stopped
-continues with the same batches. Batches are as `data.training_data` makes them: inputs {log_mel
-[batch, frames, mel_bins], num_frames [batch]} and targets {labels [batch, classes], teacher_scores
-[batch, classes]}.
+continues with the same batches. Batches are as `TrainingData` makes them: inputs {log_mel [batch,
+frames, mel_bins], num_frames [batch]} and targets {labels [batch, classes], teacher_scores [batch,
+classes]}.
 """
 
 from __future__ import annotations
@@ -25,44 +24,41 @@ Augment = Callable[[Inputs, Targets, tf.Tensor], tuple[Inputs, Targets]]
 
 
 def make_augmentation(train: TrainConfig, info: DatasetInfo) -> Augment | None:
-    """What `train` asks for, as one function (inputs, targets, seed) -> (inputs, targets); None if
-    it asks for nothing.
+    """Make a function (inputs, targets, seed) -> (inputs, targets) of all augmentation asked for.
 
     Args:
         train: how a stage is trained.
         info: of the training split; what is masked is set to its mean, and silence is that of its
             log-mel.
 
+    Returns:
+        The function; None if no augmentation is asked for.
+
     Raises:
         ValueError: if time warping is asked for where TensorFlow Addons is missing.
     """
     steps: list[Augment] = []
+    partial = functools.partial
     if train.mixup_alpha:
-        steps.append(
-            functools.partial(mixup, alpha=train.mixup_alpha, least_power=info.log_mel.log_offset)
-        )
+        least_power = info.log_mel.log_offset
+        steps.append(partial(mixup, alpha=train.mixup_alpha, least_power=least_power))
     if train.time_warp_frames:
-        require_tensorflow_addons()
-        steps.append(functools.partial(_on_log_mel, time_warp, most_frames=train.time_warp_frames))
-    for count, widest, function in (
+        _require_tensorflow_addons()
+        steps.append(partial(_on_log_mel, time_warp, most_frames=train.time_warp_frames))
+    for count, widest, mask in (
         (train.time_masks, train.time_mask_frames, mask_time),
         (train.frequency_masks, train.frequency_mask_bins, mask_frequency),
     ):
         if count:
-            steps.append(
-                functools.partial(_on_log_mel, function, count=count, widest=widest, fill=info.mean)
-            )
-    if not steps:
-        return None
+            steps.append(partial(_on_log_mel, mask, count=count, widest=widest, fill=info.mean))
 
     def augment(inputs: Inputs, targets: Targets, seed: tf.Tensor) -> tuple[Inputs, Targets]:
         for index, step in enumerate(steps):
-            inputs, targets = step(
-                inputs, targets, tf.random.experimental.stateless_fold_in(seed, index)
-            )
+            own_seed = tf.random.experimental.stateless_fold_in(seed, index)
+            inputs, targets = step(inputs, targets, own_seed)
         return inputs, targets
 
-    return augment
+    return augment if steps else None
 
 
 def _on_log_mel(function, inputs: Inputs, targets: Targets, seed: tf.Tensor, **options):
@@ -73,12 +69,13 @@ def _on_log_mel(function, inputs: Inputs, targets: Targets, seed: tf.Tensor, **o
 def mixup(
     inputs: Inputs, targets: Targets, seed: tf.Tensor, alpha: float, least_power: float = 1e-6
 ) -> tuple[Inputs, Targets]:
-    """Mixes each clip with another one of the batch: weight * clip + (1 - weight) * partner, weight
-    ~ Beta(alpha, alpha).
+    """Mix each clip with another of the batch: weight * clip + (1 - weight) * partner.
 
-    Sound is mixed as sounds mix, in power; where one of the two has ended, it is silent, and the
-    mixture is as long as the longer one. Labels and teacher scores are mixed with the same weight
-    (Zhang et al., "mixup", ICLR 2018).
+    The weight is drawn from Beta(alpha, alpha). Sound is mixed in power, as sounds mix; a clip that
+    has ended is silent, and the mixture is as long as the longer of the two. Labels and teacher
+    scores are mixed with the same weight.
+
+    Source: Zhang et al., "mixup", ICLR 2018.
     """
     log_mel, num_frames = inputs[LOG_MEL], inputs[NUM_FRAMES]
     batch, frames = tf.shape(log_mel)[0], tf.shape(log_mel)[1]
@@ -110,8 +107,9 @@ def mask_time(
     widest: int,
     fill: Sequence[float],
 ) -> tf.Tensor:
-    """Sets `count` stretches of each clip, of 0 to `widest` frames, to `fill` (SpecAugment, Park et
-    al. 2019).
+    """Set `count` stretches of each clip, of 0 to `widest` frames, to `fill`.
+
+    Source: SpecAugment, Park et al. 2019.
     """
     masked = _random_spans(tf.shape(log_mel)[1], num_frames, seed, count, widest)
     return tf.where(masked[:, :, None], tf.constant(fill, log_mel.dtype), log_mel)
@@ -125,9 +123,7 @@ def mask_frequency(
     widest: int,
     fill: Sequence[float],
 ) -> tf.Tensor:
-    """Sets `count` bands of each clip, of 0 to `widest` mel bins, to `fill`; not behind the clip's
-    end.
-    """
+    """Set `count` bands of each clip, of 0 to `widest` mel bins, to `fill`, up to its end."""
     frames, bins = tf.shape(log_mel)[1], log_mel.shape[2]
     masked = _random_spans(bins, tf.fill(tf.shape(num_frames), bins), seed, count, widest)
     masked = masked[:, None, :] & tf.sequence_mask(num_frames, frames)[:, :, None]
@@ -135,12 +131,13 @@ def mask_frequency(
 
 
 def _random_spans(size, lengths: tf.Tensor, seed: tf.Tensor, count: int, widest: int) -> tf.Tensor:
-    """For each of `lengths` [batch], `count` spans within it, of widths uniform in 0 to `widest`:
-    bool [batch, size].
+    """Draw `count` spans within each of `lengths` [batch], of widths uniform in 0 to `widest`.
+
+    Returns:
+        bool [batch, size], true within a span.
     """
-    shape = [tf.shape(lengths)[0], count]
+    shape, lengths = [tf.shape(lengths)[0], count], lengths[:, None]
     width_seed, start_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
-    lengths = lengths[:, None]
     width = tf.random.stateless_uniform(shape, width_seed, 0, widest + 1, tf.int32)
     width = tf.minimum(width, lengths)
     room = tf.cast(lengths - width + 1, tf.float32)
@@ -150,22 +147,23 @@ def _random_spans(size, lengths: tf.Tensor, seed: tf.Tensor, count: int, widest:
     return tf.reduce_any(inside, axis=1)
 
 
-def require_tensorflow_addons() -> None:
-    """A `ValueError` that names the stack which has it, where TensorFlow Addons is missing."""
+def _require_tensorflow_addons() -> None:
+    """Raise `ValueError` if TensorFlow Addons is missing; name the stack that has it."""
     try:
         import tensorflow_addons  # noqa: F401
     except ImportError as error:
         raise ValueError(
-            "time_warp_frames: needs TensorFlow Addons, which exists for Python 3.10 and 3.11 (TensorFlow 2.15) on Linux "
-            "x86_64 only; use that stack, or leave it at 0"
+            "time_warp_frames: needs TensorFlow Addons, which exists for Python 3.10 and 3.11 "
+            "(TensorFlow 2.15) on Linux x86_64 only; use that stack, or leave it at 0"
         ) from error
 
 
 def time_warp(
     log_mel: tf.Tensor, num_frames: tf.Tensor, seed: tf.Tensor, most_frames: int
 ) -> tf.Tensor:
-    """Moves a random place of each clip by up to `most_frames` frames and stretches what lies
-    beside it (SpecAugment).
+    """Move a random place of each clip by up to `most_frames` frames; stretch what lies beside it.
+
+    Source: SpecAugment, Park et al. 2019.
     """
     import tensorflow_addons as tfa
 
@@ -179,14 +177,12 @@ def time_warp(
     # end, which stay.
     heights = tf.constant([0.0, (bins - 1) / 2, bins - 1.0])
 
-    def points(at: tf.Tensor) -> tf.Tensor:
+    def points(at: tf.Tensor) -> tf.Tensor:  # [batch, 9, 2]
         columns = tf.stack([tf.zeros_like(length), at, length - 1], axis=1)
-        return tf.stack(
-            [tf.repeat(columns, 3, axis=1), tf.tile(heights[None], [batch, 3])], axis=-1
-        )  # [batch, 9, 2]
+        rows = tf.tile(heights[None], [batch, 3])
+        return tf.stack([tf.repeat(columns, 3, axis=1), rows], axis=-1)
 
-    warped, _ = tfa.image.sparse_image_warp(
-        log_mel[..., None], points(place), points(place + shift)
-    )
+    before, after = points(place), points(place + shift)
+    warped, _ = tfa.image.sparse_image_warp(log_mel[..., None], before, after)
     heard = tf.sequence_mask(num_frames, frames)[:, :, None]
     return tf.where(heard, tf.ensure_shape(warped[..., 0], log_mel.shape), log_mel)

@@ -1,4 +1,4 @@
-"""Shards -> `tf.data`: batches of log-mels, labels and, for a student, the teacher's cached scores.
+"""Batches of shards as `tf.data`: log-mels, labels and, for a student, cached teacher scores.
 
 The order of the clips is a function of the seed and the epoch alone, so that a run that starts
 again anywhere sees what an undisturbed run would have seen.
@@ -6,6 +6,7 @@ again anywhere sees what an undisturbed run would have seen.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -34,13 +35,16 @@ _BATCHES_AHEAD = 4
 
 _END = "end of the shard"
 
-_in_graph = (
-    tf.autograph.experimental.do_not_convert
-)  # TensorFlow's own operations alone: nothing to convert
+# TensorFlow's own operations alone: nothing to convert.
+_in_graph = tf.autograph.experimental.do_not_convert
 
 
 def steps_per_epoch(split: Split, batch_size: int) -> int:
-    """Full batches in the subset; a `ValueError` if it does not fill one."""
+    """Return the number of full batches in a subset.
+
+    Raises:
+        ValueError: if the subset does not fill one batch.
+    """
     if split.num_clips < batch_size:
         raise ValueError(
             f"batch_size: expected at most the {split.num_clips} clips to train on "
@@ -50,7 +54,7 @@ def steps_per_epoch(split: Split, batch_size: int) -> int:
 
 
 class Piece(NamedTuple):
-    """Clips of the subset in one shard: `clips` of them from the `first` on."""
+    """A row of clips of the subset in one shard: `clips` of them from the `first` on."""
 
     shard: int
     first: int
@@ -58,28 +62,31 @@ class Piece(NamedTuple):
 
 
 def pieces(shard_clips: Sequence[int], seed: int, start: int, stop: int) -> list[Piece]:
-    """Where clips `start` to `stop` lie in an endless row of passes over the shards, each in an
-    order of its own.
+    """Return clips `start` to `stop` of an endless row of passes over the shards.
+
+    Each pass has an order of its own.
 
     Args:
         shard_clips: clips in each shard.
         seed: decides the orders, with the number of the pass.
         start, stop: places in the row, counted in clips.
     """
-    found, total = [], sum(shard_clips)
+    parts, total = [], sum(shard_clips)
     for number in range(start // total, -(-stop // total)):
         place = number * total
         for shard in np.random.default_rng([seed, number]).permutation(len(shard_clips)).tolist():
             first, last = max(start - place, 0), min(stop - place, shard_clips[shard])
             if first < last:
-                found.append(Piece(shard, first, last - first))
+                parts.append(Piece(shard, first, last - first))
             place += shard_clips[shard]
-    return found
+    return parts
 
 
-class Worker(NamedTuple):
-    """Which part of each batch a process makes: that of worker `index` of `count`, for `replicas`
-    replicas in turn.
+@dataclasses.dataclass(frozen=True)
+class Worker:
+    """The part of each batch that a process makes.
+
+    It is that of worker `index` of `count`, for `replicas` replicas in turn.
     """
 
     index: int = 0
@@ -87,115 +94,136 @@ class Worker(NamedTuple):
     replicas: int = 1
 
 
-def training_data(
-    split: Split,
-    batch_size: int,
-    *,
-    seed: int = 0,
-    epoch: int = 0,
-    steps: int = 0,
-    shuffle_clips: int = 2048,
-    teacher_scores_dirs: Sequence[str] = (),
-    first_step: int = 0,
-    balanced: bool = False,
-    augment: Augment | None = None,
-    streams: int = 1,
-    worker: Worker | None = None,
-    cache: RecordCache | None = None,
-) -> tf.data.Dataset:
-    """One epoch of shuffled batches, all full; or what is left of it from `first_step` on.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """Epochs of shuffled batches, all full.
 
     An epoch is a pass over the clips, or `steps` batches, the next epoch going on where it ends.
     Which clips are left over differs from pass to pass.
 
-    Args:
+    Attributes:
         split: what to train on.
         batch_size: clips in a batch, over all replicas and workers.
-        seed, epoch: decide the order of the clips.
+        seed: decides the order of the clips, with the number of the epoch.
         steps: batches in an epoch; 0 means a pass.
         shuffle_clips: clips in the shuffle buffer; shards are shuffled besides.
         teacher_scores_dirs: folders of cached scores made by `scoring.write_teacher_scores`, joined
             by clip id and averaged.
-        first_step: steps of the epoch that were done before.
         balanced: draw each class equally often, then one of its clips.
         augment: applied to each batch of a stream (see `augmentation.make_augmentation`), with a
             seed of its own.
         streams: equal parts of an epoch's shards, each shuffled by itself, of which each batch
             takes as many clips; with as many streams, one worker or several make the same batches.
-        worker: which part of the batches to make.
-        cache: where the records are held in memory; None reads the files.
-
-    Returns:
-        Batches ({log_mel float32 [batch, frames, mel_bins], num_frames int32 [batch]}, {labels
-        float32 [batch, classes], and with cached scores teacher_scores float32 [batch, classes]}),
-        zero-padded to the longest clip of the batch; each step's batch in as many as the worker has
-        replicas.
+        cache: the records in memory; None reads the files.
 
     Raises:
-        ValueError: if the subset does not fill one batch, or a batch can't be shared out.
+        ValueError: if the subset does not fill one batch.
     """
-    worker = worker or Worker()
-    pass_steps = steps_per_epoch(split, batch_size)
-    if batch_size % streams or streams % worker.count:
-        raise ValueError(
-            f"batch_size: expected a multiple of the {streams} input streams, they one of the {worker.count} "
-            f"workers, got {batch_size}"
-        )
-    clips, steps = (steps * batch_size, steps) if steps else (split.num_clips, pass_steps)
-    source = cache or _Files(split, teacher_scores_dirs)
-    mine = range(
-        worker.index * streams // worker.count, (worker.index + 1) * streams // worker.count
-    )
-    each, parts = batch_size // streams, []
-    for stream in mine:
-        start, stop = (epoch * clips + clips * one // streams for one in (stream, stream + 1))
-        seeds = np.random.SeedSequence([seed, epoch, stream]).generate_state(2).tolist()
-        records = source.records(pieces(split.shard_clips, seed, start, stop))
-        if balanced:
-            records = records.flat_map(functools.partial(_draws, split, seeds[0])).repeat()
-        records = records.shuffle(shuffle_clips, seed=seeds[1], reshuffle_each_iteration=False)
-        parts.append(records.take(steps * each).skip(first_step * each))
-    if len(parts) > 1:
-        turns = np.repeat(np.arange(len(parts), dtype=np.int64), each)
-        dataset = tf.data.Dataset.choose_from_datasets(
-            parts, tf.data.Dataset.from_tensor_slices(turns).repeat(steps - first_step)
-        )
-    else:
+
+    split: Split
+    batch_size: int
+    seed: int = 0
+    steps: int = 0
+    shuffle_clips: int = 2048
+    teacher_scores_dirs: Sequence[str] = ()
+    balanced: bool = False
+    augment: Augment | None = None
+    streams: int = 1
+    cache: RecordCache | None = None
+
+    def __post_init__(self):
+        steps_per_epoch(self.split, self.batch_size)
+
+    def epoch(
+        self, number: int = 0, first_step: int = 0, worker: Worker = Worker()
+    ) -> tf.data.Dataset:
+        """Return the batches of an epoch.
+
+        Args:
+            number: of the epoch.
+            first_step: steps of the epoch that were done before.
+            worker: the part of the batches to make.
+
+        Returns:
+            Batches ({log_mel float32 [batch, frames, mel_bins], num_frames int32 [batch]}, {labels
+            float32 [batch, classes], and with cached scores teacher_scores float32 [batch,
+            classes]}), zero-padded to the longest clip of the batch; each step's batch in as many
+            as the worker has replicas.
+
+        Raises:
+            ValueError: if a batch can't be shared out.
+        """
+        if self.batch_size % self.streams or self.streams % worker.count:
+            raise ValueError(
+                f"batch_size: expected a multiple of the {self.streams} input streams, they one of "
+                f"the {worker.count} workers, got {self.batch_size}"
+            )
+        clips = self.batch_size // self.streams  # of a stream, in a batch
+        total = self.steps or steps_per_epoch(self.split, self.batch_size)
+        steps = total - first_step
+        each = self.streams // worker.count
+        streams = range(worker.index * each, (worker.index + 1) * each)
+        parts = [
+            self._records(number, stream).take(total * clips).skip(first_step * clips)
+            for stream in streams
+        ]
         dataset = parts[0]
-    dataset = dataset.batch(each, drop_remainder=True)
-    dataset = _map(dataset, functools.partial(_training_batch, split))
-    if augment:
-        augment_seed = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0]) % (1 << 31)
+        if len(parts) > 1:
+            turns = np.repeat(np.arange(len(parts), dtype=np.int64), clips)
+            turns = tf.data.Dataset.from_tensor_slices(turns).repeat(steps)
+            dataset = tf.data.Dataset.choose_from_datasets(parts, turns)
+        dataset = dataset.batch(clips, drop_remainder=True)
+        dataset = _map(dataset, functools.partial(_training_batch, self.split))
+        dataset = self._augmented(dataset, number, first_step, streams)
+        share = self.batch_size // worker.count // worker.replicas
+        if share != clips:
+            dataset = dataset.unbatch().padded_batch(share, drop_remainder=True)
+        # Without a known length, Keras 3 takes one step more on a batch of zeros at the end of a
+        # distributed data set.
+        length = tf.data.experimental.assert_cardinality(steps * worker.replicas)
+        return _ahead(dataset).apply(length)
+
+    def _records(self, epoch: int, stream: int) -> tf.data.Dataset:
+        """Return the shuffled records of a stream."""
+        source = self.cache or _Files(self.split, self.teacher_scores_dirs)
+        clips = self.steps * self.batch_size or self.split.num_clips
+        start, stop = (
+            epoch * clips + clips * place // self.streams for place in (stream, stream + 1)
+        )
+        records = source.records(pieces(self.split.shard_clips, self.seed, start, stop))
+        seeds = np.random.SeedSequence([self.seed, epoch, stream]).generate_state(2).tolist()
+        if self.balanced:
+            records = records.flat_map(functools.partial(_draws, self.split, seeds[0])).repeat()
+        return records.shuffle(self.shuffle_clips, seed=seeds[1], reshuffle_each_iteration=False)
+
+    def _augmented(
+        self, dataset: tf.data.Dataset, epoch: int, first_step: int, streams: range
+    ) -> tf.data.Dataset:
+        """Return the batches of streams in turn, augmented."""
+        augment = self.augment
+        if augment is None:
+            return dataset
+        seed = int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0]) % (1 << 31)
 
         def augment_batch(count, batch):
-            turn, stream = count // len(parts) + first_step, count % len(parts) + mine[0]
-            return augment(
-                *batch, tf.stack([augment_seed, tf.cast(turn * streams + stream, tf.int32)])
-            )
+            step, stream = count // len(streams) + first_step, count % len(streams) + streams[0]
+            place = tf.cast(step * self.streams + stream, tf.int32)
+            return augment(*batch, tf.stack([seed, place]))
 
-        dataset = _map(dataset.enumerate(), augment_batch)
-    share = batch_size // worker.count // worker.replicas
-    if share != each:
-        dataset = dataset.unbatch().padded_batch(share, drop_remainder=True)
-    dataset = _ahead(dataset)
-    # Without a known length, Keras 3 takes one step more on a batch of zeros at the end of a
-    # distributed data set.
-    return dataset.apply(
-        tf.data.experimental.assert_cardinality((steps - first_step) * worker.replicas)
-    )
+        return _map(dataset.enumerate(), augment_batch)
 
 
 def scoring_data(split: Split, batch_size: int) -> tf.data.Dataset:
-    """Batches (inputs, labels float32 [batch, classes], video_id string [batch]) in the order of
-    the shards.
-    """
+    """Return batches in the order of the shards.
 
+    Each is (inputs, labels float32 [batch, classes], video_id string [batch]).
+    """
     batches = _Files(split).in_order().batch(batch_size)
     return _ahead(_map(batches, functools.partial(_scoring_batch, split)))
 
 
 def _ahead(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """The batches, made while those before are used, with as much parallelism as there are threads.
+    """Make batches while those before are used, with as much parallelism as there are threads.
 
     Not tuned by itself: the tuner's thread sleeps ever longer and, woken a moment too soon, keeps
     the end of a pass waiting for up to ten seconds (seen with TensorFlow 2.15 and 2.21, in every
@@ -220,19 +248,18 @@ class _Files:
         self.columns += [[storage.join(folder, name) for name in names] for folder in scores_dirs]
         # Known beforehand and held beside the records: to call a function for each record costs as
         # much as reading it.
-        self.selected = (
-            None if split.subset == "all" else tf.ragged.constant(split.selected, tf.bool)
-        )
+        is_whole = split.subset == "all"
+        self.selected = None if is_whole else tf.ragged.constant(split.selected, tf.bool)
 
     def in_order(self) -> tf.data.Dataset:
-        """All of them, in the order of the shards."""
+        """Return all records, in the order of the shards."""
         shard = np.arange(len(self.columns[0]))
         return tf.data.Dataset.from_tensor_slices((shard, *self.columns)).flat_map(self._read)
 
-    def records(self, found: Sequence[Piece]) -> tf.data.Dataset:
-        """Those of some pieces, several files at a time."""
-        paths = tuple([column[piece.shard] for piece in found] for column in self.columns)
-        places = np.array(found, np.int64)
+    def records(self, parts: Sequence[Piece]) -> tf.data.Dataset:
+        """Return the records of some pieces, read from several files at a time."""
+        paths = tuple([column[part.shard] for part in parts] for column in self.columns)
+        places = np.array(parts, np.int64)
         # A shard's last piece goes to the file's end (-1), so that files of unequal length are
         # found out.
         to_end = places[:, 1] + places[:, 2] == np.array(self.split.shard_clips)[places[:, 0]]
@@ -243,15 +270,13 @@ class _Files:
             return self._read(shard, *paths).skip(first).take(clips)
 
         files = tf.data.Dataset.from_tensor_slices((*places.T, *paths))
-        return _interleave(files, read, len(found))
+        return _interleave(files, read, len(parts))
 
     @_in_graph
     def _read(self, shard, clips, *scores):
         compression = "" if self.split.info.compression == "NONE" else self.split.info.compression
-        columns = [
-            tf.data.TFRecordDataset(clips, compression),
-            *map(tf.data.TFRecordDataset, scores),
-        ]
+        columns = [tf.data.TFRecordDataset(clips, compression)]
+        columns += map(tf.data.TFRecordDataset, scores)
         if scores:
             end = tf.data.Dataset.from_tensors(b"")
             # The end of each file is a record too: files of unequal length then meet it at
@@ -267,29 +292,24 @@ class _Files:
 
 
 class RecordCache:
-    """The records of a subset, (clip, teacher scores...), held in memory, decompressed; files are
-    read once.
-    """
+    """The records of a subset, (clip, teacher scores...), decompressed in memory; read once."""
 
     def __init__(self, split: Split, scores_dirs: Sequence[str] = ()):
-        total = split.num_clips
-        everything = _Files(split, scores_dirs).in_order().batch(total)
-        self._columns = everything.get_single_element()
+        records = _Files(split, scores_dirs).in_order().batch(split.num_clips)
+        self._columns = records.get_single_element()
         self._starts = np.concatenate([[0], np.cumsum(split.shard_clips)]).tolist()
 
-    def records(self, found: Sequence[Piece]) -> tf.data.Dataset:
-        """Those of some pieces, in the order in which they would come from files."""
-        starts = [self._starts[piece.shard] + piece.first for piece in found]
-        stops = [start + piece.clips for start, piece in zip(starts, found, strict=True)]
+    def records(self, parts: Sequence[Piece]) -> tf.data.Dataset:
+        """Return the records of some pieces, in the order in which they would come from files."""
+        starts = np.array([self._starts[part.shard] + part.first for part in parts], np.int64)
+        stops = starts + [part.clips for part in parts]
 
         @_in_graph
         def read(start, stop):
-            return tf.data.Dataset.range(start, stop).map(
-                lambda i: tuple(one[i] for one in self._columns)
-            )
+            places = tf.data.Dataset.range(start, stop)
+            return places.map(lambda i: tuple(column[i] for column in self._columns))
 
-        spans = np.array([starts, stops], np.int64)
-        return _interleave(tf.data.Dataset.from_tensor_slices(tuple(spans)), read, len(found))
+        return _interleave(tf.data.Dataset.from_tensor_slices((starts, stops)), read, len(parts))
 
 
 def _interleave(dataset: tf.data.Dataset, read, count: int) -> tf.data.Dataset:
@@ -303,29 +323,26 @@ def _interleave(dataset: tf.data.Dataset, read, count: int) -> tf.data.Dataset:
 
 @_in_graph
 def _selects(split: Split, path: tf.Tensor, *records: tf.Tensor) -> tf.Tensor:
-    """Whether a record is in the subset; stops the pipeline where clip and teacher scores are not
-    of one id.
+    """Return bool [], true if a record is in the subset.
+
+    Stop the pipeline where clip and teacher scores are not of one id.
     """
     feature = {VIDEO_ID: tf.io.FixedLenFeature([], tf.string, default_value=_END)}
     ids = [tf.io.parse_single_example(record, feature)[VIDEO_ID] for record in records]
-    checks = [
-        tf.debugging.Assert(
-            ids[0] == other,
-            [tf.strings.join(["teacher scores of ", other, " beside clip ", ids[0], " in ", path])],
-        )
-        for other in ids[1:]
-    ]
+    checks = []
+    for other in ids[1:]:
+        words = ["teacher scores of ", other, " beside clip ", ids[0], " in ", path]
+        checks.append(tf.debugging.Assert(ids[0] == other, [tf.strings.join(words)]))
     with tf.control_dependencies(checks):
         return (tf.strings.length(records[0]) > 0) & split.selects(ids[0])
 
 
 def draws_per_label(info: DatasetInfo) -> np.ndarray:
-    """How often balanced sampling draws a clip in a pass, on average, for each label that it has:
-    float64 [classes].
+    """Return the mean number of draws of a clip for each label that it has, float64 [classes].
 
-    To draw a class, all being as likely, and then one of its clips, as often as there are clips,
-    draws a clip of class c num_clips / (classes * clips of class c) times; of several labels, the
-    sum. Classes without clips don't count.
+    Balanced sampling draws as often in a pass as there are clips: a class, all being as likely,
+    then one of its clips. So it draws a clip of class c num_clips / (classes * clips of class c)
+    times; of several labels, the sum. Classes without clips don't count.
     """
     positives = np.array(info.positives, np.float64)
     share = np.divide(1.0, positives, out=np.zeros_like(positives), where=positives > 0)
@@ -334,8 +351,9 @@ def draws_per_label(info: DatasetInfo) -> np.ndarray:
 
 @_in_graph
 def _draws(split: Split, seed: int, record: tf.Tensor, *scores: tf.Tensor) -> tf.data.Dataset:
-    """The record as often as balanced sampling draws it in a pass; the fraction is decided by a
-    hash of the clip's id.
+    """Return the record as often as balanced sampling draws it in a pass.
+
+    A hash of the clip's id decides the fraction.
     """
     weights = tf.constant(draws_per_label(split.info), tf.float32)
     features = {
@@ -351,13 +369,9 @@ def _draws(split: Split, seed: int, record: tf.Tensor, *scores: tf.Tensor) -> tf
 
 
 def _parse(split: Split, records: tf.Tensor) -> dict[str, tf.Tensor]:
-    return parse(
-        records,
-        split.info.feature_dtype,
-        split.info.feature_range,
-        split.info.log_mel.mel_bins,
-        len(split.info.class_map),
-    )
+    info = split.info
+    bins, classes = info.log_mel.mel_bins, len(info.class_map)
+    return parse(records, info.feature_dtype, info.feature_range, bins, classes)
 
 
 def _inputs(clip: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -369,8 +383,8 @@ def _training_batch(split: Split, records: tf.Tensor, *scores: tf.Tensor):
     clips = _parse(split, records)
     targets = {"labels": clips[LABELS]}
     if scores:
-        each = [parse_teacher_scores(one, len(split.info.class_map))[1] for one in scores]
-        targets["teacher_scores"] = tf.add_n(each) / len(each)
+        parsed = [parse_teacher_scores(column, len(split.info.class_map))[1] for column in scores]
+        targets["teacher_scores"] = tf.add_n(parsed) / len(parsed)
     return _inputs(clips), targets
 
 

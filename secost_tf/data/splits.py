@@ -1,6 +1,4 @@
-"""A converted split, or a part of it: which clips it has, the clips one by one, and what may be
-wrong with its files.
-"""
+"""A converted split, or a part of it: its clips, and the damage of its files."""
 
 from __future__ import annotations
 
@@ -73,7 +71,7 @@ class Split:
 
     @functools.cached_property
     def selected(self) -> list[list[bool]]:
-        """Whether each clip is in the subset, by shard."""
+        """True for each clip that is in the subset, by shard."""
         return [self.selects(tf.constant(ids, tf.string)).numpy().tolist() for ids in self.clip_ids]
 
     @property
@@ -82,7 +80,7 @@ class Split:
         return sum(self.shard_clips)
 
     def selects(self, video_id: tf.Tensor) -> tf.Tensor:
-        """Whether clips of these ids, string [...], are in the subset: bool [...]."""
+        """Return true for ids, string [...], of clips in the subset: bool [...]."""
         if self.subset == "all":
             return tf.ones_like(video_id, tf.bool)
         bucket = tf.strings.to_hash_bucket_strong(video_id, _HASH_BUCKETS, key=[0x5EC0, 0x57])
@@ -91,18 +89,14 @@ class Split:
 
 
 def read_clips(split: Split, ids: Sequence[str]) -> list[ClipRecord]:
-    """Clips of a split by their ids, in the order of the shards, with log-mels float32 [frames,
-    mel_bins].
-    """
+    """Read clips by their ids, in the order of the shards; log-mels float32 [frames, mel_bins]."""
     wanted = set(ids)
-    found = (clip for clip in iterate_clips(split) if clip.video_id in wanted)
-    return list(itertools.islice(found, len(ids)))
+    clips = (clip for clip in iterate_clips(split) if clip.video_id in wanted)
+    return list(itertools.islice(clips, len(ids)))
 
 
 def iterate_clips(split: Split) -> Iterator[ClipRecord]:
-    """Yields the clips of the subset in the order of the shards, with log-mels float32 [frames,
-    mel_bins].
-    """
+    """Yield the subset's clips in the order of the shards; log-mels float32 [frames, mel_bins]."""
     info = split.info
     whole = split.subset == "all"
     for number, path in enumerate(info.shard_paths(split.data_dir)):
@@ -114,8 +108,9 @@ def iterate_clips(split: Split) -> Iterator[ClipRecord]:
 
 
 def find_damage(split: Split, error: tf.errors.OpError) -> ValueError:
-    """The readable reason for an error that TensorFlow raised while reading a split: names clips,
-    or file and record.
+    """Return the readable reason for an error of TensorFlow while it read a split.
+
+    It names clips, or file and record.
     """
     if mismatch := re.search(r"teacher scores of .+ beside clip [^\]]+", error.message):
         return ValueError(f"{mismatch[0]}; convert the split again, or score its clips again")
@@ -132,50 +127,47 @@ def find_damage(split: Split, error: tf.errors.OpError) -> ValueError:
 
 
 def training_splits(data_dir: str, train: TrainConfig) -> tuple[Split, Split | None]:
-    """What to train on, and what picks the best epoch: the validation split, else a share of train,
-    else nothing.
+    """Return what to train on, and what picks the best epoch.
+
+    The latter is the validation split, or else a share of train, or else None.
     """
     info = shards.read_dataset_info(data_dir, "train")
     if shards.has_split(data_dir, "validation"):
         validation = shards.read_dataset_info(data_dir, "validation")
-        check_same_input(info, validation, data_dir)
+        _check_same_input(info, validation, data_dir)
         return Split(data_dir, info), Split(data_dir, validation)
     if not train.validation_share:
         return Split(data_dir, info), None
-    parts = [
-        Split(data_dir, info, subset, train.validation_share)
-        for subset in ("training", "validation")
-    ]
-    if not parts[1].num_clips:
-        logging.warning(
-            "no clip of %s falls into the validation share; the last epoch is taken", data_dir
-        )
-        return Split(data_dir, info), None
-    return parts[0], parts[1]
-
-
-def check_same_input(info: DatasetInfo, other: DatasetInfo, data_dir: str) -> None:
-    """A `ValueError` if two splits of one folder differ in classes or log-mel."""
-    difference = info.class_map.differences(
-        other.class_map, f"in {info.split}", f"in {other.split}"
+    part = functools.partial(Split, data_dir, info, validation_share=train.validation_share)
+    if part("validation").num_clips:
+        return part("training"), part("validation")
+    logging.warning(
+        "no clip of %s falls into the validation share; the last epoch is taken", data_dir
     )
-    difference = difference or info.log_mel.differences(other.log_mel)
-    if difference:
+    return Split(data_dir, info), None
+
+
+def _check_same_input(info: DatasetInfo, other: DatasetInfo, data_dir: str) -> None:
+    """Raise `ValueError` if two splits of a folder differ in classes or log-mel."""
+    places = f"in {info.split}", f"in {other.split}"
+    difference = info.class_map.differences(other.class_map, *places)
+    if difference := difference or info.log_mel.differences(other.log_mel):
         raise ValueError(
             f"{data_dir}: {info.split} and {other.split} do not go together: {difference}"
         )
 
 
 def evaluation_split(data_dir: str, train: TrainConfig) -> Split:
-    """The eval split; where there is none, what picked the best epoch, with a warning that says so."""
+    """Return the eval split; without one, the clips that picked the best epoch, with a warning."""
     if shards.has_split(data_dir, "eval"):
         info = shards.read_dataset_info(data_dir, "eval")
-        check_same_input(shards.read_dataset_info(data_dir, "train"), info, data_dir)
+        _check_same_input(shards.read_dataset_info(data_dir, "train"), info, data_dir)
         return Split(data_dir, info)
     validation = training_splits(data_dir, train)[1]
     if validation is None:
         raise ValueError(
-            f"{data_dir}: no split to evaluate on; convert one with --split=eval, or set --validation_share"
+            f"{data_dir}: no split to evaluate on; convert one with --split=eval, or set "
+            "--validation_share"
         )
     logging.warning(
         "%s has no eval split: figures are those of the clips that picked the best epoch", data_dir

@@ -11,33 +11,31 @@ from tfrecord_tools.text import join_some
 
 
 def check_teacher_scores(split: Split, scores_dir: str) -> None:
-    """Checks that a folder of cached teacher scores fits a split, clip by clip.
+    """Check that a folder of cached teacher scores fits a split, clip by clip.
 
     Raises:
-        ValueError: names the ids of clips without scores, of scores without a clip, or in another
-            order.
+        ValueError: if clips lack scores, scores lack a clip, or their orders differ; names the ids.
     """
-    advice = f"; score the clips again: delete {scores_dir} and the stage's metrics.json and run the same command"
+    advice = (
+        f"; score the clips again: delete {scores_dir} and the stage's metrics.json and run the "
+        "same command"
+    )
     for shard, ids in zip(split.info.shards, split.clip_ids, strict=True):
         path = storage.join(scores_dir, shard.file)
         if not storage.exists(path):
             raise ValueError(
                 f"{path}: the teacher's scores of clips {join_some(ids)} are missing{advice}"
             )
-        found = [decode_teacher_scores(record)[0] for record in shards.read_records(path)]
-        if found == ids:
+        scored = [decode_teacher_scores(record)[0] for record in shards.read_records(path)]
+        if scored == ids:
             continue
-        missing = [video_id for video_id in ids if video_id not in set(found)]
-        extra = [video_id for video_id in found if video_id not in set(ids)]
-        pairs = itertools.zip_longest(ids, found, fillvalue="end of the shard")
-        swapped = [f"{mine} / {theirs}" for mine, theirs in pairs if mine != theirs]
-        problems = [f"no scores for clips {join_some(missing)}"] if missing else []
-        problems += (
-            [f"scores for clips that are not in the split: {join_some(extra)}"] if extra else []
-        )
-        problems += (
-            []
-            if problems
-            else [f"another order than the shard's (clip / scores): {join_some(swapped)}"]
-        )
+        problems = []
+        if missing := [video_id for video_id in ids if video_id not in set(scored)]:
+            problems.append(f"no scores for clips {join_some(missing)}")
+        if extra := [video_id for video_id in scored if video_id not in set(ids)]:
+            problems.append(f"scores for clips that are not in the split: {join_some(extra)}")
+        if not problems:
+            pairs = itertools.zip_longest(ids, scored, fillvalue="end of the shard")
+            swapped = [f"{clip} / {scores}" for clip, scores in pairs if clip != scores]
+            problems = [f"another order than the shard's (clip / scores): {join_some(swapped)}"]
         raise ValueError(f"{path}: {'; '.join(problems)}{advice}")

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import time
 
 import keras
@@ -275,10 +274,9 @@ class Batches:
     ):
         train, training, scores = config.train, stage_data.training, stage_data.teacher_scores_dirs
         self.strategy, self.workers = strategy, Workers(strategy)
-        self._make = functools.partial(
-            data.training_data,
-            training,
-            train.batch_size,
+        self._data = data.TrainingData(
+            split=training,
+            batch_size=train.batch_size,
             seed=train.seed * 1000 + config.stage,
             steps=train.steps_per_epoch,
             shuffle_clips=train.shuffle_clips,
@@ -292,10 +290,10 @@ class Batches:
     def epoch(self, epoch: int, first_step: int = 0):
         """An epoch's batches from a step on."""
         if not is_multi_worker(self.strategy):
-            return self._make(epoch=epoch, first_step=first_step)
+            return self._data.epoch(epoch, first_step)
         worker = data.Worker(self.workers.index, self.workers.count, self.workers.local_replicas)
         return self.strategy.distribute_datasets_from_function(
-            lambda context: self._make(epoch=epoch, first_step=first_step, worker=worker)
+            lambda context: self._data.epoch(epoch, first_step, worker)
         )
 
 

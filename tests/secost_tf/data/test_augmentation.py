@@ -103,7 +103,7 @@ def test_every_clip_is_a_partner_once(batch):
 
 
 def masked(batch, function, count: int, widest: int, seed=SEED) -> np.ndarray:
-    """Where the mask changed something: bool [clips, frames, bins]."""
+    """Return true where the mask changed something: bool [clips, frames, bins]."""
     inputs, _ = batch
     changed = function(
         inputs["log_mel"], inputs["num_frames"], seed, count=count, widest=widest, fill=MEAN
@@ -151,8 +151,10 @@ def test_frequency_masks_have_the_promised_sizes(batch):
 
 
 def test_several_masks(batch):
-    one, three = (masked(batch, mask_time, count, 5).any(axis=2).sum(axis=1) for count in (1, 3))
-    assert three.mean() > 2 * one.mean() and three.max() <= 15
+    single, triple = (
+        masked(batch, mask_time, count, 5).any(axis=2).sum(axis=1) for count in (1, 3)
+    )
+    assert triple.mean() > 2 * single.mean() and triple.max() <= 15
 
 
 # === Time warp ===

@@ -4,7 +4,7 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
-from split_files import ids_of, write_scores
+from split_files import batches_of_epoch, ids_of, write_scores
 
 from secost_tf.data.augmentation import make_augmentation
 from secost_tf.data.pipeline import (
@@ -14,7 +14,6 @@ from secost_tf.data.pipeline import (
     pieces,
     scoring_data,
     steps_per_epoch,
-    training_data,
 )
 from secost_tf.data.splits import Split
 from secost_tf.data.teacher_scores import check_teacher_scores
@@ -48,10 +47,10 @@ def marked(marked_data) -> Split:
 
 
 def clip_order(split: Split, **options) -> list[int]:
-    """Indices of the marked clips in the order of an epoch."""
+    """Return the indices of the marked clips in the order of an epoch."""
     return [
         int(value)
-        for inputs, _ in training_data(split, 4, **options)
+        for inputs, _ in batches_of_epoch(split, 4, **options)
         for value in inputs["log_mel"][:, 0, 0].numpy()
     ]
 
@@ -60,7 +59,7 @@ def clip_order(split: Split, **options) -> list[int]:
 
 
 def test_an_epoch_holds_each_clip_at_most_once_in_full_batches(marked):
-    batches = list(training_data(marked, 4, seed=5))
+    batches = list(batches_of_epoch(marked, 4, seed=5))
     assert (
         [len(inputs["log_mel"]) for inputs, _ in batches]
         == [4] * 7
@@ -72,11 +71,11 @@ def test_an_epoch_holds_each_clip_at_most_once_in_full_batches(marked):
 
 
 def test_an_epoch_says_how_many_batches_it_holds(train):
-    assert training_data(train, 4).cardinality().numpy() == 7
+    assert batches_of_epoch(train, 4).cardinality().numpy() == 7
 
 
 def test_no_pass_ends_by_waiting_for_the_tuner(train):
-    for dataset in (training_data(train, 4), scoring_data(train, 4)):
+    for dataset in (batches_of_epoch(train, 4), scoring_data(train, 4)):
         assert dataset.options().autotune.enabled is False
 
 
@@ -104,7 +103,7 @@ def test_a_batch_larger_than_the_data_is_an_error(train, kept_data):
         rf"batch_size: expected at most the 30 clips to train on \(train of {kept_data}\), got 31"
     )
     with pytest.raises(ValueError, match=message):
-        training_data(train, 31)
+        batches_of_epoch(train, 31)
     assert steps_per_epoch(train, 30) == 1
 
 
@@ -120,12 +119,12 @@ def test_pieces_lie_in_a_row_of_passes():
     assert all(set(each) == clips for each in passes)
     assert len({tuple(each) for each in passes}) == 3  # each pass in an order of its own
     for start, stop in ((0, 10), (4, 17), (9, 30), (12, 13), (5, 5)):
-        found = [
+        parts = [
             (piece.shard, piece.first + clip)
             for piece in pieces(sizes, 7, start, stop)
             for clip in range(piece.clips)
         ]
-        assert found == row[start:stop]
+        assert parts == row[start:stop]
 
 
 def test_short_epochs_go_on_where_the_last_one_ended(marked):
@@ -162,14 +161,14 @@ def test_the_validation_share_is_left_out_of_short_epochs_too(marked):
 
 
 def batches_of(split: Split, **options):
-    """Each batch as (first values of its clips, labels, frames)."""
+    """Return each batch as (first values of its clips, labels, frames)."""
     return [
         (
             inputs["log_mel"][:, 0, 0].numpy().tolist(),
             targets["labels"].numpy().tolist(),
             inputs["num_frames"].numpy().tolist(),
         )
-        for inputs, targets in training_data(split, 12, **options)
+        for inputs, targets in batches_of_epoch(split, 12, **options)
     ]
 
 
@@ -209,7 +208,7 @@ def test_a_worker_of_two_replicas_makes_two_batches_a_step(marked):
 @pytest.mark.parametrize(("streams", "workers"), [(5, 1), (2, 4), (3, 2)])
 def test_batches_that_cannot_be_shared_out(marked, streams, workers):
     with pytest.raises(ValueError, match=f"expected a multiple of the {streams} input streams"):
-        training_data(marked, 12, streams=streams, worker=Worker(0, workers, 1))
+        batches_of_epoch(marked, 12, streams=streams, worker=Worker(0, workers, 1))
 
 
 # --- records in memory ---
@@ -228,15 +227,15 @@ def test_records_in_memory_come_in_the_same_order(marked, tmp_path, share, optio
     for epoch in range(2):
         from_files, from_memory = (
             list(
-                training_data(
-                    split, 4, epoch=epoch, teacher_scores_dirs=[folder], cache=one, **options
+                batches_of_epoch(
+                    split, 4, epoch=epoch, teacher_scores_dirs=[folder], cache=source, **options
                 )
             )
-            for one in (None, cache)
+            for source in (None, cache)
         )
         assert len(from_files) == len(from_memory) > 0
-        for one, other in zip(from_files, from_memory, strict=True):
-            tf.nest.map_structure(np.testing.assert_array_equal, one, other)
+        for pair in zip(from_files, from_memory, strict=True):
+            tf.nest.map_structure(np.testing.assert_array_equal, *pair)
 
 
 # --- balanced sampling ---
@@ -270,7 +269,7 @@ def test_balanced_sampling_keeps_scores_beside_their_clips(train, tmp_path):
     rng = np.random.default_rng(0)
     scores = {video_id: rng.random(4) for ids in train.clip_ids for video_id in ids}
     folder = write_scores(train, tmp_path / "scores", scores.__getitem__)
-    (_, targets), *_ = training_data(train, 4, teacher_scores_dirs=[folder], balanced=True)
+    (_, targets), *_ = batches_of_epoch(train, 4, teacher_scores_dirs=[folder], balanced=True)
     known = {tuple(np.float32(row)) for row in scores.values()}
     assert {tuple(row) for row in targets["teacher_scores"].numpy()} <= known
 
@@ -283,7 +282,7 @@ def test_augmentation_has_a_seed_of_its_own_in_every_batch_and_epoch(marked):
         def augment(inputs, targets, seed):
             return inputs, {"seed": seed}
 
-        batches = training_data(marked, 4, seed=1, epoch=epoch, augment=augment)
+        batches = batches_of_epoch(marked, 4, seed=1, epoch=epoch, augment=augment)
         return [tuple(targets["seed"].numpy()) for _, targets in batches]
 
     assert len({*seeds(0), *seeds(1)}) == 14 and seeds(0) == seeds(0)
@@ -305,7 +304,7 @@ def test_stored_types_and_compression(tmp_path, write_split, feature_dtype, comp
         split = Split(str(tmp_path / name), info)
         scores = write_scores(split, tmp_path / f"{name}_scores", lambda video_id: [0.5] * 4)
         check_teacher_scores(split, scores)
-        (batch,) = training_data(split, 8, teacher_scores_dirs=[scores])
+        (batch,) = batches_of_epoch(split, 8, teacher_scores_dirs=[scores])
         batches[name] = batch[0]["log_mel"].numpy()
         assert len(list(scoring_data(split, 4))) == 3
     low, high = info.feature_range or (-np.inf, np.inf)
@@ -335,15 +334,15 @@ def test_batches_are_padded_with_zeros_to_their_longest_clip(train, kept_data, r
 
 
 def test_scoring_keeps_the_order_of_the_shards(train):
-    found = [video_id.decode() for *_, ids in scoring_data(train, 7) for video_id in ids.numpy()]
-    assert found == [f"train-clip-{index:03d}" for index in range(30)]
+    scored = [video_id.decode() for *_, ids in scoring_data(train, 7) for video_id in ids.numpy()]
+    assert scored == [f"train-clip-{index:03d}" for index in range(30)]
 
 
 def test_training_labels_are_multi_hot_and_may_be_empty(marked, marked_data, read_clips):
     clips = read_clips(marked_data, "train")
     assert clips[3].labels == () and len(clips[9].labels) == 2
     seen = {}
-    for inputs, targets in training_data(marked, 5):
+    for inputs, targets in batches_of_epoch(marked, 5):
         assert set(targets) == {"labels"}
         for value, labels in zip(
             inputs["log_mel"][:, 0, 0].numpy(), targets["labels"].numpy(), strict=True
@@ -367,7 +366,7 @@ def test_teacher_scores_are_joined_by_clip_and_averaged(marked, tmp_path):
         marked, tmp_path / "second", lambda video_id: np.array([0.0, 0.2, 0.4, 0.6])
     )
     count = 0
-    for inputs, targets in training_data(marked, 6, seed=3, teacher_scores_dirs=[first, second]):
+    for inputs, targets in batches_of_epoch(marked, 6, seed=3, teacher_scores_dirs=[first, second]):
         clips = inputs["log_mel"][:, 0, 0].numpy()
         expected = (clips[:, None] / 100 + np.array([[0.0, 0.2, 0.4, 0.6]])) / 2
         np.testing.assert_allclose(targets["teacher_scores"], expected, atol=1e-6)

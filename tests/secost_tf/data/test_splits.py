@@ -249,8 +249,8 @@ def test_a_record_that_is_no_clip_is_found(tiny_data, rewrite_shard):
     rewrite_shard(path, lambda records: [*records[:4], b"not a clip", *records[5:]])
     with pytest.raises(tf.errors.InvalidArgumentError) as error:
         drain(split)
-    found = str(find_damage(split, error.value))
-    assert found.startswith(f"{path}: record 4: not a clip record") and found.endswith(
+    damage = str(find_damage(split, error.value))
+    assert damage.startswith(f"{path}: record 4: not a clip record") and damage.endswith(
         "convert the split again"
     )
 
@@ -272,7 +272,7 @@ def test_a_truncated_shard_is_named_before_it_is_read(tiny_data):
 def test_clips_are_read_by_their_ids(kept_data, read_clips):
     split = Split(kept_data, info.read_dataset_info(kept_data, "train"))
     stored = read_clips(kept_data, "train")
-    found = read_clips_by_id(split, [stored[25].video_id, stored[3].video_id])
-    assert [clip.video_id for clip in found] == [stored[3].video_id, stored[25].video_id]
-    np.testing.assert_array_equal(found[1].log_mel, stored[25].log_mel.astype(np.float32))
+    clips = read_clips_by_id(split, [stored[25].video_id, stored[3].video_id])
+    assert [clip.video_id for clip in clips] == [stored[3].video_id, stored[25].video_id]
+    np.testing.assert_array_equal(clips[1].log_mel, stored[25].log_mel.astype(np.float32))
     assert read_clips_by_id(split, []) == []

@@ -148,11 +148,11 @@ def test_each_seed_and_stage_has_its_own_order_of_clips(
 ):
     run_dir, seeds = begun(0), []
 
-    def stop(*args, seed, epoch, **options):
-        seeds.append(seed)
+    def stop(training_data, *args):
+        seeds.append(training_data.seed)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(stages.data, "training_data", stop)
+    monkeypatch.setattr(stages.data.TrainingData, "epoch", stop)
     info = shards.read_dataset_info(kept_data, "train")
     for folder, stage, seed in (
         (f"{run_dir}/other", 0, 1),
@@ -191,14 +191,14 @@ def test_an_online_teacher_teaches_as_its_cached_scores_do(
 
 def test_several_teachers_are_averaged(kept_data, cascade_config, begun, one_device, monkeypatch):
     run_dir, joined = begun(0, 1), []
-    plain = stages.data.training_data
+    plain = stages.data.TrainingData.epoch
 
-    def watched(*args, **options):
-        folders = [Path(folder).parent.name for folder in options["teacher_scores_dirs"]]
-        joined.append((options["epoch"], folders))
-        return plain(*args, **options)
+    def watched(training_data, epoch, *args):
+        folders = [Path(folder).parent.name for folder in training_data.teacher_scores_dirs]
+        joined.append((epoch, folders))
+        return plain(training_data, epoch, *args)
 
-    monkeypatch.setattr(stages.data, "training_data", watched)
+    monkeypatch.setattr(stages.data.TrainingData, "epoch", watched)
     config = cascade_config(2, 0.5, teacher_stages=(0, 1))
     rows = run_cascade(config, kept_data, run_dir, one_device)
     assert joined == [(0, ["stage-0", "stage-1"]), (1, ["stage-0", "stage-1"])]
