@@ -1,18 +1,19 @@
 """Converts labelled audio to log-mel TFRecord shards.
 
-    python -m tfrecord_tools.convert --dataset=manifest --manifest=labels.csv --split=train
-    --out=DATA_DIR python -m tfrecord_tools.convert --dataset=audioset --segments_csv=F
-    --class_labels_csv=F --audio_dir=D --split=eval --out=DATA_DIR
+    python -m tfrecord_tools.convert --dataset=manifest --manifest=labels.csv --split=train \\
+        --out=DATA_DIR
+    python -m tfrecord_tools.convert --dataset=audioset --segments_csv=F --class_labels_csv=F \\
+        --audio_dir=D --split=eval --out=DATA_DIR
 
 What is written, each file whole or not at all:
 
-    DATA_DIR/<split>/<split>-00000-of-00008.tfrecord ...   the clips, in an order drawn from a hash of their ids
+    DATA_DIR/<split>/<split>-00000-of-00008.tfrecord ...   the clips, in a random but fixed order
     DATA_DIR/<split>/classes.csv     index, mid, display_name
     DATA_DIR/<split>/clips.csv       video_id, shard, record, num_frames: where each clip is
     DATA_DIR/<split>/failures.csv    id, path, kind, detail: the clips that were left out, and why
     DATA_DIR/<split>/warnings.csv    the same columns: clips that are short, silent or clipped
-    DATA_DIR/<split>/dataset.json    settings, counts and statistics; written last, its presence means complete
-    DATA_DIR/<split>/progress/       the settings and statistics of finished shards, until the split is complete
+    DATA_DIR/<split>/dataset.json    settings, counts and statistics; it means that all is there
+    DATA_DIR/<split>/progress/       settings and statistics of finished shards, until all are there
 
 The same clips and settings give the same bytes for any number of workers, and also when a
 conversion was stopped and started again: it continues with the shards that are not finished.
@@ -27,10 +28,11 @@ import dataclasses
 import functools
 import re
 
+from tfrecord_tools import conversion
 from tfrecord_tools.commands import WritingSettings, run_command
 from tfrecord_tools.config import Config, setting
 from tfrecord_tools.config_flags import read_flags
-from tfrecord_tools.conversion import ConvertConfig, convert_dataset, convert_shards_locally
+from tfrecord_tools.conversion import ConvertConfig, convert_dataset
 from tfrecord_tools.datasets import READERS, ClassMap, Clip, read_dataset
 from tfrecord_tools.log_mel import LogMelConfig
 
@@ -38,7 +40,7 @@ from tfrecord_tools.log_mel import LogMelConfig
 # === Command ===
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DatasetSettings(Config):
-    """What is converted: the options of the readers in `READERS`."""
+    """The options of the readers in `READERS`."""
 
     dataset: str = setting(help="The reader of audio and labels.", choices=tuple(READERS))
     split: str = setting(
@@ -52,8 +54,8 @@ class DatasetSettings(Config):
     segments_csv: str | None = setting(None, "audioset: the segment list, as Google publishes it.")
     class_labels_csv: str | None = setting(
         None,
-        "audioset, dcase, manifest: the classes (index, mid, display_name). By default a manifest's "
-        "are its labels, sorted, and those of dcase the ten of DESED.",
+        "audioset, dcase, manifest: the classes (index, mid, display_name). By default a "
+        "manifest's are its labels, sorted, and those of dcase the ten of DESED.",
     )
     weak_tsv: str | None = setting(
         None, "dcase: the clips and their labels (filename, event_labels)."
@@ -77,18 +79,20 @@ class DatasetSettings(Config):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ConvertSettings(WritingSettings):
-    """Where to, and how the work is shared out."""
+    """The folder to write to, and how the work is shared out."""
 
     out: str = setting(help="Folder of all splits; this one goes to OUT/SPLIT.")
     runner: str = setting(
         "local",
-        "local: processes on this machine (--workers, --clip_timeout). beam: an Apache Beam pipeline, "
-        "whose own options follow after --, as in '--runner=beam -- --runner=FlinkRunner'.",
+        "local: processes on this machine (--workers, --clip_timeout). beam: an Apache Beam "
+        "pipeline, whose own options follow after --, as in "
+        "'--runner=beam -- --runner=FlinkRunner'.",
         choices=("local", "beam"),
     )
     clip_timeout: float = setting(
         60.0,
-        "local: most seconds that a clip may take; one that takes more is left out and reported. 0: any.",
+        "local: most seconds that a clip may take; one that takes more is left out and reported. "
+        "0: any.",
         minimum=0,
     )
     shard_range: str | None = setting(
@@ -105,18 +109,15 @@ def main(argv: list[str]) -> None:
     """Convert what the flags describe."""
     settings, data = read_flags(ConvertSettings), read_flags(DatasetSettings)
     if settings.runner == "beam":
-        from tfrecord_tools.conversion import (
-            convert_shards_with_beam,  # Beam takes seconds to import
-        )
-
-        runner = functools.partial(convert_shards_with_beam, pipeline_args=argv[1:])
+        convert_shards = conversion.convert_shards_with_beam  # Beam takes seconds to import
+        runner = functools.partial(convert_shards, pipeline_args=argv[1:])
     elif len(argv) > 1:
         raise ValueError(
             f"unexpected argument {argv[1]!r}: options look like --name=value (see --help)"
         )
     else:
         runner = functools.partial(
-            convert_shards_locally,
+            conversion.convert_shards_locally,
             workers=settings.workers,
             clip_timeout_seconds=settings.clip_timeout or None,
         )
@@ -137,6 +138,7 @@ def main(argv: list[str]) -> None:
 
 
 def _parse_range(text: str | None) -> tuple[int, int] | None:
+    """Return the first and the last number of `0-99` or `7`."""
     if text is None:
         return None
     match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)

@@ -1,8 +1,9 @@
 """Corpora of short soundscapes with weak labels, exact event times and optional label noise.
 
-    python -m tfrecord_tools.soundscapes --out=DIR [--num_train=600 --num_eval=200 --seed=0
-    --label_noise=0.3] python -m tfrecord_tools.soundscapes --out=DIR --source=FOLDER_OR_MANIFEST
-    [--eval_folds=4,5 --missing_labels=0.3 ...]
+    python -m tfrecord_tools.soundscapes --out=DIR \\
+        [--num_train=600 --num_eval=200 --seed=0 --label_noise=0.3]
+    python -m tfrecord_tools.soundscapes --out=DIR --source=FOLDER_OR_MANIFEST \\
+        [--eval_folds=4,5 --missing_labels=0.3 ...]
 
 A clip is a synthesised background with one to three overlapping events over it. The events are
 synthesised, in the built-in corpus, or cut from recordings (`--source`), those of train and of eval
@@ -11,9 +12,9 @@ from different ones. What is written looks like AudioSet:
     DIR/class_labels_indices.csv                        index, mid, display_name
     DIR/train_segments.csv     DIR/eval_segments.csv    weak labels
     DIR/train_strong.tsv       DIR/eval_strong.tsv      every event's onset and offset (never noisy)
-    DIR/train_clean_segments.csv                        train's true weak labels, if label noise was asked for
+    DIR/train_clean_segments.csv                        train's true weak labels, if some are wrong
     DIR/train/ID.wav ...       DIR/eval/ID.wav ...      16 kHz, mono, 16 bit
-    DIR/soundscapes.json                                the settings, and how often each class occurs
+    DIR/soundscapes.json                                the settings; how often each class occurs
 
 Clip i of a split is drawn from a generator seeded with (seed, split, i) alone: the same settings
 give the same bytes with any number of processes, a larger corpus begins with the smaller one, and
@@ -45,7 +46,7 @@ from tfrecord_tools.flagfiles import find_file
 # === Command ===
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SoundscapesSettings(WritingSettings):
-    """Where to, and the noise of the train labels."""
+    """The folder to write to, and the noise of the train labels."""
 
     out: str = setting(help="Folder to write the corpus to; made if missing.")
     label_noise: float = setting(
@@ -69,8 +70,8 @@ class SoundscapesSettings(WritingSettings):
     )
     wrong_labels: float | None = setting(
         None,
-        "Probability, 0 to 1, that each class that a train clip does not hold is among its labels. "
-        "Default: 0.",
+        "Probability, 0 to 1, that each class that a train clip does not hold is among its "
+        "labels. Default: 0.",
         minimum=0,
         maximum=1,
     )
@@ -86,13 +87,12 @@ class SoundscapesSettings(WritingSettings):
         super().__post_init__()
         if self.wrong_labels is not None and self.label_precision_csv:
             raise ValueError(
-                "--wrong_labels, --label_precision_csv: two ways to add wrong labels; give one of them"
+                "--wrong_labels, --label_precision_csv: two ways to add wrong labels; "
+                "give one of them"
             )
 
     def wrong_label_rates(self, config: SoundscapeConfig, class_map: ClassMap) -> tuple[float, ...]:
-        """Return the probability of a wrong label of each class; none where there are no wrong
-        ones.
-        """
+        """Return the probability of a wrong label of each class; none if no label is wrong."""
         if self.label_precision_csv:
             path = str(find_file(self.label_precision_csv))
             precisions = read_label_precisions(path, class_map)
@@ -117,29 +117,28 @@ class SourceSettings(Config):
     )
     eval_share: float | None = setting(
         None,
-        "Share, 0 to 1, of each class's recordings for eval, picked by a hash of their names, where "
-        f"neither folds nor a column 'split' say which. Default: {DEFAULT_EVAL_SHARE:g}.",
+        "Share, 0 to 1, of each class's recordings for eval, picked by a hash of their names, "
+        f"where neither folds nor a column 'split' say which. Default: {DEFAULT_EVAL_SHARE:g}.",
     )
     max_event_seconds: float | None = setting(
         None,
-        "Longest event of --source, in seconds; a part of a longer recording is taken, at a random "
-        f"place around its loudest moment. Default: {RecordedEvents.max_event_seconds:g}.",
+        "Longest event of --source, in seconds; a part of a longer recording is taken, at a "
+        f"random place around its loudest moment. Default: {RecordedEvents.max_event_seconds:g}.",
     )
     class_labels_csv: str | None = setting(
         None,
-        "Classes of --source (index, mid, display_name), if its labels are AudioSet's mids. Default: "
-        "its labels, sorted.",
+        "Classes of --source (index, mid, display_name), if its labels are AudioSet's mids. "
+        "Default: its labels, sorted.",
     )
 
     def read(self) -> RecordedEvents | None:
         """Read the list of the recordings; None without a source."""
         if not self.source:
-            given = [
-                f"--{name}" for name, value in self.to_dict().items() if value not in (None, ())
-            ]
-            if given:
+            values = self.to_dict().items()
+            if given := [f"--{name}" for name, value in values if value not in (None, ())]:
                 raise ValueError(
-                    f"{', '.join(given)}: of use with --source only, the recordings to cut events from"
+                    f"{', '.join(given)}: of use with --source only, the recordings to cut events "
+                    "from"
                 )
             return None
         sources = read_sources(self.source, self.eval_folds, self.eval_share, self.class_labels_csv)
@@ -151,7 +150,7 @@ SETTINGS = (SoundscapesSettings, SoundscapeConfig, SourceSettings)
 
 
 def soundscape_config(settings: SoundscapesSettings) -> SoundscapeConfig:
-    """Return what the flags say of the clips."""
+    """Return the settings of the clips that the flags give."""
     noise = settings.label_noise
     return read_flags(
         SoundscapeConfig,

@@ -219,7 +219,7 @@ def test_other_clips_are_refused(converted):
     folder, clips, info = converted
     with pytest.raises(
         ValueError,
-        match=rf"clips: 16, 16 with audio there, 15, 15 with .* 1 clips only there: {clips[0].id}\.",
+        match=rf"clips: 16, 16 with audio there, 15, 15 .* 1 clips only there: {clips[0].id}\.",
     ):
         convert_dataset(clips[1:], info.class_map, CONFIG, str(folder))
     other = dataclasses.replace(clips[0], labels=(2,))
@@ -269,7 +269,8 @@ def test_splits_share_classes_and_log_mel(converted, convert_collection, read_co
     other_classes = ClassMap(("bark", "bell", "horn"), ("bark", "bell", "horn"))
     with pytest.raises(
         ValueError,
-        match=r"holds the split train, whose classes are others: .*only here: horn; only in train: siren",
+        match=r"holds the split train, whose classes are others: "
+        r".*only here: horn; only in train: siren",
     ):
         convert_dataset(clips, other_classes, ConvertConfig("eval", "manifest"), str(folder))
     config = ConvertConfig("eval", "manifest", LogMelConfig(mel_bins=32))
@@ -335,7 +336,8 @@ def test_no_clip_at_all_is_an_error_with_the_reasons(tmp_path, class_map, table_
     for _ in range(2):  # a second attempt says the same, and does not continue the first
         with pytest.raises(
             ValueError,
-            match=r"not one of 3 clips could be converted: empty 2, missing 1\. The first: a: the file has no bytes",
+            match=r"not one of 3 clips could be converted: empty 2, missing 1\. "
+            "The first: a: the file has no bytes",
         ):
             convert_dataset(clips, class_map, CONFIG, str(tmp_path / "out"), runner=HERE)
     assert len(table_of(tmp_path / "out" / "train" / "failures.csv")) == 3
@@ -417,7 +419,8 @@ def test_full_disk(converted, convert_collection, tmp_path, files_of, monkeypatc
         with pytest.raises(OSError) as caught:
             convert_collection(tmp_path)
     assert re.fullmatch(
-        rf"{tmp_path}/train/train-0000\d-of-00004.tfrecord: No space left on device; make room, and the same command "
+        rf"{tmp_path}/train/train-0000\d-of-00004.tfrecord: No space left on device; "
+        "make room, and the same command "
         "continues",
         describe_error(caught.value),
     )
@@ -462,10 +465,11 @@ if __name__ == "__main__":
 def test_audioset_under_its_usual_names(
     tmp_path, write_noise, write_table, class_map, class_labels_csv, table_of
 ):
-    """A dozen clips of a list of twenty, in nested folders; the other eight are reported missing."""
+    """Convert twelve of twenty clips, in nested folders; the other eight are reported missing."""
     names = [
-        "{0}.wav", "Y{0}.flac", "a/{0}_30000.wav", "a/{0}_30000_31000.wav", "a/b/{0}_30.wav", "a/b/{0}_30.000.wav",
-        "{0}_30.000_31.000.flac", "Y{0}_30000.ogg", "c/Y{0}_30.000_31.000.mp3", "c/Y{0}_30.aiff", "c/{0}.opus", "c/{0}.ogg",
+        "{0}.wav", "Y{0}.flac", "a/{0}_30000.wav", "a/{0}_30000_31000.wav", "a/b/{0}_30.wav",
+        "a/b/{0}_30.000.wav", "{0}_30.000_31.000.flac", "Y{0}_30000.ogg",
+        "c/Y{0}_30.000_31.000.mp3", "c/Y{0}_30.aiff", "c/{0}.opus", "c/{0}.ogg",
     ]  # fmt: skip
     ids = [f"-_Y{index:08d}" for index in range(20)]
     for index, name in enumerate(names):

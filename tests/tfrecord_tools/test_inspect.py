@@ -38,7 +38,7 @@ def converted(tmp_path_factory, collection):
 
 @pytest.fixture
 def data_dir(converted, tmp_path) -> str:
-    """A copy, to damage: a split `train` of two shards of eight clips, and `eval` of one of four."""
+    """Return a copy to damage: `train` of two shards of eight clips, `eval` of one of four."""
     shutil.copytree(converted, tmp_path / "data")
     return str(tmp_path / "data")
 
@@ -133,12 +133,30 @@ def replaced(position: int, **changes):
 @pytest.mark.parametrize(
     ("change", "messages"),
     [
-        (replaced(2, labels=(7,)), [r"record 2: labels \[7\] are not among the 3 classes", "positive clips of"]),
-        (replaced(2, log_mel=np.zeros((3, 64), np.float16)), ["clips.csv: shard 0, record 2: .* is listed", "the mean is not"]),
-        (replaced(2, video_id="x"), ["clips.csv: shard 0, record 2: .* is listed, there is 'x' with"]),
-        (lambda records: [records[0], *records[:7]], ["record 1: clip id '.*' was there before, at .*record 0"]),
-        (lambda records: records[:-1], ["7 records, dataset.json says 8", "there is no readable record"]),
-        (lambda records: [*records, records[0]], ["9 records, dataset.json says 8", "shard 0, record 8: '.*' is not listed"]),
+        (
+            replaced(2, labels=(7,)),
+            [r"record 2: labels \[7\] are not among the 3 classes", "positive clips of"],
+        ),
+        (
+            replaced(2, log_mel=np.zeros((3, 64), np.float16)),
+            ["clips.csv: shard 0, record 2: .* is listed", "the mean is not"],
+        ),
+        (
+            replaced(2, video_id="x"),
+            ["clips.csv: shard 0, record 2: .* is listed, there is 'x' with"],
+        ),
+        (
+            lambda records: [records[0], *records[:7]],
+            ["record 1: clip id '.*' was there before, at .*record 0"],
+        ),
+        (
+            lambda records: records[:-1],
+            ["7 records, dataset.json says 8", "there is no readable record"],
+        ),
+        (
+            lambda records: [*records, records[0]],
+            ["9 records, dataset.json says 8", "shard 0, record 8: '.*' is not listed"],
+        ),
         (lambda records: [b"nonsense", *records[1:]], ["record 0: not a clip record"]),
         (
             replaced(2, log_mel=np.zeros((300, 64), np.float16)),

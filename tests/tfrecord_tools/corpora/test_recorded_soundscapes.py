@@ -36,7 +36,7 @@ RATES = (0.3, 0.0, 0.1)
 
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory):
-    """Three recordings a class: a tone of 0.1 to 2 s between silences; fold 3 sounds 100 Hz higher."""
+    """Write three recordings a class: a tone between silences; fold 3 sounds 100 Hz higher."""
     folder = tmp_path_factory.mktemp("collection")
     rows = [["filename", "label", "fold"]]
     for label, name in enumerate(NAMES):
