@@ -1,5 +1,4 @@
-"""What a later stage does better than an earlier one, and which labels it contradicts: plain arrays
-in, plain figures out.
+"""Comparison of a later stage with an earlier one, and with the labels that it learned from.
 
 TensorFlow is not imported.
 """
@@ -15,7 +14,7 @@ import numpy as np
 from scipy.special import expit
 
 from secost_tf.evaluation import metrics
-from secost_tf.evaluation.intervals import Interval, bootstrap_mAP_difference
+from secost_tf.evaluation.intervals import LEVEL, Interval, bootstrap_mAP_difference
 from secost_tf.evaluation.label_errors import (
     EXTREMES,
     Disagreement,
@@ -47,7 +46,7 @@ class RangeGain:
 def gain_by_range(
     base: np.ndarray, gains: np.ndarray, edges: Sequence[float] = RANGES
 ) -> tuple[RangeGain, ...]:
-    """The mean gain of the classes in each range of base AP; ranges without a class are left out.
+    """Compute the mean gain of the classes in each range of base AP that has a class.
 
     Args:
         base: AP of each class at the base, [classes]; NaN where there is none.
@@ -55,24 +54,22 @@ def gain_by_range(
         edges: of the ranges, ascending.
     """
     place = np.clip(np.searchsorted(edges, base, side="right") - 1, 0, len(edges) - 2)
-    found = []
+    ranges = []
     for index, (low, high) in enumerate(itertools.pairwise(edges)):
         inside = gains[(place == index) & np.isfinite(gains)]
         if len(inside):
-            found.append(
-                RangeGain(low, high, len(inside), int((inside > 0).sum()), float(inside.mean()))
-            )
-    return tuple(found)
+            improved = int((inside > 0).sum())
+            ranges.append(RangeGain(low, high, len(inside), improved, float(inside.mean())))
+    return tuple(ranges)
 
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """How far scores are probabilities, over all pairs of a clip and a class, in bins of equal
-    width.
+    """Scores as probabilities, over all pairs of a clip and a class, in bins of equal width.
 
     Attributes:
         mean_scores, positive_shares: of each bin that holds a pair.
-        pairs: how many it holds.
+        pairs: number of pairs in each of these bins.
         error: the expected calibration error, mean |mean score - positive share| over the pairs.
     """
 
@@ -83,7 +80,7 @@ class Calibration:
 
 
 def calibration(labels: np.ndarray, scores: np.ndarray, bins: int = 10) -> Calibration:
-    """Compares scores in 0..1 with how often they are right; labels and scores [clips, classes]."""
+    """Compare scores in 0..1 with the shares of positives; both arguments [clips, classes]."""
     labels, scores = np.asarray(labels).ravel() > 0, np.asarray(scores, np.float64).ravel()
     place = np.minimum((scores * bins).astype(np.int64), bins - 1)
     pairs = np.bincount(place, minlength=bins)
@@ -94,9 +91,6 @@ def calibration(labels: np.ndarray, scores: np.ndarray, bins: int = 10) -> Calib
     return Calibration(
         tuple(mean_scores.tolist()), tuple(shares.tolist()), tuple(pairs[held].tolist()), error
     )
-
-
-LEVEL = 0.95
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,8 +110,8 @@ class Comparison:
     Attributes:
         results: the content of `analysis.json`.
         stages: labels, scores and figures on the split.
-        disagreement: of the later stage with its teacher on the training clips; None if it has none.
-        errors: labels of the training clips that the later stage contradicts; None if not asked for.
+        disagreement: of the later stage with its teacher, if any, on the training clips.
+        errors: training labels that the later stage contradicts; None if not asked for.
     """
 
     results: dict
@@ -183,15 +177,13 @@ def compare_stages(
     for stage in (base, later):
         stage.check_data(split.info, split.data_dir)
     stages, interval = _score_stages(scorer, (base, later), resamples)
-    is_same_run = base.run_dir == later.run_dir
+    of_run = "" if base.run_dir == later.run_dir else f"{base.run_dir}, "
     results = {
         "run_dir": storage.absolute(later.run_dir),
         "base_run_dir": storage.absolute(base.run_dir),
         "base": base.number,
         "stage": later.number,
-        "base_name": f"stage {base.number}"
-        if is_same_run
-        else f"{base.run_dir}, stage {base.number}",
+        "base_name": f"{of_run}stage {base.number}",
         "data_dir": split.data_dir,
         "split": split.info.split,
         "num_clips": len(stages.labels),
@@ -218,29 +210,26 @@ def _score_stages(
     """Return the figures of two stages on a split, and the interval of the change of mAP."""
     scored = [scorer.score(folder) for folder in folders]
     labels = scored[0].labels
-    logits = [stage.logits for stage in scored]
+    base, later = (stage.logits for stage in scored)
     stages = Stages(
         classes=folders[-1].record.class_map.display_names,
         labels=labels,
-        scores=tuple(expit(of_stage, dtype=np.float64) for of_stage in logits),
-        per_class=tuple(metrics.evaluate_classes(labels, values) for values in logits),
+        scores=(expit(base, dtype=np.float64), expit(later, dtype=np.float64)),
+        per_class=(metrics.evaluate_classes(labels, base), metrics.evaluate_classes(labels, later)),
     )
-    return stages, bootstrap_mAP_difference(labels, *logits, resamples=resamples, level=LEVEL)
+    return stages, bootstrap_mAP_difference(labels, base, later, resamples=resamples)
 
 
 def _compare(stages: Stages, interval: Interval) -> dict:
-    """What the two stages' scores on the split say."""
-    before, after = (one.average_precision for one in stages.per_class)
+    """Return the results that follow from the two stages' scores on the split."""
+    before, after = (measures.average_precision for measures in stages.per_class)
     gains = after - before
-    order = [int(c) for c in np.argsort(-gains) if np.isfinite(gains[c])]
-    found = gains[np.isfinite(gains)].round(9)  # what is equal stays so
-
-    def described(classes: Sequence[int]) -> list[dict]:
-        return [
-            {"class": stages.classes[c], "base_AP": float(before[c]), "AP": float(after[c])}
-            for c in classes
-        ]
-
+    order = [c for c in np.argsort(-gains) if np.isfinite(gains[c])]
+    finite = gains[np.isfinite(gains)].round(9)  # what is equal stays so
+    described = [
+        {"class": stages.classes[c], "base_AP": float(before[c]), "AP": float(after[c])}
+        for c in order
+    ]
     return {
         "mAP": {
             "base": float(np.nanmean(before)),
@@ -248,13 +237,13 @@ def _compare(stages: Stages, interval: Interval) -> dict:
             "difference": dataclasses.asdict(interval),
         },
         "classes": {
-            "compared": len(found),
-            "improved": int((found > 0).sum()),
-            "worse": int((found < 0).sum()),
+            "compared": len(finite),
+            "improved": int((finite > 0).sum()),
+            "worse": int((finite < 0).sum()),
         },
-        "best": described(order[:EXTREMES]),
-        "worst": described(order[::-1][:EXTREMES]),
-        "ranges": [dataclasses.asdict(one) for one in gain_by_range(before, gains)],
+        "best": described[:EXTREMES],
+        "worst": described[::-1][:EXTREMES],
+        "ranges": list(map(dataclasses.asdict, gain_by_range(before, gains))),
         "calibration": {
             side: dataclasses.asdict(calibration(stages.labels, scores))
             for side, scores in zip(("base", "stage"), stages.scores, strict=True)

@@ -1,9 +1,12 @@
 """Events against strong labels: segment-based F1, event-based F1, PSDS 1 and 2, by sed_scores_eval
 (extra `detection`).
 
-    segment_F1   segments of 1 s: a class is right in one if it sounds somewhere in it both by the labels and as found
-    event_F1     an event is right if its onset is right to 200 ms, and its offset to 200 ms or a fifth of its length
-    PSDS_1       polyphonic sound detection score, scenario 1 of DCASE's task 4 (when exactly: intersections of 0.7)
+    segment_F1   segments of 1 s: a class is right in one if it sounds somewhere in it both by the
+                 labels and by the events
+    event_F1     an event is right if its onset is right to 200 ms, and its offset to 200 ms or a
+                 fifth of its length
+    PSDS_1       polyphonic sound detection score, scenario 1 of DCASE's task 4 (when exactly:
+                 intersections of 0.7)
     PSDS_2       scenario 2 (what: intersections of 0.1, confusions count)
 
 F1 are means over classes (`_micro`: over all segments or events) at the thresholds given; PSDS are
@@ -53,10 +56,10 @@ _RANDOM_SEED = 0
 
 @dataclasses.dataclass(frozen=True)
 class EventOptions:
-    """How events are evaluated.
+    """Settings of the evaluation of events.
 
     Attributes:
-        post_processing: how they are made of scores.
+        post_processing: makes events of scores.
         thresholds: (run folder, stage, its detector) -> the threshold of each class, float64 [C].
     """
 
@@ -73,7 +76,7 @@ class ScoredClip:
         seconds: its length.
         spans: of its segments, seconds [K, 2].
         scores: of its segments, smoothed, [K, C].
-        active: bool [K, C], the events found.
+        active: bool [K, C], the events that the scores give.
         events: (class index, onset, offset) of the true ones, in seconds.
     """
 
@@ -86,7 +89,7 @@ class ScoredClip:
 
 
 def load_measures() -> ModuleType:
-    """The module sed_scores_eval; a `ValueError` says how to install it."""
+    """Return the module sed_scores_eval; raise `ValueError` if it is not installed."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pkg_resources, in what it imports
@@ -101,10 +104,10 @@ def load_measures() -> ModuleType:
 def evaluate_events(
     run_dir: str, stage: int, clips: Iterable[ClipRecord], options: EventOptions
 ) -> dict[str, Any]:
-    """Measures a stage's events, and the baselines, on clips with strong labels.
+    """Measure a stage's events, and the baselines, on clips with strong labels.
 
     Returns:
-        The measures of the network, its settings, how many clips, classes and events there are, and
+        The measures of the network, its settings, the numbers of clips, classes and events, and
         `baselines`: the measures of `all_positive` and `random`.
 
     Raises:
@@ -161,16 +164,13 @@ def _replaced(clips: Sequence[ScoredClip], scores: Sequence[np.ndarray]) -> list
 def measure(
     clips: Sequence[ScoredClip], classes: Sequence[int], names: Sequence[str]
 ) -> dict[str, float | None]:
-    """The `MEASURES` over some classes, each of which has a true event; names are those of all
-    classes.
+    """Compute the `MEASURES` over some classes, each of which has a true event.
 
     PSDS, which counts confusions with other classes, is None where there is one class.
     """
     library = load_measures()
     scores = {clip.id: _table(clip.spans, clip.scores, classes, names) for clip in clips}
-    found = {
-        clip.id: _table(clip.spans, clip.active.astype(float), classes, names) for clip in clips
-    }
+    active = {clip.id: _table(clip.spans, clip.active, classes, names) for clip in clips}
     truth = {
         clip.id: [
             (onset, offset, names[index])
@@ -180,36 +180,32 @@ def measure(
         for clip in clips
     }
     seconds = {clip.id: clip.seconds for clip in clips}
-    by_segment = library.segment_based.fscore(
-        found, truth, seconds, 0.5, segment_length=SEGMENT_SECONDS, num_jobs=1
-    )[0]
-    by_event = library.collar_based.fscore(
-        found,
-        truth,
-        0.5,
-        onset_collar=COLLAR_SECONDS,
-        offset_collar=COLLAR_SECONDS,
-        offset_collar_rate=COLLAR_SHARE,
-        num_jobs=1,
-    )[0]
-    scenarios = [
-        library.intersection_based.psds(
-            scores, truth, seconds, **scenario, max_efpr=_MOST_FALSE_AN_HOUR, num_jobs=1
-        )[0].item()
-        if len(classes) > 1
-        else None
-        for scenario in (_SCENARIO_1, _SCENARIO_2)
-    ]
-    averages = (
-        of[name] for of in (by_segment, by_event) for name in ("macro_average", "micro_average")
+    by_segment, *_ = library.segment_based.fscore(
+        active, truth, seconds, 0.5, segment_length=SEGMENT_SECONDS, num_jobs=1
     )
-    return dict(zip(MEASURES, (*map(float, averages), *scenarios), strict=True))
+    collars = {
+        "onset_collar": COLLAR_SECONDS,
+        "offset_collar": COLLAR_SECONDS,
+        "offset_collar_rate": COLLAR_SHARE,
+    }
+    by_event, *_ = library.collar_based.fscore(active, truth, 0.5, **collars, num_jobs=1)
+    psds: list[float | None] = [None, None]
+    if len(classes) > 1:
+        shared = {"max_efpr": _MOST_FALSE_AN_HOUR, "num_jobs": 1}
+        psds = [
+            library.intersection_based.psds(scores, truth, seconds, **scenario, **shared)[0].item()
+            for scenario in (_SCENARIO_1, _SCENARIO_2)
+        ]
+    scores_F1 = [
+        float(measured[average])
+        for measured in (by_segment, by_event)
+        for average in ("macro_average", "micro_average")
+    ]
+    return dict(zip(MEASURES, (*scores_F1, *psds), strict=True))
 
 
 def true_events(clip: ScoredClip) -> list[tuple[int, float, float]]:
-    """(class index, onset, offset) of the true events within the clip; those of a class that touch
-    are one.
-    """
+    """Return the true events (class index, onset, offset) of a clip, joined if they touch."""
     joined: list[tuple[int, float, float]] = []
     for index, onset, offset in sorted(clip.events):
         onset, offset = max(onset, 0.0), min(offset, clip.seconds)
@@ -225,7 +221,7 @@ def true_events(clip: ScoredClip) -> list[tuple[int, float, float]]:
 def _table(
     spans: np.ndarray, scores: np.ndarray, classes: Sequence[int], names: Sequence[str]
 ) -> Any:
-    """The score table of sed_scores_eval."""
+    """Return the score table of sed_scores_eval."""
     import pandas as pd
 
     columns = {"onset": spans[:, 0], "offset": spans[:, 1]}

@@ -20,11 +20,16 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Contradiction:
-    """A label that the scores contradict: clip and class, whether the clip has the label, and the
-    score in 0..1.
+    """A label that the scores contradict.
 
-    `strength`, 0..1, ranks those of a kind. Of a label that is there: the share of the clips
-    without it that score at least as high, in its class. Of one that is not: the score.
+    Attributes:
+        clip_id, class_index: of the pair.
+        labelled: True if the clip has the label.
+        score: of the class, in 0..1.
+        strength: rank among those of a kind, in 0..1. For a label that is there: the share of the
+            clips without it that score at least as high in its class. For one that is not: the
+            score.
+        wrong: True if the label is wrong by the clean labels; None where those are not known.
     """
 
     clip_id: str
@@ -36,9 +41,7 @@ class Contradiction:
 
 
 class ClassScores:
-    """How the scores of each class are spread over some clips: counts in narrow bins of the logit,
-    in bounded memory.
-    """
+    """Histograms of the scores of each class, in narrow bins of the logit."""
 
     _EDGES = np.linspace(-15.0, 15.0, 1501)
 
@@ -46,12 +49,13 @@ class ClassScores:
         self._counts = np.zeros((num_classes, len(self._EDGES) + 1), np.int64)
 
     def add(self, class_indices: np.ndarray, scores: np.ndarray) -> None:
-        """Takes scores in 0..1, [pairs], of those classes, [pairs]."""
+        """Count scores in 0..1, [pairs], of those classes, [pairs]."""
         np.add.at(self._counts, (class_indices, self._bins(scores)), 1)
 
     def share_at_least(self, class_indices: np.ndarray, scores: np.ndarray) -> np.ndarray:
-        """The share of its class's scores that are as high, or fall into the same bin: 0..1,
-        [pairs]; of no score, 0.
+        """Return the share of its class's scores that are as high, or in the same bin, [pairs].
+
+        It is 0 where the class has no score.
         """
         from_above = np.cumsum(self._counts[:, ::-1], axis=1)[:, ::-1]
         counts = from_above[class_indices, self._bins(scores)]
@@ -63,7 +67,7 @@ class ClassScores:
 
 
 class LabelErrors:
-    """Collects, from batches of clips, the labels that scores contradict most.
+    """The labels that scores contradict most, collected from batches of clips.
 
     Labels that are there and labels that are not are ranked apart: one kind is rare and the other
     common, so that their scores do not compare. A label that is not there is doubted by its score.
@@ -74,8 +78,8 @@ class LabelErrors:
     Memory: some 100 bytes for each label that is there, and 12 kB for each class.
 
     Args:
-        most: how many of each kind to keep.
-        num_classes: classes.
+        most: number of each kind to keep.
+        num_classes: number of classes.
     """
 
     def __init__(self, most: int, num_classes: int):
@@ -84,7 +88,7 @@ class LabelErrors:
         self.wrong: dict[bool, int] | None = {True: 0, False: 0}  # of those; None: not known
         self._without = ClassScores(num_classes)
         self._there: list[_Pairs] = []
-        self._not_there = _Pairs.none()
+        self._not_there = _Pairs.join([])
         self._ranked: dict[bool, list[Contradiction]] = {}
 
     def add(
@@ -94,8 +98,9 @@ class LabelErrors:
         scores: np.ndarray,
         clean_labels: np.ndarray | None = None,
     ) -> None:
-        """Takes some clips: labels, scores and clean labels [clips, classes]; of pairs equal in
-        rank the first stay.
+        """Add some clips: labels, scores and clean labels [clips, classes].
+
+        Of pairs equal in rank the first ones stay.
         """
         labels = np.asarray(labels) > 0
         scores = np.asarray(scores, np.float64)
@@ -119,17 +124,17 @@ class LabelErrors:
                 self._there.append(pairs)
             else:
                 self._without.add(classes, pairs.scores)
-                both = _Pairs.joined([self._not_there, pairs])
+                both = _Pairs.join([self._not_there, pairs])
                 self._not_there = both.take(np.argsort(-both.scores, kind="stable")[: self.most])
 
     def ranked(self, labelled: bool) -> list[Contradiction]:
-        """Those of one kind, the most contradicted first."""
+        """Return the labels of one kind, the most contradicted first."""
         if labelled not in self._ranked:
             self._ranked[labelled] = self._rank(labelled)
         return self._ranked[labelled]
 
     def _rank(self, labelled: bool) -> list[Contradiction]:
-        pairs = _Pairs.joined(self._there) if labelled else self._not_there
+        pairs = _Pairs.join(self._there) if labelled else self._not_there
         strengths = pairs.scores
         if labelled:
             strengths = self._without.share_at_least(pairs.classes, pairs.scores)
@@ -150,27 +155,24 @@ class LabelErrors:
         ]
 
     def base_rate(self, labelled: bool) -> float | None:
-        """The share of wrong labels among all of a kind; None where clean labels are not known or
-        there is no label.
-        """
+        """Return the share of wrong labels among all of a kind; None where it is not known."""
         if self.wrong is None or not self.labels[labelled]:
             return None
         return self.wrong[labelled] / self.labels[labelled]
 
     def precision_at(self, labelled: bool, count: int) -> float | None:
-        """The share of wrong labels among the first `count` of a kind; None where it is not known,
-        or there are fewer.
+        """Return the share of wrong labels among the first `count` of a kind.
+
+        It is None where clean labels are not known, or there are fewer labels.
         """
         first = self.ranked(labelled)[:count]
         if self.wrong is None or len(first) < count:
             return None
-        return sum(one.wrong for one in first) / count
+        return sum(bool(label.wrong) for label in first) / count
 
 
 class _Pairs(NamedTuple):
-    """Pairs of a clip and a class, arrays of one length; `wrong` means nothing where the clean
-    labels are not known.
-    """
+    """Pairs of a clip and a class, [pairs]; `wrong` is False where clean labels are not known."""
 
     clip_ids: np.ndarray
     classes: np.ndarray
@@ -178,50 +180,45 @@ class _Pairs(NamedTuple):
     wrong: np.ndarray
 
     @classmethod
-    def none(cls) -> _Pairs:
-        return cls(np.zeros(0, object), np.zeros(0, np.int64), np.zeros(0), np.zeros(0, bool))
-
-    @classmethod
-    def joined(cls, parts: Sequence[_Pairs]) -> _Pairs:
-        return cls(*(np.concatenate(column) for column in zip(cls.none(), *parts, strict=True)))
+    def join(cls, parts: Sequence[_Pairs]) -> _Pairs:
+        """Return the pairs of all parts."""
+        none = (np.zeros(0, kind) for kind in (object, np.int64, np.float64, bool))
+        return cls(*map(np.concatenate, zip(none, *parts, strict=True)))
 
     def take(self, places: np.ndarray) -> _Pairs:
+        """Return the pairs at some places, in that order."""
         return _Pairs(*(column[places] for column in self))
 
 
 class Disagreement:
-    """How far a student's scores are from its teacher's on the same clips, class by class, from
-    batches.
+    """Differences of a student's scores from its teacher's, collected from batches of clips.
 
     Args:
-        num_classes: of the scores.
-        most: how many (clip, class) pairs of the largest difference to keep.
+        num_classes: number of classes.
+        most: number of (clip, class) pairs with the largest difference to keep.
+
+    Attributes:
+        pairs: (clip id, class index, student's score, teacher's score), the widest first.
     """
 
     def __init__(self, num_classes: int, most: int):
         self.most, self.clips = most, 0
         self._sum, self._absolute = np.zeros(num_classes), np.zeros(num_classes)
-        self.pairs: list[
-            tuple[str, int, float, float]
-        ] = []  # clip id, class, student, teacher; the widest first
+        self.pairs: list[tuple[str, int, float, float]] = []
 
     def add(self, clip_ids: Sequence[str], student: np.ndarray, teacher: np.ndarray) -> None:
-        """Takes the scores of some clips, [clips, classes] each."""
+        """Add the scores of some clips, [clips, classes] each."""
         difference = np.asarray(student, np.float64) - teacher
         self.clips += len(difference)
         self._sum += difference.sum(axis=0)
         self._absolute += np.abs(difference).sum(axis=0)
         flat = np.argsort(-np.abs(difference), axis=None, kind="stable")[: self.most]
-        new = [
-            (
-                str(clip_ids[clip]),
-                int(index),
-                float(student[clip, index]),
-                float(teacher[clip, index]),
-            )
-            for clip, index in zip(*np.unravel_index(flat, difference.shape), strict=True)
-        ]
-        self.pairs = sorted(self.pairs + new, key=lambda one: -abs(one[2] - one[3]))[: self.most]
+        places = np.unravel_index(flat, difference.shape)
+        clips, classes = (place.tolist() for place in places)
+        scores = np.asarray(student)[places].tolist(), np.asarray(teacher)[places].tolist()
+        new = zip((str(clip_ids[clip]) for clip in clips), classes, *scores, strict=True)
+        pairs = [*self.pairs, *new]
+        self.pairs = sorted(pairs, key=lambda pair: -abs(pair[2] - pair[3]))[: self.most]
 
     @property
     def mean(self) -> np.ndarray:
@@ -244,8 +241,7 @@ _WIDEST = 100  # pairs of a clip and a class where student and teacher are furth
 def read_training_clips(
     split: Split, stage: StageFolder, most: int, clean_labels_csv: str | None
 ) -> tuple[Disagreement | None, LabelErrors]:
-    """Read the training clips shard by shard, with the scores that a stage and its teacher gave
-    them.
+    """Read the training clips, with the scores that a stage and its teacher gave them.
 
     Args:
         split: the training clips.
@@ -254,7 +250,8 @@ def read_training_clips(
         clean_labels_csv: true labels; None: the classes of the clips' events, if there are any.
 
     Returns:
-        How student and teacher differ, None for a stage without a teacher; the label errors.
+        The differences of student and teacher, None for a stage without a teacher; the label
+        errors.
     """
     from secost_tf.data import check_teacher_scores
 
@@ -266,58 +263,50 @@ def read_training_clips(
     listed = read_labels(clean_labels_csv, info.class_map) if clean_labels_csv else None
     errors = LabelErrors(most, len(info.class_map))
     disagreement = Disagreement(len(info.class_map), _WIDEST) if teachers else None
-    clean_is_known = listed is not None or _has_events(split)
-    for shard, path in zip(
-        tqdm(info.shards, desc="training clips", unit="shard", disable=None),
-        info.shard_paths(split.data_dir),
-        strict=True,
-    ):
+    paths = info.shard_paths(split.data_dir)
+    has_events = any(clip.events for clip in _clips(paths[0], info))
+    shown = tqdm(info.shards, desc="training clips", unit="shard", disable=None)
+    for shard, path in zip(shown, paths, strict=True):
         student, *taught = (_read_scores(storage.join(folder, shard.file)) for folder in folders)
         ids, labels, clean = _read_labels(path, info, listed)
-        errors.add(ids, labels, student, clean if clean_is_known else None)
+        errors.add(ids, labels, student, None if listed is None and not has_events else clean)
         if disagreement:
             disagreement.add(ids, student, np.mean(taught, axis=0))
     return disagreement, errors
 
 
 def _clips(path: str, info: shards.DatasetInfo) -> Iterator[ClipRecord]:
+    """Yield the clips of a shard."""
     for record in shards.read_records(path, info.compression):
         yield decode(record, info.feature_dtype, info.log_mel.mel_bins)
 
 
-def _has_events(split) -> bool:
-    """Whether clips of the first shard have events."""
-    first = split.info.shard_paths(split.data_dir)[0]
-    return any(clip.events for clip in _clips(first, split.info))
-
-
 def _read_scores(path: str) -> np.ndarray:
-    """float [clips, classes]."""
+    """Read the scores of a shard's clips, [clips, classes]."""
     return np.array([decode_teacher_scores(record)[1] for record in shards.read_records(path)])
 
 
 def _read_labels(
     path: str, info: shards.DatasetInfo, listed: dict[str, tuple[int, ...]] | None
 ) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Ids, labels and true labels, bool [clips, classes], of a shard."""
-    ids, rows = [], []
+    """Read the ids, labels and true labels of a shard's clips; labels are bool [clips, classes]."""
+    ids, labels, clean = [], [], []
+    indices = np.arange(len(info.class_map))
     for clip in _clips(path, info):
-        ids.append(clip.video_id)
         if listed is not None and clip.video_id not in listed:
             raise ValueError(
-                f"clean_labels_csv: expected the labels of every training clip, got none of {clip.video_id}"
+                "clean_labels_csv: expected the labels of every training clip, "
+                f"got none of {clip.video_id}"
             )
-        true = {event[0] for event in clip.events} if listed is None else listed[clip.video_id]
-        rows.append((clip.labels, true))
-    table = np.zeros((2, len(rows), len(info.class_map)), bool)
-    for place, sides in enumerate(rows):
-        for side, classes in enumerate(sides):
-            table[side, place, list(classes)] = True
-    return ids, table[0], table[1]
+        true = [event[0] for event in clip.events] if listed is None else listed[clip.video_id]
+        ids.append(clip.video_id)
+        labels.append(np.isin(indices, clip.labels))
+        clean.append(np.isin(indices, true))
+    return ids, np.array(labels), np.array(clean)
 
 
 def judge_label_errors(errors: LabelErrors) -> dict:
-    """What was listed, and how much of it is wrong indeed, where that is known; by kind."""
+    """Return, by kind, the number of labels listed and the share that is wrong, if known."""
     return {
         name: {
             "labels": errors.labels[labelled],
@@ -330,23 +319,24 @@ def judge_label_errors(errors: LabelErrors) -> dict:
 
 
 def describe_disagreement(
-    found: Disagreement, teachers: Sequence[int], classes: Sequence[str]
+    disagreement: Disagreement, teachers: Sequence[int], classes: Sequence[str]
 ) -> dict:
-    order = np.argsort(-found.mean_absolute)[:EXTREMES]
+    """Return the differences of a student from its teacher as plain values, for JSON."""
+    mean, absolute = disagreement.mean, disagreement.mean_absolute
     return {
         "stages": list(teachers),
-        "clips": found.clips,
-        "mean_absolute_difference": float(found.mean_absolute.mean()),
+        "clips": disagreement.clips,
+        "mean_absolute_difference": float(absolute.mean()),
         "classes": [
             {
                 "class": classes[c],
-                "mean_absolute_difference": float(found.mean_absolute[c]),
-                "mean_difference": float(found.mean[c]),
+                "mean_absolute_difference": float(absolute[c]),
+                "mean_difference": float(mean[c]),
             }
-            for c in order
+            for c in np.argsort(-absolute)[:EXTREMES]
         ],
         "widest": [
             {"clip": clip, "class": classes[c], "student": student, "teacher": teacher}
-            for clip, c, student, teacher in found.pairs
+            for clip, c, student, teacher in disagreement.pairs
         ],
     }

@@ -19,7 +19,7 @@ _CHUNK_ELEMENTS = 2**20  # scores compared at once by lwlrap: bounds its memory
 
 
 def average_precision(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Average precision of each class, the measure of AudioSet tagging.
+    """Compute the average precision of each class, the measure of AudioSet tagging.
 
     AP is the mean, over a class's positive clips, of the precision among the clips scored at least
     as high; tied clips so share one threshold (`sklearn.metrics.average_precision_score`).
@@ -38,11 +38,10 @@ def average_precision(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
 
 def roc_auc(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Area under the ROC curve of each class: the chance that a positive clip outscores a negative
-    one.
+    """Compute the area under the ROC curve of each class.
 
-    A tie counts one half (`sklearn.metrics.roc_auc_score`). Arguments and errors as for
-    `average_precision`.
+    It is the chance that a positive clip scores higher than a negative clip; a tie counts
+    one half (`sklearn.metrics.roc_auc_score`). Arguments and errors as for `average_precision`.
 
     Returns:
         float64 [classes]; NaN for a class without positives or without negatives.
@@ -51,7 +50,7 @@ def roc_auc(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
 
 def d_prime(auc: float | np.ndarray) -> float | np.ndarray:
-    """Separation d' = √2 Φ⁻¹(AUC) of two unit normals whose ROC curve has this area.
+    """Compute the separation d' = √2 Φ⁻¹(AUC) of two unit normals from this area.
 
     Args:
         auc: areas in [0, 1], any shape.
@@ -74,10 +73,9 @@ def d_prime(auc: float | np.ndarray) -> float | np.ndarray:
 
 
 def lwlrap(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Label-weighted label-ranking average precision: are a clip's labels ranked above its other
-    classes?
+    """Compute the label-weighted label-ranking average precision.
 
-    The mean, over all (clip, label) pairs, of the precision among the clip's classes scored at
+    It is the mean, over all (clip, label) pairs, of the precision among the clip's classes scored at
     least as high: `sklearn.metrics.label_ranking_average_precision_score` with each clip weighted
     by its number of labels, so clips without labels carry no weight. Arguments and errors as for
     `average_precision`.
@@ -98,15 +96,15 @@ class PerClass(NamedTuple):
 
 
 def evaluate_classes(labels: np.ndarray, scores: np.ndarray) -> PerClass:
-    """AP, AUC and d' of each class in one pass. Arguments and errors as for `average_precision`."""
+    """Compute AP, AUC and d' of each class. Arguments and errors as for `average_precision`."""
     labels, scores = _checked(labels, scores)
     precision, auc = _precision_and_auc(labels, scores)
-    return PerClass(precision, auc, d_prime(auc), labels.sum(axis=0))
+    return PerClass(precision, auc, np.asarray(d_prime(auc)), labels.sum(axis=0))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evaluation:
-    """How well scores find the labels of a set of clips.
+    """Measures of the scores of a set of clips.
 
     Attributes:
         mAP: mean of the classes' average precision, over the classes that have positives.
@@ -188,43 +186,35 @@ def evaluate_scores(labels: np.ndarray, scores: np.ndarray) -> Evaluation:
 
 
 def _precision_and_auc(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """AP and AUC of each class."""
+    """Compute AP and AUC of each class, [classes] both."""
     columns = np.ascontiguousarray(labels.T), np.ascontiguousarray(scores.T)
-    return tuple(np.array(list(map(_class_precision_and_auc, *columns))).T)
+    precision, auc = np.array(list(map(_class_precision_and_auc, *columns))).T
+    return precision, auc
 
 
 def _class_precision_and_auc(positive: np.ndarray, score: np.ndarray) -> tuple[float, float]:
-    """AP and AUC of one class, from how many positives and negatives reach each of its positives'
-    scores.
+    """Compute AP and AUC of a class from the clips that reach each of its positives' scores.
 
     A class has few positives, so finding where its negatives fall among them is far cheaper than
     sorting, let alone argsorting, all its scores. Both arguments are [clips].
     """
     key = _order_key(score)
-    levels, counts = np.unique(
-        key[positive], return_counts=True
-    )  # the positives' distinct scores, ascending
+    levels, counts = np.unique(key[positive], return_counts=True)  # the positives' scores
     if not levels.size:
         return math.nan, math.nan
     P = counts.sum()
     N = len(key) - P
-    negatives = np.compress(
-        (key >= levels[0]) & ~positive, key
-    )  # the others are below every positive
-    reached = (
-        levels.searchsorted(negatives, "right") - 1
-    )  # index of the highest level each negative reaches
-    true = counts[::-1].cumsum()[::-1]  # positives at or above each level
-    false = np.bincount(reached, minlength=levels.size)[::-1].cumsum()[
-        ::-1
-    ]  # negatives at or above it
+    negatives = np.compress((key >= levels[0]) & ~positive, key)  # others are below every positive
+    reached = levels.searchsorted(negatives, "right") - 1  # the highest level each reaches
+    ended = np.bincount(reached, minlength=levels.size)
+    true, false = (part[::-1].cumsum()[::-1] for part in (counts, ended))  # at or above each level
     ties = counts[reached[levels[reached] == negatives]].sum()
     precision = counts @ (true / (true + false)) / P
     return precision, 1 - (counts @ false - ties / 2) / (P * N) if N else math.nan
 
 
 def _order_key(score: np.ndarray) -> np.ndarray:
-    """Integers in the order of the floats, which NumPy searches up to three times as fast.
+    """Return integers in the order of the floats, which NumPy searches up to three times as fast.
 
     An IEEE 754 float's bits, read as an integer, are in order for positive floats and reversed for
     negative.
@@ -234,7 +224,7 @@ def _order_key(score: np.ndarray) -> np.ndarray:
 
 
 def _label_precisions(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each (clip, label) pair's class, and its precision among the clip's classes; both [pairs]."""
+    """Compute each (clip, label) pair's class, and its precision in the clip; both [pairs]."""
     clips, classes = np.nonzero(labels)
     precisions = np.empty(len(clips))
     step = max(1, _CHUNK_ELEMENTS // labels.shape[1])
@@ -242,22 +232,18 @@ def _label_precisions(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarra
         chunk = slice(start, start + step)
         clip, own = clips[chunk], classes[chunk]
         ahead = scores[clip] >= scores[clip, own, np.newaxis]  # [pairs, classes]
-        precisions[chunk] = np.count_nonzero(ahead & labels[clip], axis=1) / np.count_nonzero(
-            ahead, axis=1
-        )
+        precisions[chunk] = (ahead & labels[clip]).sum(axis=1) / ahead.sum(axis=1)
     return classes, precisions
 
 
 def _mean(values: np.ndarray) -> float:
-    """Mean of the values that are defined; NaN if none is."""
+    """Compute the mean of the values that are defined; NaN if none is."""
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if defined.size else math.nan
 
 
 def _checked(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Labels as bool, scores as float32 or float64, both [clips, classes]; ValueError if they are
-    not fit.
-    """
+    """Return labels as bool and scores as floats, or raise `ValueError` if they cannot be used."""
     labels, scores = np.asarray(labels), np.asarray(scores)
     for name, array in (("labels", labels), ("scores", scores)):
         if array.ndim != 2:
@@ -274,16 +260,17 @@ def _checked(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.nda
     if labels.dtype != bool:
         _require((labels == 0) | (labels == 1), "labels must be 0 or 1", labels)
         labels = labels.astype(bool)
-    scores = scores.astype(
-        np.float32 if np.can_cast(scores.dtype, np.float32) else np.float64, copy=False
-    )
+    dtype = np.float32 if np.can_cast(scores.dtype, np.float32) else np.float64
+    scores = scores.astype(dtype, copy=False)
     _require(np.isfinite(scores), "scores must be finite", scores)
     return labels, scores
 
 
 def _require(fit: np.ndarray, expectation: str, values: np.ndarray) -> None:
+    """Raise `ValueError` if a value is not fit."""
     if not fit.all():
         clip, c = np.argwhere(~fit)[0]
         raise ValueError(
-            f"{expectation}, got {values[clip, c]} for clip {clip}, class {c} (first of {np.sum(~fit)})."
+            f"{expectation}, got {values[clip, c]} for clip {clip}, class {c} "
+            f"(first of {np.sum(~fit)})."
         )

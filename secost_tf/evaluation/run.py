@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
+from typing import Any
 
 from secost_tf.evaluation import event_metrics
 from secost_tf.evaluation.event_metrics import EventOptions
@@ -64,7 +66,7 @@ def evaluate_run(
         folder.check_data(info, clips_dir)
         evaluation = Scorer(folder.student, batch_size).evaluate(Split(clips_dir, info))
         write_per_class(folder.file(f"per_class-{split}.csv"), evaluation, folder.record.class_map)
-        figures = {
+        figures: dict[str, Any] = {
             "stage": folder.number,
             "alpha": config.alpha,
             "alpha_note": config.alpha_note,
@@ -86,9 +88,7 @@ def evaluate_run(
 
 
 def _keep_events(stage: StageFolder, figures: Mapping) -> None:
-    """Add the measures of events to the stage's own figures, of the same data, if they are of the
-    same split.
-    """
+    """Add the measures of events to the stage's own figures, if those are of the same split."""
     own = stage.metrics
     if (own["split"], own["num_clips"]) == (figures["split"], figures["num_clips"]):
         stage.write_metrics({**own, "events": figures["events"]})
@@ -97,17 +97,14 @@ def _keep_events(stage: StageFolder, figures: Mapping) -> None:
 def write_per_class(path: str, evaluation: Evaluation, class_map: ClassMap) -> None:
     """Write one csv row a class; a figure that does not exist (no positive clip) is left empty."""
     per_class = evaluation.per_class
+    cells = functools.partial(format_figure, spec=".6f", missing="")
     columns = {
         "index": range(len(class_map)),
         "mid": class_map.mids,
         "display_name": class_map.display_names,
         "positives": map(int, per_class.positives),
-        "AP": map(_cell, per_class.average_precision),
-        "AUC": map(_cell, per_class.roc_auc),
-        "d_prime": map(_cell, per_class.d_prime),
+        "AP": map(cells, per_class.average_precision),
+        "AUC": map(cells, per_class.roc_auc),
+        "d_prime": map(cells, per_class.d_prime),
     }
     storage.write_csv(path, zip(*columns.values(), strict=True), list(columns))
-
-
-def _cell(figure: float) -> str:
-    return format_figure(figure, ".6f", missing="")

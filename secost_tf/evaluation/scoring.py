@@ -1,4 +1,4 @@
-"""A student and a split -> clip scores."""
+"""Clip scores of a split, by a student or by the stages of runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tfrecord_tools.shards import encode_teacher_scores
 
 
 class Scorer:
-    """Scores clips with one student; traces its graph once, whatever the lengths.
+    """A student that scores clips; its graph is traced once, whatever the lengths.
 
     Args:
         student: a `wels_net`.
@@ -39,8 +39,7 @@ class Scorer:
         self._logits = tf.function(functools.partial(_logits, student), [signature])
 
     def batches(self, split: Split) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Yields (video ids [batch], labels float32 [batch, classes], logits float32 [batch,
-        classes]) in order.
+        """Yield video ids [batch], labels and logits [batch, classes], in order.
 
         Raises:
             ValueError: if a shard is damaged; names file and record.
@@ -52,28 +51,23 @@ class Scorer:
             raise find_damage(split, error) from error
 
     def split(self, split: Split) -> tuple[list[str], np.ndarray, np.ndarray]:
-        """Video ids, labels float32 [clips, classes] and logits float32 [clips, classes] of a whole
-        split.
-        """
+        """Return video ids [clips], labels and logits float32 [clips, classes] of a whole split."""
         ids, labels, logits = zip(*self.batches(split), strict=True)
         return list(np.concatenate(ids)), np.concatenate(labels), np.concatenate(logits)
 
     def evaluate(self, split: Split) -> Evaluation:
-        """Evaluates clip scores against the labels; logits rank as scores do, without their
-        rounding.
-        """
+        """Evaluate logits, which rank as scores do without their rounding, against the labels."""
         _, labels, logits = self.split(split)
-        if is_constant(logits):
+        if len(logits) > 1 and np.ptp(logits, axis=0).max() < 1e-5:
             logging.warning(
-                "the student gives every clip the same scores: it has learnt nothing that tells clips apart. Try another "
-                "--learning_rate, and look at the data: python -m tfrecord_tools.inspect DATA_DIR --plot=FILE.png"
+                "the student gives every clip the same scores: it has learnt nothing that tells "
+                "clips apart. Try another --learning_rate, and look at the data: "
+                "python -m tfrecord_tools.inspect DATA_DIR --plot=FILE.png"
             )
         return evaluate_scores(labels, logits)
 
     def write_teacher_scores(self, split: Split, scores_dir: str) -> None:
-        """Scores every clip once and writes the scores beside the shards: same file names, same
-        order.
-        """
+        """Score every clip and write the scores, in files of the shards' names and order."""
         storage.make_dirs(scores_dir)
         records = (
             encode_teacher_scores(video_id, scores)
@@ -103,7 +97,7 @@ class StageScores:
 
 
 class SplitScorer:
-    """Scores a split with the stages of runs: each stage is loaded and scores the clips once.
+    """A split that stages of runs score; each stage is loaded and scores the clips once.
 
     Args:
         split: the clips.
@@ -142,8 +136,3 @@ class SplitScorer:
 
 def _logits(student: keras.Model, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
     return student(inputs, training=False)["logits"]
-
-
-def is_constant(logits: np.ndarray) -> bool:
-    """Whether all of several clips have the same scores: logits [clips, classes]."""
-    return len(logits) > 1 and bool(np.ptp(logits, axis=0).max() < 1e-5)
