@@ -75,8 +75,8 @@ def d_prime(auc: float | np.ndarray) -> float | np.ndarray:
 def lwlrap(labels: np.ndarray, scores: np.ndarray) -> float:
     """Compute the label-weighted label-ranking average precision.
 
-    It is the mean, over all (clip, label) pairs, of the precision among the clip's classes scored at
-    least as high: `sklearn.metrics.label_ranking_average_precision_score` with each clip weighted
+    It is the mean, over all (clip, label) pairs, of the precision among the clip's classes scored
+    at least as high: `sklearn.metrics.label_ranking_average_precision_score` with each clip weighted
     by its number of labels, so clips without labels carry no weight. Arguments and errors as for
     `average_precision`.
 

@@ -100,17 +100,23 @@ def test_the_written_tables_give_sed_eval_and_sed_scores_eval_the_same_figures(t
 
     clips = random_clips()
     figures = measure(clips, [0, 1], NAMES)
-    found = [
-        (f"{one.id}.wav", list_events(Segments(one.spans, one.scores), 0.5, PostProcessing()))
-        for one in clips
+    events_of_clips = [
+        (
+            f"{record.id}.wav",
+            list_events(Segments(record.spans, record.scores), 0.5, PostProcessing()),
+        )
+        for record in clips
     ]
-    true = [(f"{one.id}.wav", [Event(*event, 1.0) for event in true_events(one)]) for one in clips]
-    tables.write_events(str(tmp_path / "events.tsv"), found, NAMES)
+    true = [
+        (f"{record.id}.wav", [Event(*event, 1.0) for event in true_events(record)])
+        for record in clips
+    ]
+    tables.write_events(str(tmp_path / "events.tsv"), events_of_clips, NAMES)
     tables.write_events(str(tmp_path / "truth.tsv"), true, NAMES)
     (tmp_path / "scores").mkdir()
-    for one in clips:
+    for record in clips:
         tables.write_scores(
-            str(tmp_path / "scores" / f"{one.id}.tsv"), one.spans, one.scores, NAMES
+            str(tmp_path / "scores" / f"{record.id}.tsv"), record.spans, record.scores, NAMES
         )
 
     truth, events = (
@@ -121,15 +127,15 @@ def test_the_written_tables_give_sed_eval_and_sed_scores_eval_the_same_figures(t
     by_event = sed_eval.sound_event.EventBasedMetrics(
         list(NAMES), t_collar=0.2, percentage_of_length=0.2, event_matching_type="optimal"
     )
-    for one in clips:
+    for record in clips:
         for measures in (by_segment, by_event):
             lists = (
                 dcase_util.containers.MetaDataContainer(
-                    [row for row in rows.filter(filename=f"{one.id}.wav") if row["event_label"]]
+                    [row for row in rows.filter(filename=f"{record.id}.wav") if row["event_label"]]
                 )
                 for rows in (truth, events)
             )
-            length = {"evaluated_length_seconds": one.seconds} if measures is by_segment else {}
+            length = {"evaluated_length_seconds": record.seconds} if measures is by_segment else {}
             measures.evaluate(*lists, **length)
     for measures, name in ((by_segment, "segment_F1"), (by_event, "event_F1")):
         macro = measures.results_class_wise_average_metrics()["f_measure"]["f_measure"]
@@ -141,7 +147,7 @@ def test_the_written_tables_give_sed_eval_and_sed_scores_eval_the_same_figures(t
 
     loaded = sed_scores_eval.io.read_sed_scores(tmp_path / "scores")
     ground_truth = sed_scores_eval.io.read_ground_truth_events(tmp_path / "truth.tsv")
-    seconds = {one.id: one.seconds for one in clips}
+    seconds = {record.id: record.seconds for record in clips}
     again = sed_scores_eval.segment_based.fscore(
         loaded, ground_truth, seconds, 0.5, segment_length=1.0
     )[0]
@@ -154,17 +160,17 @@ def test_the_written_tables_give_sed_eval_and_sed_scores_eval_the_same_figures(t
 
 @pytest.fixture
 def with_events(kept_run, tmp_path, write_split):
-    """A copy of the run, as if trained on data whose eval clips have an event for each label, over
-    their middle.
-    """
+    """Return a run whose eval clips have an event for each label, and the folder of its data."""
 
     def add_events(clips: list[ClipRecord]) -> list[ClipRecord]:
         return [
             dataclasses.replace(
-                one,
-                events=tuple((label, 0.1, len(one.log_mel) / 100 - 0.1) for label in one.labels),
+                record,
+                events=tuple(
+                    (label, 0.1, len(record.log_mel) / 100 - 0.1) for label in record.labels
+                ),
             )
-            for one in clips
+            for record in clips
         ]
 
     write_split(tmp_path / "data", "eval", (7, 5), change=add_events)
@@ -201,8 +207,8 @@ def test_measures_on_other_data_are_not_the_stage_s_own(with_events, tmp_path, w
 
     def shorter(clips):  # as many of them
         return [
-            dataclasses.replace(one, log_mel=one.log_mel[1:], events=((0, 0.0, 0.2),))
-            for one in clips
+            dataclasses.replace(record, log_mel=record.log_mel[1:], events=((0, 0.0, 0.2),))
+            for record in clips
         ]
 
     other = tmp_path / "other"
@@ -218,14 +224,16 @@ def test_measures_on_other_data_are_not_the_stage_s_own(with_events, tmp_path, w
 
 def test_an_event_past_the_end_of_its_clip_counts_for_no_class(kept_run, read_clips, kept_data):
     clips = [
-        dataclasses.replace(one, events=((0, 0.0, 0.2), (1, 50.0, 51.0)))
-        for one in read_clips(kept_data, "eval")[:2]
+        dataclasses.replace(record, events=((0, 0.0, 0.2), (1, 50.0, 51.0)))
+        for record in read_clips(kept_data, "eval")[:2]
     ]
-    clips = [dataclasses.replace(one, log_mel=one.log_mel.astype(np.float32)) for one in clips]
+    clips = [
+        dataclasses.replace(record, log_mel=record.log_mel.astype(np.float32)) for record in clips
+    ]
     options = EventOptions(PostProcessing(), lambda *_: np.full(4, 0.5))
     figures = event_metrics.evaluate_events(kept_run, 0, clips, options)
     assert (figures["num_classes"], figures["num_events"]) == (1, 2)
-    clips = [dataclasses.replace(one, events=((1, 50.0, 51.0),)) for one in clips]
+    clips = [dataclasses.replace(record, events=((1, 50.0, 51.0),)) for record in clips]
     with pytest.raises(ValueError, match="no clip has an event"):
         event_metrics.evaluate_events(kept_run, 0, clips, options)
 

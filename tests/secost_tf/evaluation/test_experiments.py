@@ -26,10 +26,12 @@ CASCADE = (
 
 
 def write_stage(
-    run_dir: str, stage: int, alpha: float, precisions, seed: int, found=None, **metrics
+    run_dir: str, stage: int, alpha: float, precisions, seed: int, alphas_set=None, **metrics
 ) -> Path:
-    """A stage that is done, as far as results look at it; `found`: its alphas besides `alpha`, also
-    as older versions wrote them.
+    """Write a stage that is done, as far as results look at it.
+
+    Args:
+        alphas_set: its alphas besides `alpha`, also as older versions wrote them.
     """
     folder = Path(run_dir, f"stage-{stage}")
     folder.mkdir(parents=True, exist_ok=True)
@@ -42,7 +44,7 @@ def write_stage(
     )
     class_map = ClassMap(tuple(f"/m/{name}" for name in CLASSES), tuple(CLASSES))
     values = StageRecord(config, "/data", class_map, LogMelConfig()).to_dict()
-    values["stage"] |= found or {}
+    values["stage"] |= alphas_set or {}
     (folder / "config.json").write_text(json.dumps(values))
     figures = {
         "mAP": float(np.mean(precisions)),
@@ -64,7 +66,7 @@ def write_stage(
 
 
 def write_experiment(experiments_dir: Path, name: str, table, alpha: float = 0.3, **record) -> None:
-    """A cascade: average precisions by seed, stage and class."""
+    """Write a cascade: average precisions by seed, stage and class."""
     values = {"stage": len(table[0]) - 1, "sweep_alphas": (), "settings": {}} | record
     ExperimentRecord(**{"name": name, "data_dir": "/data", "data_digest": "digest"} | values).begin(
         str(experiments_dir)
@@ -76,7 +78,7 @@ def write_experiment(experiments_dir: Path, name: str, table, alpha: float = 0.3
 
 
 def write_sweep(experiments_dir: Path, name: str, alphas, table) -> None:
-    """A sweep: average precisions by seed, stage 0 and then each alpha, and class."""
+    """Write a sweep: average precisions by seed, stage 0 and then each alpha, and class."""
     ExperimentRecord(name, 1, alphas, {}, "/data", "digest").begin(str(experiments_dir))
     for seed, (base, *of_alphas) in enumerate(table):
         for alpha, precisions in zip(alphas, of_alphas, strict=True):
@@ -139,8 +141,8 @@ def test_alphas_of_classes_are_said(tmp_path):
     write_experiment(tmp_path, "two_stages", CASCADE)
     for seed in range(3):
         folder = run_folder(str(tmp_path), "two_stages", seed)
-        found = {"class_alphas": (None, 0.2, 0.3)}
-        write_stage(folder, 1, 0.3, (0.5, 0.5), seed, found, alpha_note="per class")
+        alphas_set = {"class_alphas": (None, 0.2, 0.3)}
+        write_stage(folder, 1, 0.3, (0.5, 0.5), seed, alphas_set, alpha_note="per class")
     base, last = experiment_results(str(tmp_path), "two_stages", 3).rows
     assert (base.alpha, base.alpha_note) == (1.0, "")
     assert (last.alpha, last.alpha_note) == (0.3, "per class")
@@ -166,9 +168,9 @@ def test_an_experiment_of_older_versions_whose_seeds_chose_their_alphas(
     write_experiment(tmp_path, "given", CASCADE)
     for name in ("chosen", "given"):
         for seed, alpha in enumerate(alphas):
-            found = asked | {"class_alphas": class_alphas(seed)}
+            alphas_set = asked | {"class_alphas": class_alphas(seed)}
             folder = run_folder(str(tmp_path), name, seed)
-            write_stage(folder, 1, alpha, (0.5, 0.5), seed, found, alpha_note=note)
+            write_stage(folder, 1, alpha, (0.5, 0.5), seed, alphas_set, alpha_note=note)
     last = experiment_results(str(tmp_path), "chosen", 3).rows[1]
     assert (last.alpha, last.alpha_note, last.mAP.mean) == (0.3, note, pytest.approx(0.5))
     with pytest.raises(ValueError, match=r"differ in more than the seed: (class_)?alpha"):
@@ -188,10 +190,12 @@ def test_a_sweep_by_hand(tmp_path):
     assert [(row.stage, row.alpha) for row in results.rows] == [(0, 1.0), (1, 1.0), (1, 0.3)]
     assert [row.mAP.mean for row in results.rows] == pytest.approx([0.55, 0.6, 0.75])
     assert results.rows[2].change.mean == pytest.approx(0.2)
-    (one,) = results.comparisons
-    assert (one.of, one.against) == ("alpha 0.3", "alpha 1, retraining alone")
-    assert one.mAP == pytest.approx(0.6) and one.difference_per_seed == pytest.approx((0.2, 0.1))
-    around(one.difference, 0.15, 12.706205 * 0.005**0.5 / 2**0.5)
+    (comparison,) = results.comparisons
+    assert (comparison.of, comparison.against) == ("alpha 0.3", "alpha 1, retraining alone")
+    assert comparison.mAP == pytest.approx(0.6) and comparison.difference_per_seed == pytest.approx(
+        (0.2, 0.1)
+    )
+    around(comparison.difference, 0.15, 12.706205 * 0.005**0.5 / 2**0.5)
 
 
 def test_a_sweep_has_its_own_control(tmp_path):
@@ -227,17 +231,17 @@ def test_the_last_stage_against_controls_by_hand(tmp_path):
     write_experiment(tmp_path, "no_teacher", no_teacher, alpha=1.0)
     write_experiment(tmp_path, "same_compute", [[(mAP, mAP)] for mAP in (0.4, 0.6, 0.8)])
     results = experiment_results(str(tmp_path), "two_stages", 3, ["no_teacher", "same_compute"])
-    assert [(one.of, one.against) for one in results.comparisons] == [
+    assert [(comparison.of, comparison.against) for comparison in results.comparisons] == [
         ("stage 1", "no_teacher, stage 1 (the same, its best)"),
         ("stage 1", "no_teacher, stage 2 (its last)"),
         ("stage 1", "same_compute, stage 0 (its last, its best)"),
     ]
     same, last, compute = results.comparisons
-    assert [one.mAP for one in results.comparisons] == pytest.approx([0.7, 0.6, 0.6])
+    assert [comparison.mAP for comparison in results.comparisons] == pytest.approx([0.7, 0.6, 0.6])
     around(same.difference, 0.0, T_2 * 0.01**0.5 / 3**0.5)  # 0, -0.1, 0.1
     around(last.difference, 0.1, 0.0)
     around(compute.difference, 0.1, T_2 * 0.01**0.5 / 3**0.5)  # 0.2, 0, 0.1
-    assert [one.record.name for one in results.controls] == ["no_teacher", "same_compute"]
+    assert [control.record.name for control in results.controls] == ["no_teacher", "same_compute"]
     assert results.missing == {}
 
 
@@ -249,9 +253,10 @@ def test_a_control_that_is_not_finished_is_named_with_its_command(tmp_path):
     )
     assert results.comparisons == () == results.controls
     assert results.missing == {
-        "no_teacher": f"{tmp_path}/no_teacher: this experiment was not begun. Run it with: run no_teacher",
-        "same_compute": f"same_compute: seed 2, stage 0 is not done ({tmp_path}/same_compute/seed-2/stage-0). Run it "
-        "with: run same_compute",
+        "no_teacher": f"{tmp_path}/no_teacher: this experiment was not begun. Run it with: "
+        "run no_teacher",
+        "same_compute": "same_compute: seed 2, stage 0 is not done "
+        f"({tmp_path}/same_compute/seed-2/stage-0). Run it with: run same_compute",
     }
 
 
@@ -259,8 +264,8 @@ def test_controls_that_cannot_be_compared_are_refused(tmp_path, monkeypatch):
     write_experiment(tmp_path, "two_stages", CASCADE)
     write_experiment(tmp_path, "other_data", CASCADE, data_digest="else", data_dir="/else")
     message = (
-        "two_stages and other_data cannot be compared, their data differ: two_stages was trained on /data and evaluated "
-        r"on 12 clips \(eval\), other_data on /else and 12 clips"
+        "two_stages and other_data cannot be compared, their data differ: two_stages was trained "
+        r"on /data and evaluated on 12 clips \(eval\), other_data on /else and 12 clips"
     )
     with pytest.raises(ValueError, match=message):
         experiment_results(str(tmp_path), "two_stages", 3, ["other_data"])
@@ -271,7 +276,10 @@ def test_controls_that_cannot_be_compared_are_refused(tmp_path, monkeypatch):
         experiment_results(str(tmp_path), "two_stages", 3, ["sweep"])
     monkeypatch.setitem(globals(), "CLASSES", ("Bark", "Bell", "Sea"))
     write_experiment(tmp_path, "other_classes", CASCADE)
-    message = r"two_stages and other_classes cannot be compared, their classes differ: .*only in two_stages: /m/Rain"
+    message = (
+        "two_stages and other_classes cannot be compared, their classes differ: "
+        ".*only in two_stages: /m/Rain"
+    )
     with pytest.raises(ValueError, match=message):
         experiment_results(str(tmp_path), "two_stages", 3, ["other_classes"])
 
@@ -282,7 +290,10 @@ def test_controls_that_cannot_be_compared_are_refused(tmp_path, monkeypatch):
 def test_a_seed_half_done_is_refused(tmp_path):
     write_experiment(tmp_path, "two_stages", CASCADE)
     Path(tmp_path, "two_stages", "seed-2", "stage-1", "metrics.json").unlink()
-    message = r"two_stages: seed 2, stage 1 is not done \(.*seed-2/stage-1\)\. Continue with: run two_stages"
+    message = (
+        r"two_stages: seed 2, stage 1 is not done \(.*seed-2/stage-1\)\. "
+        "Continue with: run two_stages"
+    )
     with pytest.raises(NotFinished, match=message):
         experiment_results(str(tmp_path), "two_stages", 3, command=command)
     assert len(experiment_results(str(tmp_path), "two_stages", 2).rows) == 2
@@ -296,7 +307,10 @@ def test_seeds_that_do_not_go_together_are_refused(tmp_path):
     write_experiment(tmp_path, "two_stages", CASCADE)
     folder = run_folder(str(tmp_path), "two_stages", 1)
     write_stage(folder, 1, 0.4, (0.5, 0.5), 1)
-    message = r"seed-1/stage-1 and .*seed-0/stage-1 differ in more than the seed: alpha: 0\.4 != 0\.3; delete"
+    message = (
+        "seed-1/stage-1 and .*seed-0/stage-1 differ in more than the seed: "
+        r"alpha: 0\.4 != 0\.3; delete"
+    )
     with pytest.raises(ValueError, match=message):
         read_measured(str(tmp_path), "two_stages", 3)
     write_stage(folder, 1, 0.3, (0.5, 0.5), 1, num_clips=13)

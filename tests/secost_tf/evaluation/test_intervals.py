@@ -14,26 +14,30 @@ from secost_tf.evaluation.intervals import (
 
 def test_students_t_by_hand():
     # three values with standard deviation 1: 4.302653 / sqrt(3) to either side
-    found = mean_interval([1, 2, 3])
-    assert (found.mean, found.low, found.high) == pytest.approx((2, -0.484138, 4.484138), abs=1e-6)
+    interval = mean_interval([1, 2, 3])
+    assert (interval.mean, interval.low, interval.high) == pytest.approx(
+        (2, -0.484138, 4.484138), abs=1e-6
+    )
     # differences 2 and 3: 12.706205 * 0.707107 / sqrt(2) to either side
-    found = paired_interval([3, 5], [1, 2])
-    assert (found.mean, found.low, found.high) == pytest.approx(
+    interval = paired_interval([3, 5], [1, 2])
+    assert (interval.mean, interval.low, interval.high) == pytest.approx(
         (2.5, -3.853102, 8.853102), abs=1e-6
     )
 
 
 def test_one_value_has_a_mean_and_no_interval():
-    found = mean_interval([0.25])
-    assert found.mean == 0.25 and math.isnan(found.low) and math.isnan(found.high)
-    found = paired_interval([0.5], [0.25])
-    assert found.mean == 0.25 and math.isnan(found.low)
+    interval = mean_interval([0.25])
+    assert interval.mean == 0.25 and math.isnan(interval.low) and math.isnan(interval.high)
+    interval = paired_interval([0.5], [0.25])
+    assert interval.mean == 0.25 and math.isnan(interval.low)
 
 
 def test_an_interval_holds_the_mean_as_often_as_it_says():
     generator = np.random.default_rng(0)
-    found = [mean_interval(values, 0.9) for values in generator.normal(3, 2, (2000, 5))]
-    assert np.mean([one.low <= 3 <= one.high for one in found]) == pytest.approx(0.9, abs=0.02)
+    intervals = [mean_interval(values, 0.9) for values in generator.normal(3, 2, (2000, 5))]
+    assert np.mean([interval.low <= 3 <= interval.high for interval in intervals]) == pytest.approx(
+        0.9, abs=0.02
+    )
 
 
 @pytest.mark.parametrize(
@@ -54,7 +58,8 @@ def test_an_interval_holds_the_mean_as_often_as_it_says():
         ),
         (
             lambda: bootstrap_mAP_difference(np.ones((4, 2)), np.zeros((4, 2)), np.zeros((4, 3))),
-            r"scores: expected the labels' shape \[clips, classes\] = \(4, 2\), got \[\(4, 2\), \(4, 3\)\]",
+            r"scores: expected the labels' shape \[clips, classes\] = \(4, 2\), "
+            r"got \[\(4, 2\), \(4, 3\)\]",
         ),
         (
             lambda: bootstrap_mAP_difference(
@@ -79,7 +84,7 @@ def test_each_resample_is_the_mAP_of_the_clips_drawn():
     labels = (generator.random((60, 4)) < [0.3, 0.1, 0.02, 0.0]).astype(int)
     labels[0, 2] = 1
     base, last = (_scores(labels, lift, generator) for lift in (0.5, 1.0))
-    found = bootstrap_mAP_difference(labels, base, last, resamples=100, seed=3)
+    interval = bootstrap_mAP_difference(labels, base, last, resamples=100, seed=3)
 
     def mAP(scores, drawn):
         return np.nanmean(metrics.average_precision(labels[drawn], scores[drawn]))
@@ -91,8 +96,8 @@ def test_each_resample_is_the_mAP_of_the_clips_drawn():
             differences.append(mAP(last, drawn) - mAP(base, drawn))
     expected = np.quantile(differences, [0.025, 0.975])
     everything = np.arange(60)
-    assert found.mean == pytest.approx(mAP(last, everything) - mAP(base, everything), abs=1e-12)
-    assert (found.low, found.high) == pytest.approx(tuple(expected), abs=1e-12)
+    assert interval.mean == pytest.approx(mAP(last, everything) - mAP(base, everything), abs=1e-12)
+    assert (interval.low, interval.high) == pytest.approx(tuple(expected), abs=1e-12)
 
 
 def test_a_better_side_is_told_from_an_equal_one():

@@ -17,15 +17,10 @@ PAIR_MEASURES = [
 
 
 def random_set(seed=0, clips=200, classes=12, levels=None, dtype=np.float64):
-    """Labels from rare to frequent, scores that know something about them, in `levels` steps if
-    tied.
-    """
+    """Return labels from rare to frequent, and scores of them, in `levels` steps if tied."""
     rng = np.random.default_rng(seed)
     labels = rng.random((clips, classes)) < np.linspace(0.02, 0.8, classes)
-    labels[0], labels[1] = (
-        True,
-        False,
-    )  # every class has positives and negatives; a full and an empty clip
+    labels[0], labels[1] = True, False  # a full and an empty clip: positives and negatives
     scores = 1 / (1 + np.exp(-rng.normal(2.0 * labels - 1)))
     if levels:
         scores = np.round(scores * levels) / levels

@@ -12,7 +12,7 @@ from tfrecord_tools.shards import records as schema
 
 @pytest.fixture(scope="module")
 def scored(kept_run, kept_data):
-    """(the student of stage 0, the train split)."""
+    """Return the student of stage 0 and the train split."""
     return load_student(kept_run, 0), Split(kept_data, info.read_dataset_info(kept_data, "train"))
 
 
