@@ -76,9 +76,9 @@ def lwlrap(labels: np.ndarray, scores: np.ndarray) -> float:
     """Compute the label-weighted label-ranking average precision.
 
     It is the mean, over all (clip, label) pairs, of the precision among the clip's classes scored
-    at least as high: `sklearn.metrics.label_ranking_average_precision_score` with each clip weighted
-    by its number of labels, so clips without labels carry no weight. Arguments and errors as for
-    `average_precision`.
+    at least as high: `sklearn.metrics.label_ranking_average_precision_score` with each clip
+    weighted by its number of labels, so clips without labels carry no weight. Arguments and errors
+    as for `average_precision`.
 
     Returns:
         The mean, or NaN if there is no label at all.
