@@ -1,37 +1,40 @@
 """The protobuf messages of TensorFlow Serving that are written or read without it: tensors,
 requests, signatures.
 
-Declared here with protobuf alone, in a descriptor pool of its own and with no more fields than are
-needed; wire-compatible with TensorFlow's and TensorFlow Serving's own.
+On the wire they are TensorFlow's and TensorFlow Serving's own.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+from tfrecord_tools.messages import make_message_classes
 
 # A map is a list of entries with a key (1) and a value (2). Lists of messages are marked by [].
-_MESSAGES = {
-    "Dim": "int64 size 1",
-    "Shape": "Dim[] dim 2, bool unknown_rank 3",
-    "Tensor": "int32 dtype 1, Shape tensor_shape 2, bytes tensor_content 4, float[] float_val 5, int32[] int_val 7, "
-    "bytes[] string_val 8, int64[] int64_val 10",
-    "TensorEntry": "string key 1, Tensor value 2",
-    "ModelSpec": "string name 1, string signature_name 3",
-    "PredictRequest": "ModelSpec model_spec 1, TensorEntry[] inputs 2",
-    "PredictResponse": "TensorEntry[] outputs 1, ModelSpec model_spec 2",
-    "PredictLog": "PredictRequest request 1, PredictResponse response 2",
-    "PredictionLog": "PredictLog predict_log 6",
-    "TensorInfo": "string name 1, int32 dtype 2, Shape tensor_shape 3",
-    "TensorInfoEntry": "string key 1, TensorInfo value 2",
-    "SignatureDef": "TensorInfoEntry[] inputs 1, TensorInfoEntry[] outputs 2, string method_name 3",
-    "SignatureDefEntry": "string key 1, SignatureDef value 2",
-    "MetaGraphDef": "SignatureDefEntry[] signature_def 5",
-}
+_CLASSES = make_message_classes(
+    "secost",
+    {
+        "Dim": "int64 size 1",
+        "Shape": "Dim[] dim 2, bool unknown_rank 3",
+        "Tensor": "int32 dtype 1, Shape tensor_shape 2, bytes tensor_content 4, "
+        "float[] float_val 5, int32[] int_val 7, bytes[] string_val 8, int64[] int64_val 10",
+        "TensorEntry": "string key 1, Tensor value 2",
+        "ModelSpec": "string name 1, string signature_name 3",
+        "PredictRequest": "ModelSpec model_spec 1, TensorEntry[] inputs 2",
+        "PredictResponse": "TensorEntry[] outputs 1, ModelSpec model_spec 2",
+        "PredictLog": "PredictRequest request 1, PredictResponse response 2",
+        "PredictionLog": "PredictLog predict_log 6",
+        "TensorInfo": "string name 1, int32 dtype 2, Shape tensor_shape 3",
+        "TensorInfoEntry": "string key 1, TensorInfo value 2",
+        "SignatureDef": "TensorInfoEntry[] inputs 1, TensorInfoEntry[] outputs 2, "
+        "string method_name 3",
+        "SignatureDefEntry": "string key 1, SignatureDef value 2",
+        "MetaGraphDef": "SignatureDefEntry[] signature_def 5",
+    },
+)
 
 # TensorFlow's numbers of the types that signatures use; strings are objects in NumPy.
 DTYPES = {1: np.dtype("float32"), 3: np.dtype("int32"), 7: np.dtype("object"), 9: np.dtype("int64")}
@@ -39,35 +42,9 @@ DTYPES = {1: np.dtype("float32"), 3: np.dtype("int32"), 7: np.dtype("object"), 9
 NUMBERS = {dtype: number for number, dtype in DTYPES.items()}
 
 
-@functools.lru_cache(maxsize=1)
-def _pool() -> descriptor_pool.DescriptorPool:
-    field = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(
-        name="serving.proto", package="secost", syntax="proto3"
-    )
-    for name, fields in _MESSAGES.items():
-        message = file.message_type.add(name=name)
-        for kind, field_name, number in map(str.split, fields.split(",")):
-            label = field.LABEL_REPEATED if kind.endswith("[]") else field.LABEL_OPTIONAL
-            kind = kind.removesuffix("[]")
-            of_message = {"type": field.TYPE_MESSAGE, "type_name": f".secost.{kind}"}
-            of_value = {"type": getattr(field, f"TYPE_{kind.upper()}", None)}
-            message.field.add(
-                name=field_name,
-                number=int(number),
-                label=label,
-                **(of_message if kind in _MESSAGES else of_value),
-            )
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return pool
-
-
 def make(name: str, /, **fields: Any) -> Any:
     """A message, such as `make("ModelSpec", name="secost")`."""
-    return message_factory.GetMessageClass(_pool().FindMessageTypeByName(f"secost.{name}"))(
-        **fields
-    )
+    return _CLASSES[name](**fields)
 
 
 def parse(name: str, data: bytes) -> Any:

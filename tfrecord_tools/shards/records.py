@@ -7,14 +7,13 @@ a descriptor pool of its own, so that writing and checking records needs no Tens
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
 from tfrecord_tools.log_mel import LogMelConfig, hann_window
+from tfrecord_tools.messages import make_message_classes
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -95,40 +94,18 @@ def dequantize(stored: np.ndarray, value_range: tuple[float, float] | None = Non
     return values * np.float32((high - low) / 255.0) + np.float32(low)
 
 
-_EXAMPLE_PROTO = """
-name: "example.proto" package: "tensorflow" syntax: "proto3"
-message_type { name: "BytesList"
-  field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_BYTES } }
-message_type { name: "FloatList"
-  field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_FLOAT } }
-message_type { name: "Int64List"
-  field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_INT64 } }
-message_type { name: "Feature" oneof_decl { name: "kind" }
-  field { name: "bytes_list" number: 1 label: LABEL_OPTIONAL type_name: ".tensorflow.BytesList"
-    type: TYPE_MESSAGE oneof_index: 0 }
-  field { name: "float_list" number: 2 label: LABEL_OPTIONAL type_name: ".tensorflow.FloatList"
-    type: TYPE_MESSAGE oneof_index: 0 }
-  field { name: "int64_list" number: 3 label: LABEL_OPTIONAL type_name: ".tensorflow.Int64List"
-    type: TYPE_MESSAGE oneof_index: 0 } }
-message_type { name: "Features"
-  field { name: "feature" number: 1 label: LABEL_REPEATED type: TYPE_MESSAGE
-    type_name: ".tensorflow.Features.FeatureEntry" }
-  nested_type { name: "FeatureEntry" options { map_entry: true }
-    field { name: "key" number: 1 label: LABEL_OPTIONAL type: TYPE_STRING }
-    field { name: "value" number: 2 label: LABEL_OPTIONAL type_name: ".tensorflow.Feature"
-      type: TYPE_MESSAGE } } }
-message_type { name: "Example"
-  field { name: "features" number: 1 label: LABEL_OPTIONAL type_name: ".tensorflow.Features"
-    type: TYPE_MESSAGE } }
-"""
-
-
-@functools.lru_cache(maxsize=1)
-def _example_class() -> Any:
-    """Return the message class of `tensorflow.Example`, wire-compatible with TensorFlow's own."""
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(text_format.Parse(_EXAMPLE_PROTO, descriptor_pb2.FileDescriptorProto()))
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.Example"))
+# `tensorflow.Example`, as TensorFlow declares it.
+_Example = make_message_classes(
+    "tensorflow",
+    {
+        "BytesList": "bytes[] value 1",
+        "FloatList": "float[] value 1",
+        "Int64List": "int64[] value 1",
+        "Feature": "BytesList bytes_list 1, FloatList float_list 2, Int64List int64_list 3",
+        "Features": "Feature{} feature 1",
+        "Example": "Features features 1",
+    },
+)["Example"]
 
 
 def encode(record: ClipRecord) -> bytes:
@@ -146,7 +123,7 @@ def encode(record: ClipRecord) -> bytes:
         )
     if not np.isfinite(log_mel).all():
         raise ValueError(f"clip {record.video_id}: log_mel has values that are not finite")
-    example = _example_class()()
+    example = _Example()
     feature = example.features.feature
     feature[VIDEO_ID].bytes_list.value.append(record.video_id.encode())
     feature[LOG_MEL].bytes_list.value.append(
@@ -172,7 +149,7 @@ def decode(data: bytes, feature_dtype: str, mel_bins: int) -> ClipRecord:
             and `mel_bins`.
     """
     try:
-        feature = _example_class().FromString(data).features.feature
+        feature = _Example.FromString(data).features.feature
         video_id = feature[VIDEO_ID].bytes_list.value[0].decode()
         values = np.frombuffer(
             feature[LOG_MEL].bytes_list.value[0], np.dtype(feature_dtype).newbyteorder("<")
@@ -198,7 +175,7 @@ def decode(data: bytes, feature_dtype: str, mel_bins: int) -> ClipRecord:
 
 def encode_teacher_scores(video_id: str, scores: np.ndarray) -> bytes:
     """Serialise one clip's scores, float [classes] in 0..1, as float32 beside its id."""
-    example = _example_class()()
+    example = _Example()
     example.features.feature[VIDEO_ID].bytes_list.value.append(video_id.encode())
     example.features.feature[TEACHER_SCORES].bytes_list.value.append(
         np.asarray(scores, "<f4").tobytes()
@@ -209,7 +186,7 @@ def encode_teacher_scores(video_id: str, scores: np.ndarray) -> bytes:
 def decode_teacher_scores(data: bytes) -> tuple[str, np.ndarray]:
     """Return what `encode_teacher_scores` got: the clip's id and scores, float32 [classes]."""
     try:
-        feature = _example_class().FromString(data).features.feature
+        feature = _Example.FromString(data).features.feature
         video_id = feature[VIDEO_ID].bytes_list.value[0].decode()
         return video_id, np.frombuffer(feature[TEACHER_SCORES].bytes_list.value[0], "<f4")
     except Exception as error:  # protobuf's DecodeError differs between its implementations
