@@ -16,6 +16,7 @@ from secost_tf.runs import EXPORTED_MODEL_HELP
 from tfrecord_tools.commands import run_command
 from tfrecord_tools.config import Config, setting
 from tfrecord_tools.config_flags import read_flags
+from tfrecord_tools.log_mel import LogMelConfig
 
 MICROPHONE = "microphone"
 
@@ -48,25 +49,33 @@ class MonitorSettings(Config):
 SETTINGS = (MonitorSettings, ThresholdSettings, PostProcessing)
 
 
+def open_source(settings: MonitorSettings, log_mel: LogMelConfig) -> detection.Source:
+    """Return what there is to listen to.
+
+    Raises:
+        ValueError: if the input is no file, - or microphone.
+    """
+    rate_hz = log_mel.sample_rate_hz
+    if settings.input == MICROPHONE:
+        return detection.MicrophoneSource(rate_hz, settings.device)
+    if settings.input == "-":
+        return detection.PipeSource(sys.stdin.buffer, settings.input_rate_hz or rate_hz, rate_hz)
+    if not os.path.isfile(settings.input):
+        raise ValueError(
+            f"input: expected a file, - or microphone; there is no file {settings.input!r}"
+        )
+    return detection.FileSource(settings.input, log_mel)
+
+
 def main(argv: Sequence[str]) -> None:
     """Read the flags, load the model and listen."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     settings, config = read_flags(MonitorSettings), read_flags(PostProcessing)
     detector = detection.Detector.from_saved_model(settings.saved_model)
     thresholds = read_flags(ThresholdSettings).of_classes(detector.class_map, None)
-    rate = detector.log_mel.sample_rate_hz
-    real_time = False
-    if settings.input == MICROPHONE:
-        source = detection.MicrophoneSource(rate, settings.device)
-    elif settings.input == "-":
-        source = detection.PipeSource(sys.stdin.buffer, settings.input_rate_hz or rate, rate)
-    else:
-        if not os.path.isfile(settings.input):
-            raise ValueError(
-                f"input: expected a file, - or microphone; there is no file {settings.input!r}"
-            )
-        source = detection.FileSource(settings.input, detector.log_mel)
-        real_time = sys.stdout.isatty() if settings.real_time is None else settings.real_time
+    source = open_source(settings, detector.log_mel)
+    real_time = sys.stdout.isatty() if settings.real_time is None else settings.real_time
+    real_time = real_time and isinstance(source, detection.FileSource)  # others are anyway
     title = f"{detector.title}: {settings.input}"
     screen = detection.Screen(sys.stdout, detector.class_map.display_names, title, settings.top)
     detection.listen(source, detector, thresholds, config, screen, real_time)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         localize_recordings,
     )
     from secost_tf.detection.screen import Screen
-    from secost_tf.detection.sources import FileSource, MicrophoneSource, PipeSource
+    from secost_tf.detection.sources import FileSource, MicrophoneSource, PipeSource, Source
     from secost_tf.detection.stream import listen, score_segments
     from secost_tf.detection.thresholds import tuned_thresholds
 else:

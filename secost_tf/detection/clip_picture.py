@@ -113,13 +113,14 @@ def _check(
         raise ValueError(f"segment_times: expected shape [K, 2], got {list(times.shape)}")
     if not 1 <= len(scores) <= MOST_CLASSES:
         raise ValueError(
-            f"segment_scores: expected 1 to {MOST_CLASSES} classes, got {len(scores)}; choose the ones to draw"
+            f"segment_scores: expected 1 to {MOST_CLASSES} classes, got {len(scores)}; choose "
+            "which to draw"
         )
     for name, values in scores.items():
         if values.shape != (len(times),):
             raise ValueError(
-                f"segment_scores: expected shape [{len(times)}], a score for each segment, got {list(values.shape)} "
-                f"for {name}"
+                f"segment_scores: expected shape [{len(times)}], a score for each segment, got "
+                f"{list(values.shape)} for {name}"
             )
 
 
@@ -135,9 +136,14 @@ def _draw_events(
         colour = styles[name][0] if name in styles else _EVENTS_ONLY
         spans = [(onset, offset - onset) for one, onset, offset in events if one == name]
         axis.broken_barh(spans, (row - 0.32, 0.64), color=colour, linewidth=0)
-        at = {"xy": (1, row), "xycoords": ("axes fraction", "data")}
         axis.annotate(
-            _short(name), **at, xytext=(6, 0), textcoords="offset points", va="center", fontsize=7.5
+            _short(name),
+            xy=(1, row),
+            xycoords=("axes fraction", "data"),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=7.5,
         )
     axis.set_ylim(len(rows) - 0.5, -0.5)
     axis.set_yticks([])

@@ -96,38 +96,38 @@ class MedianFilter:
 
     def __init__(self, seconds: float, hop_seconds: float):
         self._half = max(0, round((seconds / hop_seconds - 1) / 2))
-        self._spans: np.ndarray | None = None  # of the segments whose median is to come
-        self._scores: np.ndarray | None = None  # from half a length before the first of these on
+        # The spans of the segments whose median is to come, and the scores from half a length
+        # before the first of them on.
+        self._kept: Segments | None = None
 
     def add(self, segments: Segments) -> Segments:
         """Take the next segments and return those whose median is known now."""
-        if not self._half or not len(segments.spans):
+        spans, scores = segments
+        if not self._half or not len(spans):
             return segments
-        if self._scores is None or self._spans is None:
-            self._spans, self._scores = (
-                segments.spans[:0],
-                np.repeat(segments.scores[:1], self._half, 0),
-            )
-        self._spans = np.concatenate([self._spans, segments.spans])
-        return self._filter(np.concatenate([self._scores, segments.scores]))
+        if self._kept is None:
+            self._kept = Segments(spans[:0], np.repeat(scores[:1], self._half, axis=0))
+        return self._filter(Segments.join([self._kept, segments]))
 
     def finish(self, segments: Segments) -> Segments:
         """Take the last segments and return all that are left."""
-        parts = [self.add(segments)]
-        if self._scores is not None:
-            last = np.repeat(self._scores[-1:], self._half, 0)
-            parts.append(self._filter(np.concatenate([self._scores, last])))
-        return Segments.join(parts)
+        done = self.add(segments)
+        if self._kept is None:
+            return done
+        spans, scores = self._kept
+        edge = np.repeat(scores[-1:], self._half, axis=0)
+        last = self._filter(Segments(spans, np.concatenate([scores, edge])))
+        return Segments.join([done, last])
 
-    def _filter(self, scores: np.ndarray) -> Segments:
-        """Return the segments whose medians these scores give, and keep what the next ones need."""
+    def _filter(self, kept: Segments) -> Segments:
+        """Return the segments whose medians are known, and keep what the next ones need."""
         from scipy import ndimage  # slow to import
 
+        spans, scores = kept
         count = max(0, len(scores) - 2 * self._half)
+        self._kept = Segments(spans[count:], scores[count:])
         medians = ndimage.median_filter(scores, (2 * self._half + 1, 1))
-        done = Segments(self._spans[:count], medians[self._half : self._half + count])
-        self._spans, self._scores = self._spans[count:], scores[count:]
-        return done
+        return Segments(spans[:count], medians[self._half : self._half + count])
 
 
 @dataclasses.dataclass
@@ -248,9 +248,10 @@ def sort_events(changes: Iterable[Event]) -> list[Event]:
 def active_segments(events: Sequence[Event], segments: Segments) -> np.ndarray:
     """Return which class sounds in which segment, bool [K, C], by the events of these segments."""
     active = np.zeros(segments.scores.shape, bool)
+    onsets = segments.spans[:, 0]
     for index, onset, offset, _ in events:
-        first, last = np.searchsorted(segments.spans[:, 0], (onset, offset))
-        active[first:last, index] = True
+        last = len(onsets) if offset is None else np.searchsorted(onsets, offset)
+        active[np.searchsorted(onsets, onset) : last, index] = True
     return active
 
 

@@ -130,7 +130,8 @@ def find_recordings(paths: Sequence[str], out: str) -> list[Recording]:
         if not inside:
             raise ValueError(f"{path}: no recording in this folder ({', '.join(EXTENSIONS)})")
         called |= {os.path.abspath(file): (file, os.path.relpath(file, path)) for file in inside}
-    given, filenames = zip(*called.values(), strict=True)
+    given = [path for path, _ in called.values()]
+    filenames = [filename for _, filename in called.values()]
     if len(set(filenames)) < len(filenames):
         common = os.path.commonpath([os.path.dirname(path) for path in called])
         filenames = [os.path.relpath(path, common) for path in called]

@@ -127,7 +127,7 @@ def write_picture(
         [
             (labels[event.class_index], event.onset, event.offset)
             for event in events
-            if event.class_index in labels
+            if event.class_index in labels and event.offset is not None
         ],
         title=title.replace("$", r"\$"),
         events_label="found",

@@ -110,10 +110,11 @@ class Screen:
         if now >= self._drawn + _LEAST_SECONDS:
             self._drawn = now
             sounding = {event.class_index for event in current}
-            self._live.update(self._table(seconds, sounding), refresh=True)
+            table = self._table(self._live.console, seconds, sounding)
+            self._live.update(table, refresh=True)
 
-    def _table(self, seconds: float, sounding: set[int]) -> Group:
-        size = self._live.console.size
+    def _table(self, console: Console, seconds: float, sounding: set[int]) -> Group:
+        size = console.size
         scores = np.stack(self._history)  # [segments, classes]
         rows = max(1, min(self._top, int(_TABLE_SHARE * size.height) - _HEADING_LINES))
         lately = scores[-_LATELY_SEGMENTS:].max(axis=0)

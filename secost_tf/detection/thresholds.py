@@ -7,7 +7,7 @@ scores reaches the class's threshold.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from absl import logging
@@ -65,7 +65,7 @@ def read_thresholds(path: str, class_map: ClassMap, default: float = DEFAULT) ->
 
 
 def write_thresholds(
-    path: str, class_map: ClassMap, thresholds: Sequence[float], f1: Sequence[float]
+    path: str, class_map: ClassMap, thresholds: Iterable[float], f1: Iterable[float]
 ) -> None:
     """Write a csv line a class, which `read_thresholds` reads; an F1 that is NaN is left empty."""
     columns = {

@@ -324,6 +324,7 @@ def test_whatever_is_wrong_with_one_stops_no_other(loud, tmp_path):
     assert (out / "b.scores.tsv").exists()
 
 
+@pytest.mark.slow
 def test_a_thousand_files(loud, tmp_path):
     path = write(tmp_path / "a.wav", 0.2)
     (tmp_path / "in").mkdir()
