@@ -35,7 +35,7 @@ HERE = functools.partial(convert_shards_locally, workers=1)  # in this process
 
 @pytest.fixture
 def convert_collection(read_collection):
-    """Converts the train split of the collection: sixteen clips in four shards."""
+    """Convert the train split of the collection: sixteen clips in four shards."""
 
     def run(out_dir, config: ConvertConfig = CONFIG, **options) -> shards.DatasetInfo:
         return convert_dataset(
@@ -126,7 +126,7 @@ def test_bytes_do_not_depend_on_the_order_of_the_clips(converted, tmp_path, file
 
 
 def break_at(monkeypatch, clip_id: str) -> list[str]:
-    """Makes the conversion of one clip raise; returns the list of clips that are tried."""
+    """Make the conversion of one clip raise; return the list of clips that are tried."""
     tried = []
 
     def convert_or_break(clip, config):
@@ -391,7 +391,7 @@ def test_runner_that_writes_nothing_is_an_error(convert_collection, tmp_path):
 
 @pytest.mark.parametrize("full_at_byte", [1, 20_000, 50_000])
 def test_full_disk(converted, convert_collection, tmp_path, files_of, monkeypatch, full_at_byte):
-    """A file system with room for so many bytes; then the rest is made free."""
+    """Fill the disk at some byte, then make room: the conversion continues."""
     left = full_at_byte
 
     @contextlib.contextmanager
@@ -433,9 +433,7 @@ def test_full_disk(converted, convert_collection, tmp_path, files_of, monkeypatc
 
 @pytest.mark.parametrize("killed_after", [1, 7, 15])
 def test_killed_conversion_continues(converted, collection, tmp_path, files_of, killed_after):
-    """The process, its workers with it, is killed by the system at some clip; the same command ends
-    as if it had not.
-    """
+    """Kill the process and its workers at some clip: the same command ends as if it had not."""
     arguments = [
         "--dataset=manifest",
         f"--manifest={collection / 'labels.csv'}",

@@ -121,7 +121,7 @@ def test_missing_and_cut_shards(data_dir, tmp_path):
 
 
 def replaced(position: int, **changes):
-    """Changes one record of a shard."""
+    """Change one record of a shard."""
 
     def change(records: list[bytes]) -> list[bytes]:
         record = dataclasses.replace(schema.decode(records[position], "float16", 64), **changes)

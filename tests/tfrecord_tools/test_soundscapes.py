@@ -277,7 +277,7 @@ def test_bytes_do_not_depend_on_the_number_of_processes(corpus_dir, tmp_path):
 
 
 def test_built_in_corpus_is_what_it_was(corpus_dir):
-    """Digests of the first version's files; they may change with GENERATOR_VERSION alone."""
+    """Compare digests with the first version's, which may change with GENERATOR_VERSION alone."""
     digests = {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:16]
         for path in corpus_dir.iterdir()

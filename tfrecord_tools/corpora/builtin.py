@@ -16,14 +16,12 @@ from tfrecord_tools.shards import has_split
 
 
 def cache_dir() -> Path:
-    """`$XDG_CACHE_HOME/secost_tf`, or `~/.cache/secost_tf`."""
+    """Return `$XDG_CACHE_HOME/secost_tf`, or `~/.cache/secost_tf`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "secost_tf"
 
 
 def make_builtin_data(config: SoundscapeConfig | None = None, folder: Path | None = None) -> str:
-    """Makes the corpus and its shards, or keeps those that stand there; returns the folder of the
-    shards.
-    """
+    """Make the corpus and its shards, or keep those there; return the folder of the shards."""
     config = config or SoundscapeConfig()
     digest = hashlib.sha256(repr((GENERATOR_VERSION, config)).encode()).hexdigest()[:12]
     folder = folder or cache_dir() / f"soundscapes-{digest}"

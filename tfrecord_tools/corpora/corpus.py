@@ -1,9 +1,10 @@
-"""Make a corpus of soundscapes."""
+"""The making of a corpus of soundscapes."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import os
 import shutil
 import sys
@@ -45,7 +46,7 @@ Event = tuple[str, float, float]  # mid, onset in seconds, offset in seconds
 
 @dataclasses.dataclass(frozen=True)
 class _Recipe:
-    """Everything that decides a corpus's bytes.
+    """All settings that decide a corpus's bytes.
 
     Attributes:
         config: how clips are mixed and labelled.
@@ -61,46 +62,49 @@ class _Recipe:
         num_classes = len(self.class_map)
         if self.config.max_events > num_classes:
             raise ValueError(
-                f"max_events must be at most the number of classes, {num_classes}, got {self.config.max_events}"
+                f"max_events must be at most the number of classes, {num_classes}, "
+                f"got {self.config.max_events}"
             )
         check_wrong_label_rates(self.config, self.wrong_label_rates, num_classes)
 
     @property
     def class_map(self) -> ClassMap:
+        """The classes of the events."""
         return self.events.sources.class_map if self.events else synthesised_events.CLASS_MAP
 
     @property
+    def classes(self) -> list[tuple[str, str]]:
+        """The mid and the display name of each class."""
+        return list(zip(self.class_map.mids, self.class_map.display_names, strict=True))
+
+    @property
     def has_label_noise(self) -> bool:
+        """True if train labels may be wrong or missing."""
         return max(self.config.missing_rate, self.config.wrong_rate, *self.wrong_label_rates) > 0
 
     @property
     def counts_noise(self) -> bool:
-        """Whether soundscapes.json counts the labels left out and added: not for what it was first
-        written for.
-        """
+        """True if soundscapes.json counts the labels left out and added; at first it did not."""
         return bool(self.events or self.wrong_label_rates)
 
     def settings(self) -> dict[str, object]:
-        """As soundscapes.json has them."""
+        """Return the settings as soundscapes.json has them."""
         settings = dataclasses.asdict(self.config)
         if self.events:
             settings |= self.events.settings()
         if self.wrong_label_rates:
-            settings["wrong_label_rates"] = dict(
-                zip(self.class_map.mids, self.wrong_label_rates, strict=True)
-            )
+            rates = zip(self.class_map.mids, self.wrong_label_rates, strict=True)
+            settings["wrong_label_rates"] = dict(rates)
         return settings
 
 
 def clip_id(split: str, index: int) -> str:
-    """Eleven characters, as AudioSet's ids have: "sc", the split's letter, the index in
-    hexadecimal.
-    """
+    """Return eleven characters: "sc", the split's letter, the index in hexadecimal."""
     return f"sc{split[0]}{index:08x}"
 
 
 def make_clip(config: SoundscapeConfig, split: str, index: int) -> tuple[np.ndarray, list[Event]]:
-    """Synthesises clip `index` of `split` of the built-in corpus.
+    """Synthesise clip `index` of `split` of the built-in corpus.
 
     Returns:
         The waveform and its events, as `mixing.mix_clip`, but with the mid in place of the class
@@ -113,7 +117,7 @@ def make_clip(config: SoundscapeConfig, split: str, index: int) -> tuple[np.ndar
 # === The corpus ===
 @dataclasses.dataclass(frozen=True)
 class _Row:
-    """What the label files say of one clip."""
+    """The labels and events of one clip, for the label files."""
 
     clip_id: str
     seconds: float
@@ -131,7 +135,7 @@ def make_corpus(
     events: RecordedEvents | None = None,
     wrong_label_rates: Sequence[float] = (),
 ) -> bool:
-    """Writes the corpus to `out_dir`, or keeps it if it stands there already.
+    """Write the corpus to `out_dir`, or keep it if it stands there already.
 
     Everything is written to a folder beside `out_dir`, named `<out_dir>.partial-...`, and renamed
     when whole.
@@ -174,6 +178,7 @@ def make_corpus(
 
 
 def _write_corpus(recipe: _Recipe, out_dir: Path, workers: int) -> None:
+    """Write all files of a corpus."""
     for split in SPLITS:
         (out_dir / split).mkdir(parents=True)
     skipped: list[Problem] = []
@@ -185,21 +190,17 @@ def _write_corpus(recipe: _Recipe, out_dir: Path, workers: int) -> None:
     else:
         rows = _write_clips(recipe, synthesised_event, out_dir, workers)
 
-    class_map, train = recipe.class_map, rows["train"]
     class_rows = [
         f'{index},{mid},"{name.replace(chr(34), 2 * chr(34))}"'
-        for index, (mid, name) in enumerate(
-            zip(class_map.mids, class_map.display_names, strict=True)
-        )
+        for index, (mid, name) in enumerate(recipe.classes)
     ]
     _write_lines(out_dir / CLASSES_FILE, ["index,mid,display_name", *class_rows])
     for split, split_rows in rows.items():
-        _write_weak(
-            out_dir / f"{split}_segments.csv", split_rows, [row.labels for row in split_rows]
-        )
+        _write_weak(out_dir / f"{split}_segments.csv", split_rows)
         _write_strong(out_dir / f"{split}_strong.tsv", split_rows)
     if recipe.has_label_noise:
-        _write_weak(out_dir / TRAIN_CLEAN_FILE, train, [row.true_mids for row in train])
+        clean = [dataclasses.replace(row, labels=row.true_mids) for row in rows["train"]]
+        _write_weak(out_dir / TRAIN_CLEAN_FILE, clean)
     description = {
         "generator_version": GENERATOR_VERSION,
         "settings": recipe.settings(),
@@ -213,22 +214,26 @@ def _write_corpus(recipe: _Recipe, out_dir: Path, workers: int) -> None:
 def _write_clips(
     recipe: _Recipe, make_event: MakeEvent, out_dir: Path, workers: int
 ) -> dict[str, list[_Row]]:
+    """Write the sound of all clips; return what the label files say of them, by split."""
     config = recipe.config
     clips = [(split, index) for split in SPLITS for index in range(config.num_clips(split))]
     write_clip = functools.partial(_write_clip, recipe, make_event, out_dir)
     workers = min(workers, -(-len(clips) // _FEWEST_CLIPS_PER_WORKER))
-    rows = ordered_map(write_clip, clips, workers, _lost_clip)
-    rows = list(_with_progress(rows, len(clips), "mixed" if recipe.events else "synthesised"))
+    written = ordered_map(write_clip, clips, workers, _lost_clip)
+    verb = "mixed" if recipe.events else "synthesised"
+    rows = list(_with_progress(written, len(clips), verb))
     return {"train": rows[: config.num_train], "eval": rows[config.num_train :]}
 
 
 def _lost_clip(clip: tuple[str, int], kind: str, detail: str) -> _Row:
+    """Raise a `ValueError` for a clip that a worker died over."""
     raise ValueError(f"clip {clip_id(*clip)}: {kind}, {detail}")
 
 
 def _write_clip(
     recipe: _Recipe, make_event: MakeEvent, out_dir: Path, clip: tuple[str, int]
 ) -> _Row:
+    """Mix a clip, and write its sound."""
     split, index = clip
     mids = recipe.class_map.mids
     waveform, events = mix_clip(recipe.config, split, index, len(mids), make_event)
@@ -250,31 +255,31 @@ def _write_clip(
 
 
 def _with_progress(rows: Iterable[_Row], total: int, verb: str) -> Iterator[_Row]:
-    """A progress bar on a terminal, a line each quarter elsewhere."""
+    """Yield the rows, with a progress bar on a terminal, a line each quarter elsewhere."""
     on_terminal = sys.stderr.isatty()
-    for done, row in enumerate(
-        tqdm(rows, total=total, unit="clip", disable=not on_terminal), start=1
-    ):
+    rows = tqdm(rows, total=total, unit="clip", disable=not on_terminal)
+    for done, row in enumerate(rows, start=1):
         yield row
         if not on_terminal and (4 * done) // total > (4 * (done - 1)) // total:
             logging.info("%s %d of %d clips", verb, done, total)
 
 
-def _write_weak(path: Path, rows: list[_Row], labels: list[list[str]]) -> None:
-    """AudioSet's segments csv: three comment lines, spaces after commas, the label list in quotes."""
-    num_unique, num_positive = len({mid for mids in labels for mid in mids}), sum(map(len, labels))
+def _write_weak(path: Path, rows: list[_Row]) -> None:
+    """Write AudioSet's segments csv: three lines of comment, the label list in quotes."""
+    labels = list(itertools.chain(*(row.labels for row in rows)))
     lines = [
         "# Segments csv created by tfrecord_tools.soundscapes",
-        f"# num_ytids={len(rows)}, num_segs={len(rows)}, num_unique_labels={num_unique}, num_positive_labels={num_positive}",
+        f"# num_ytids={len(rows)}, num_segs={len(rows)}, "
+        f"num_unique_labels={len(set(labels))}, num_positive_labels={len(labels)}",
         "# YTID, start_seconds, end_seconds, positive_labels",
     ]
-    for row, mids in zip(rows, labels, strict=True):
-        lines.append(f'{row.clip_id}, 0.000, {row.seconds:.3f}, "{",".join(mids)}"')
+    for row in rows:
+        lines.append(f'{row.clip_id}, 0.000, {row.seconds:.3f}, "{",".join(row.labels)}"')
     _write_lines(path, lines)
 
 
 def _write_strong(path: Path, rows: list[_Row]) -> None:
-    """AudioSet's strong tsv: one event a line; a segment's id ends in its start in milliseconds."""
+    """Write AudioSet's strong tsv: a line an event; a segment's id ends in its start in ms."""
     lines = ["segment_id\tstart_time_seconds\tend_time_seconds\tlabel"]
     for row in rows:
         lines += [
@@ -289,11 +294,11 @@ def _write_lines(path: Path, lines: Iterable[str]) -> None:
 
 
 def _describe(recipe: _Recipe, rows: list[_Row]) -> dict[str, object]:
-    named = list(zip(recipe.class_map.mids, recipe.class_map.display_names, strict=True))
+    """Return the counts of a split for soundscapes.json."""
 
     def per_class(labels: Iterable[Iterable[str]]) -> dict[str, int]:
-        counts = Counter(mid for mids in labels for mid in mids)
-        return {name: counts[mid] for mid, name in named}
+        counts = Counter(itertools.chain(*labels))
+        return {name: counts[mid] for mid, name in recipe.classes}
 
     description = {
         "num_clips": len(rows),
@@ -302,20 +307,18 @@ def _describe(recipe: _Recipe, rows: list[_Row]) -> dict[str, object]:
         "labelled_clips_per_class": per_class(row.labels for row in rows),
     }
     if recipe.counts_noise:
+        left_out = (set(row.true_mids) - set(row.labels) for row in rows)
+        added = (set(row.labels) - set(row.true_mids) for row in rows)
         description |= {
             "clips_without_labels": sum(not row.labels for row in rows),
-            "labels_left_out_per_class": per_class(
-                set(row.true_mids) - set(row.labels) for row in rows
-            ),
-            "labels_added_per_class": per_class(
-                set(row.labels) - set(row.true_mids) for row in rows
-            ),
+            "labels_left_out_per_class": per_class(left_out),
+            "labels_added_per_class": per_class(added),
         }
     return description
 
 
 def _describe_recordings(events: RecordedEvents, skipped: list[Problem]) -> dict[str, object]:
-    """How many recordings each class has, those that were skipped among them, and which these are."""
+    """Return the recordings per class, with those that were skipped, and a list of these."""
     names = events.sources.class_map.display_names
     recordings = {}
     for split in SPLITS:

@@ -1,6 +1,4 @@
-"""The folder of a soundscape corpus: what it holds, whether it is made already, and how a new one
-takes its place.
-"""
+"""The folder of a soundscape corpus: its files, the check of what is there, the move into place."""
 
 from __future__ import annotations
 
@@ -29,7 +27,7 @@ def corpus_is_made(
     num_clips: Mapping[str, int],
     overwrite: bool = False,
 ) -> bool:
-    """Whether `out_dir` holds a whole corpus; False if it may be made there.
+    """Return True if `out_dir` holds a whole corpus, False if it may be made there.
 
     Args:
         out_dir: the folder, which may be missing.
@@ -45,10 +43,10 @@ def corpus_is_made(
     """
     if out_dir.exists() and not out_dir.is_dir():
         raise ValueError(f"{out_dir} is a file, not a folder")
-    found = {path.name for path in out_dir.iterdir()} if out_dir.is_dir() else set()
-    if not found:
+    names = {path.name for path in out_dir.iterdir()} if out_dir.is_dir() else set()
+    if not names:
         return False
-    if SETTINGS_FILE not in found:
+    if SETTINGS_FILE not in names:
         raise ValueError(f"{out_dir} is not empty and no soundscape corpus: name another folder")
     try:
         problem = _difference(out_dir, settings, num_clips)
@@ -60,9 +58,10 @@ def corpus_is_made(
         raise ValueError(
             f"{out_dir} holds another corpus: {problem}. Name another folder, or set overwrite"
         )
-    if foreign := sorted(found - _CORPUS_NAMES):
+    if foreign := sorted(names - _CORPUS_NAMES):
         raise ValueError(
-            f"{out_dir} is not overwritten: it also holds {join_some(foreign, most=3)}, which is not its own"
+            f"{out_dir} is not overwritten: it also holds {join_some(foreign, most=3)}, "
+            "which is not its own"
         )
     return False
 
@@ -70,15 +69,16 @@ def corpus_is_made(
 def _difference(
     corpus_dir: Path, settings: Mapping[str, object], num_clips: Mapping[str, int]
 ) -> str:
-    """How the corpus in `corpus_dir` differs from what is asked for; empty if it does not."""
+    """Return in words how the corpus differs from what is asked for; empty if it does not."""
     made = json.loads((corpus_dir / SETTINGS_FILE).read_text(encoding="utf-8"))
     then = {"generator_version": made["generator_version"], **made["settings"]}
-    differing = [name for name in {**settings, **then} if then.get(name) != settings.get(name)]
-    if differing:
-        return ", ".join(
-            f"{name} is {then.get(name)} there, {settings.get(name)} asked for"
-            for name in differing
-        )
+    values = [(name, then.get(name), settings.get(name)) for name in {**settings, **then}]
+    if differing := [
+        f"{name} is {there} there, {asked} asked for"
+        for name, there, asked in values
+        if there != asked
+    ]:
+        return ", ".join(differing)
     for name in sorted(_CORPUS_NAMES - {TRAIN_CLEAN_FILE}):
         if not (corpus_dir / name).exists():
             return f"its {name} is missing"
@@ -96,9 +96,7 @@ def move_into_place(
     num_clips: Mapping[str, int],
     overwrite: bool = False,
 ) -> bool:
-    """Renames a finished corpus to `out_dir`; False if another process has made the same one there
-    meanwhile.
-    """
+    """Rename a finished corpus to `out_dir`; return False if another process was faster."""
     replaced_dir = partial_dir.with_name(partial_dir.name.replace(".partial-", ".replaced-"))
     if overwrite and out_dir.exists():
         out_dir.rename(replaced_dir)
@@ -107,7 +105,7 @@ def move_into_place(
     except OSError:
         if replaced_dir.exists() and not out_dir.exists():
             replaced_dir.rename(out_dir)
-        if corpus_is_made(out_dir, settings, num_clips):  # another process was faster
+        if corpus_is_made(out_dir, settings, num_clips):
             return False
         raise
     shutil.rmtree(replaced_dir, ignore_errors=True)

@@ -24,8 +24,7 @@ def noisy_labels(
     mids: Sequence[str] = synthesised_events.CLASS_MAP.mids,
     wrong_label_rates: Sequence[float] = (),
 ) -> list[str]:
-    """The weak labels of a clip, in class order: the true ones for eval, with noise for train.
-    There may be none.
+    """Return a clip's weak labels, in class order: true ones for eval, with noise for train.
 
     They are drawn from streams apart from the sound's, and missing labels apart from wrong ones:
     noise leaves the sound as it is, and another rate of the one leaves the other as it is.
@@ -47,17 +46,15 @@ def noisy_labels(
             labels.add(absent[rng.integers(len(absent))])
         if len(wrong_label_rates):
             rng = np.random.default_rng([config.seed, SPLITS.index(split), index, 2])
-            drawn = rng.random(len(mids)) < np.asarray(wrong_label_rates)
-            labels |= {
-                mid for mid, wrong in zip(mids, drawn, strict=True) if wrong and mid in absent
-            }
+            drawn = zip(mids, rng.random(len(mids)) < np.asarray(wrong_label_rates), strict=True)
+            labels |= {mid for mid, is_wrong in drawn if is_wrong and mid in absent}
     return [mid for mid in mids if mid in labels]
 
 
 def check_wrong_label_rates(
     config: SoundscapeConfig, rates: Sequence[float], num_classes: int
 ) -> None:
-    """Raises a `ValueError` if `rates` can't be the `wrong_label_rates` of `noisy_labels`."""
+    """Raise a `ValueError` if `rates` can't be the `wrong_label_rates` of `noisy_labels`."""
     if not rates:
         return
     if len(rates) != num_classes:
@@ -76,8 +73,7 @@ def check_wrong_label_rates(
 
 # === Wrong labels of a given precision ===
 def read_label_precisions(path: str, class_map: ClassMap) -> tuple[float, ...]:
-    """Reads the share of right labels of each class from a table such as AudioSet's
-    `qa_true_counts.csv`.
+    """Read each class's share of right labels from a table such as AudioSet's `qa_true_counts.csv`.
 
     Args:
         path: a csv with the columns label_id, num_rated, num_true. A label_id is a class's mid or
@@ -91,8 +87,6 @@ def read_label_precisions(path: str, class_map: ClassMap) -> tuple[float, ...]:
     Raises:
         ValueError: if a count is wrong, a class has two rows, or no class is rated.
     """
-    indices = {name: index for index, name in enumerate(class_map.display_names)}
-    indices |= {mid: index for index, mid in enumerate(class_map.mids)}
     rated: dict[int, float] = {}
     lines: dict[int, str] = {}
     for where, row in storage.read_csv(path, PRECISION_COLUMNS):
@@ -101,7 +95,7 @@ def read_label_precisions(path: str, class_map: ClassMap) -> tuple[float, ...]:
             raise ValueError(
                 f"{where}: num_true: expected 0 to num_rated, which is {num_rated}, got {num_true}"
             )
-        index = indices.get(row["label_id"])
+        index = class_map.by_label.get(row["label_id"])
         if index is None:
             continue
         if (first := lines.setdefault(index, where)) != where:
@@ -113,28 +107,22 @@ def read_label_precisions(path: str, class_map: ClassMap) -> tuple[float, ...]:
     if not rated:
         some = join_some(class_map.display_names, most=3)
         raise ValueError(
-            f"{path}: label_id: expected mids or display names of the {len(class_map)} classes ({some}), "
-            "none of them is rated there"
+            f"{path}: label_id: expected mids or display names of the {len(class_map)} classes "
+            f"({some}), none of them is rated there"
         )
     mean = float(np.mean(list(rated.values())))
     unrated = [name for index, name in enumerate(class_map.display_names) if index not in rated]
     if unrated:
-        logging.warning(
-            "%s rates %d of %d classes; %s take their mean precision, %.3f",
-            path,
-            len(rated),
-            len(class_map),
-            join_some(unrated),
-            mean,
-        )
+        counts = f"{len(rated)} of {len(class_map)} classes"
+        others = f"{join_some(unrated)} take their mean precision, {mean:.3f}"
+        logging.warning("%s rates %s; %s", path, counts, others)
     return tuple(rated.get(index, mean) for index in range(len(class_map)))
 
 
 def rates_for_precisions(
     config: SoundscapeConfig, precisions: Sequence[float], display_names: Sequence[str]
 ) -> tuple[float, ...]:
-    """The `wrong_label_rates` of `noisy_labels` that give each class's labels an expected share of
-    right ones.
+    """Return the `wrong_label_rates` that give each class's labels an expected share of right ones.
 
     With the prevalence q of a class (`SoundscapeConfig.prevalence`) and the missing rate m, a clip
     has a right label of the class with probability q(1 − m), and a wrong one with (1 − q)·rate. The
@@ -153,9 +141,9 @@ def rates_for_precisions(
         lowest = right / (right + 1 - q) if right else 0.0
         if not 0 < p <= 1 or p < lowest:
             raise ValueError(
-                f"label precision of {name!r}: expected more than 0, at most 1 and, for these settings (it is in "
-                f"{q:.1%} of the clips, {config.missing_rate:.0%} of its labels are missing), at least {lowest:.3f}: "
-                f"then every clip has its label; got {p:g}"
+                f"label precision of {name!r}: expected more than 0, at most 1 and, for these "
+                f"settings (it is in {q:.1%} of the clips, {config.missing_rate:.0%} of its labels "
+                f"are missing), at least {lowest:.3f}: then every clip has its label; got {p:g}"
             )
         rates.append(min(1.0, right * (1 - p) / (p * (1 - q))) if p < 1 else 0.0)
     return tuple(rates)

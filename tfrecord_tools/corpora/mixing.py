@@ -1,5 +1,4 @@
-"""Mixes one clip of a soundscape corpus: a synthesised background with one to three overlapping
-events over it.
+"""The mixing of a soundscape: a synthesised background with overlapping events over it.
 
 Where the events come from, a function decides: `synthesised_events.synthesised_event` makes them,
 and `recorded_events.recorded_event` cuts them from recordings.
@@ -84,21 +83,19 @@ class SoundscapeConfig(Config):
             self._require(getattr(self, name) <= high, name, f"at most max_{unit}, {high}")
 
     def num_clips(self, split: str) -> int:
-        """Clips in `split`, "train" or "eval"."""
+        """Return the number of clips in `split`, "train" or "eval"."""
         return {"train": self.num_train, "eval": self.num_eval}[split]
 
     def prevalence(self, num_classes: int) -> float:
-        """The expected share of clips that hold a class, the same for each of `num_classes`."""
-        return (
-            (1 + self.max_events) / 2 / num_classes
-        )  # the mean number of events a clip, which are of distinct classes
+        """Return the expected share of clips that hold a class, the same for each class."""
+        mean_events = (1 + self.max_events) / 2  # in a clip; they are of distinct classes
+        return mean_events / num_classes
 
 
 def mix_clip(
     config: SoundscapeConfig, split: str, index: int, num_classes: int, make_event: MakeEvent
 ) -> tuple[np.ndarray, list[tuple[int, float, float]]]:
-    """Mixes clip `index` of `split`, from a generator that is seeded with (seed, split, index)
-    alone.
+    """Mix clip `index` of `split`, from a generator seeded with (seed, split, index) alone.
 
     Its first class is number `index` modulo `num_classes`, so that as many clips in a row hold
     every class.
@@ -108,9 +105,8 @@ def mix_clip(
         offset), by onset. Times are whole milliseconds, in seconds.
     """
     rng = np.random.default_rng([config.seed, SPLITS.index(split), index])
-    clip_ms = int(
-        rng.integers(round(1_000 * config.min_seconds), round(1_000 * config.max_seconds) + 1)
-    )
+    shortest_ms, longest_ms = round(1_000 * config.min_seconds), round(1_000 * config.max_seconds)
+    clip_ms = int(rng.integers(shortest_ms, longest_ms + 1))
     background_level = 10 ** (rng.uniform(*_BACKGROUND_DBFS) / 20)
     background = BACKGROUNDS[rng.integers(len(BACKGROUNDS))](rng, clip_ms * SAMPLES_PER_MS)
     waveform = background_level * synthesis.unit_rms(background)
@@ -125,9 +121,8 @@ def mix_clip(
         onset_ms = int(rng.integers(clip_ms - event_ms + 1))
         snr_db = rng.uniform(config.min_snr_db, config.max_snr_db)
         span = slice(onset_ms * SAMPLES_PER_MS, (onset_ms + event_ms) * SAMPLES_PER_MS)
-        waveform[span] += sound * (
-            background_level * 10 ** (snr_db / 20) / loudest_window(sound)[1]
-        )
+        level = background_level * 10 ** (snr_db / 20)
+        waveform[span] += sound * (level / loudest_window(sound)[1])
         events.append((class_index, onset_ms / 1_000, (onset_ms + event_ms) / 1_000))
 
     waveform *= min(1.0, _PEAK / np.abs(waveform).max())
@@ -135,8 +130,9 @@ def mix_clip(
 
 
 def loudest_window(sound: np.ndarray) -> tuple[slice, float]:
-    """The loudest 125 ms of a sound, float64 [samples], or all of a shorter one, and their root
-    mean square.
+    """Return the loudest 125 ms of a sound, or all of a shorter one, and their root mean square.
+
+    The sound is float64 [samples].
     """
     window = min(LEVEL_WINDOW_MS * SAMPLES_PER_MS, len(sound))
     energy = np.concatenate([[0.0], np.cumsum(sound**2)])
@@ -146,5 +142,5 @@ def loudest_window(sound: np.ndarray) -> tuple[slice, float]:
 
 
 def whole_milliseconds(sound: np.ndarray) -> np.ndarray:
-    """`sound` with silence behind it up to a whole millisecond."""
+    """Return `sound` with silence behind it up to a whole millisecond."""
     return np.pad(sound, (0, -len(sound) % SAMPLES_PER_MS))

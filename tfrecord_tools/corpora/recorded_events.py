@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -55,18 +56,19 @@ class RecordedEvents:
     def __post_init__(self) -> None:
         if not MIN_EVENT_SECONDS <= self.max_event_seconds <= 3_600:
             raise ValueError(
-                f"max_event_seconds: expected {MIN_EVENT_SECONDS:g} to 3600 seconds, got {self.max_event_seconds:g}"
+                f"max_event_seconds: expected {MIN_EVENT_SECONDS:g} to 3600 seconds, "
+                f"got {self.max_event_seconds:g}"
             )
 
     def settings(self) -> dict[str, object]:
-        """What decides the events, as JSON has it."""
+        """Return the settings that decide the events, for JSON."""
         return {"max_event_seconds": self.max_event_seconds, **self.sources.settings}
 
 
 def prepare_sounds(
     events: RecordedEvents, folder: Path, workers: int
 ) -> tuple[SoundFiles, list[Problem]]:
-    """Decodes every recording once and keeps what events may be cut from.
+    """Decode every recording once and keep what events may be cut from.
 
     Args:
         events: the recordings.
@@ -83,41 +85,41 @@ def prepare_sounds(
         ValueError: if no recording of a class can be used in a split.
     """
     clips, class_map = events.sources.clips, events.sources.class_map
-    splits = [split for split in SPLITS for _ in clips[split]]
+    places = [(split, index) for split in SPLITS for index in range(len(clips[split]))]
     items = [
-        (clip, str(folder / f"{split}-{index:06d}.npy"))
-        for split in SPLITS
-        for index, clip in enumerate(clips[split])
+        (clips[split][index], str(folder / f"{split}-{index:06d}.npy")) for split, index in places
     ]
     prepare = functools.partial(_prepare_sound, events.max_event_seconds)
     timeout_seconds = _TIMEOUT_SECONDS if workers > 1 else None
-    sounds = {split: [[] for _ in range(len(class_map))] for split in SPLITS}
+    sounds: dict[str, list[list[str]]] = {split: [[] for _ in class_map.mids] for split in SPLITS}
     problems: dict[tuple[str, int], list[Problem]] = defaultdict(list)
     results = ordered_map(prepare, items, min(workers, len(items)), _lost, timeout_seconds)
-    for split, (clip, path), problem in zip(splits, items, results, strict=True):
+    for (split, _), (clip, path), problem in zip(places, items, results, strict=True):
         if problem:
             problems[split, clip.labels[0]].append(problem)
         else:
             sounds[split][clip.labels[0]].append(path)
-    skipped = [problem for found in problems.values() for problem in found]
+    skipped = list(itertools.chain(*problems.values()))
     if skipped:
-        told = (f"{problem.id} ({problem.kind}: {problem.detail})" for problem in skipped)
-        logging.warning(
-            "%d of %d recordings are skipped: %s",
-            len(skipped),
-            len(items),
-            join_some(told, _MOST_NAMED, separator="; "),
-        )
-    for (split, label), found in problems.items():
+        named = join_some(map(_name_problem, skipped), _MOST_NAMED, separator="; ")
+        logging.warning("%d of %d recordings are skipped: %s", len(skipped), len(items), named)
+    for (split, label), of_class in problems.items():
         if not sounds[split][label]:
             raise ValueError(
-                f"source: none of the {len(found)} recordings of {class_map.display_names[label]!r} for {split} can be "
-                f"used, such as {found[0].id} ({found[0].kind}: {found[0].detail}); every class needs one in each split"
+                f"source: none of the {len(of_class)} recordings of "
+                f"{class_map.display_names[label]!r} for {split} can be used, such as "
+                f"{_name_problem(of_class[0])}; every class needs one in each split"
             )
     return sounds, skipped
 
 
+def _name_problem(problem: Problem) -> str:
+    """Return a problem in words."""
+    return f"{problem.id} ({problem.kind}: {problem.detail})"
+
+
 def _prepare_sound(max_event_seconds: float, item: tuple[Clip, str]) -> Problem | None:
+    """Decode a recording to a file; return what is wrong with it, if anything."""
     clip, path = item
     try:
         sound = load_sound(clip, max_event_seconds)
@@ -130,11 +132,12 @@ def _prepare_sound(max_event_seconds: float, item: tuple[Clip, str]) -> Problem 
 
 
 def _lost(item: tuple[Clip, str], kind: str, detail: str) -> Problem:
+    """Return the problem of a recording that a worker died over."""
     return Problem.of(item[0], kind, detail)
 
 
 def load_sound(clip: Clip, max_event_seconds: float) -> np.ndarray:
-    """Decodes a recording to what events may be cut from.
+    """Decode a recording to what events may be cut from.
 
     It is trimmed to what is heard (`heard_span`) and, if that is long, to what lies within
     `max_event_seconds` of its loudest 125 ms, which every event holds.
@@ -166,19 +169,16 @@ def load_sound(clip: Clip, max_event_seconds: float) -> np.ndarray:
 
 
 def heard_span(sound: np.ndarray) -> slice:
-    """Where a sound, float64 [samples], is heard, and up to 5 ms around it, over which it may fade.
+    """Return where a sound, float64 [samples], is heard, and up to 5 ms around for its fades.
 
     Heard is what lies between the first and the last millisecond whose level is within 40 dB of the
     loudest one's.
     """
-    levels = np.sqrt(
-        np.mean(np.square(whole_milliseconds(sound).reshape(-1, SAMPLES_PER_MS)), axis=1)
-    )
+    milliseconds = whole_milliseconds(sound).reshape(-1, SAMPLES_PER_MS)
+    levels = np.sqrt(np.mean(np.square(milliseconds), axis=1))
     heard = np.flatnonzero(levels >= _HEARD * levels.max())
-    return slice(
-        max(0, int(heard[0]) - _FADE_MS) * SAMPLES_PER_MS,
-        (int(heard[-1]) + 1 + _FADE_MS) * SAMPLES_PER_MS,
-    )
+    start, stop = max(0, int(heard[0]) - _FADE_MS), int(heard[-1]) + 1 + _FADE_MS
+    return slice(start * SAMPLES_PER_MS, stop * SAMPLES_PER_MS)
 
 
 def recorded_event(
@@ -189,8 +189,9 @@ def recorded_event(
     class_index: int,
     clip_ms: int,
 ) -> np.ndarray:
-    """One event of a recording drawn from those of its class and split: with the first two bound, a
-    `mixing.MakeEvent`.
+    """Return an event of a recording drawn from those of its class and split.
+
+    With the first two arguments bound, it is a `mixing.MakeEvent`.
     """
     paths = sounds[split][class_index]
     sound = np.load(paths[rng.integers(len(paths))], mmap_mode="r")
@@ -199,7 +200,7 @@ def recorded_event(
 
 
 def cut_event(rng: np.random.Generator, sound: np.ndarray, longest: int) -> np.ndarray:
-    """An event of at most `longest` samples: the whole sound, or a part of it.
+    """Return an event of at most `longest` samples: the whole sound, or a part of it.
 
     A part has a random length from half of `longest` on, and holds the loudest 125 ms at a random
     place, so that no part is the noise between two barks. It is trimmed to what is heard of it.

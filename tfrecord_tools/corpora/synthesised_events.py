@@ -45,8 +45,9 @@ CLASS_MAP = ClassMap(tuple(c.mid for c in CLASSES), tuple(c.display_name for c i
 def synthesised_event(
     rng: np.random.Generator, split: str, class_index: int, clip_ms: int
 ) -> np.ndarray:
-    """One event, cut to where it is within 40 dB of its peak: a `mixing.MakeEvent`, alike for all
-    splits.
+    """Return an event, cut to where it is within 40 dB of its peak; alike for all splits.
+
+    It is a `mixing.MakeEvent`.
     """
     del split
     sound_class = CLASSES[class_index]

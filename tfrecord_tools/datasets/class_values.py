@@ -33,10 +33,7 @@ def read_class_values(path: str, class_map: ClassMap, column: str) -> tuple[floa
             raise ValueError(
                 f"{where}: expected a class in a column 'mid' or 'display_name', got none"
             )
-        try:
-            index = class_map.index(name)
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from error
+        (index,) = class_map.indices([name], where)
         if (first := lines.setdefault(index, where)) != where:
             raise ValueError(
                 f"{where}: {class_map.display_names[index]!r} was there before, at {first}"

@@ -62,8 +62,8 @@ class ClassMap:
         return len(self.mids)
 
     @functools.cached_property
-    def _indices(self) -> dict[str, int]:
-        """Each class by its display name and by its mid, which goes first."""
+    def by_label(self) -> dict[str, int]:
+        """The class indices by display name and by mid, which goes first."""
         names = {name: index for index, name in enumerate(self.display_names)}
         return names | {mid: index for index, mid in enumerate(self.mids)}
 
@@ -73,9 +73,9 @@ class ClassMap:
         Raises:
             ValueError: if there is none; names those that are spelt alike.
         """
-        if label in self._indices:
-            return self._indices[label]
-        hint = suggest(label, self._indices) or f"there are {len(self)} classes"
+        if label in self.by_label:
+            return self.by_label[label]
+        hint = suggest(label, self.by_label) or f"there are {len(self)} classes"
         raise ValueError(f"unknown class {label!r}; {hint}")
 
     def indices(self, labels: Iterable[str], where: str, hint: str = "") -> tuple[int, ...]:

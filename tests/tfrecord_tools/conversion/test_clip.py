@@ -12,7 +12,7 @@ CONFIG = ConvertConfig("train", "manifest")
 
 
 def decode(folder, converted: ConvertedClip, config: ConvertConfig) -> records.ClipRecord:
-    """The one record of a shard of one clip."""
+    """Return the record of a shard of one clip."""
     path = str(folder / "one.tfrecord")
     files.write_frames(path, [converted.record])
     (data,) = files.read_records(path, config.compression)

@@ -80,7 +80,7 @@ def damage(data: bytes, kind: int, generator: np.random.Generator) -> bytes:
 
 
 def write_files(folder: Path, encode, sweep) -> list[str]:
-    """The damaged files, and some that never were sound."""
+    """Return the damaged files, and some that never were sound."""
     whole = undamaged(folder, encode, sweep)
     generator = np.random.default_rng(1)
     files = {
@@ -106,12 +106,12 @@ def write_files(folder: Path, encode, sweep) -> list[str]:
 
 
 def convert_and_measure(clip: Clip) -> tuple[ConvertedClip, int]:
-    """The converted clip, and the most memory that the worker has had until now, in bytes."""
+    """Return the converted clip and the most memory that the worker has had, in bytes."""
     return convert_clip(clip, CONFIG), most_memory()
 
 
 def most_memory() -> int:
-    """The most memory that this process has had, in bytes; 0 where the system does not tell."""
+    """Return the most memory that this process has had, in bytes; 0 if that is unknown."""
     if not os.path.exists("/proc/self/status"):
         return 0
     with open(

@@ -12,9 +12,7 @@ CONFIG = ConvertConfig("train", "manifest", clips_per_shard=5)
 
 
 def convert_or_misbehave(clip, config):
-    """Hangs at one clip, as on a network folder that is gone, and ends the process at another, as a
-    decoder may.
-    """
+    """Hang at a clip, as on a network folder that is gone; end the process at another."""
     while clip.id.endswith("02"):
         time.sleep(1)
     if clip.id.endswith("05"):

@@ -27,7 +27,7 @@ CLASSES = ClassMap(("/m/1", "/m/2", "/t/3"), ("Bark", "Tick-tock", "Waves, surf"
 def matrix(config, num_clips, true, rates):
     """[clips, classes] of what `noisy_labels` gives."""
     labels = [noisy_labels(config, "train", index, true, MIDS, rates) for index in range(num_clips)]
-    return np.array([[mid in found for mid in MIDS] for found in labels])
+    return np.array([[mid in of_clip for mid in MIDS] for of_clip in labels])
 
 
 def test_each_absent_class_is_added_at_its_rate_and_each_true_one_left_out():
@@ -112,9 +112,9 @@ def test_labels_have_the_precision_asked_for(missing_rate):
     for index in range(6_000):
         true = rng.choice(8, rng.integers(1, 4), replace=False)
         labels = noisy_labels(config, "train", index, [MIDS[i] for i in true], MIDS, rates)
-        found = np.isin(MIDS, labels)
-        given += found
-        right += found & np.isin(np.arange(8), true)
+        is_given = np.isin(MIDS, labels)
+        given += is_given
+        right += is_given & np.isin(np.arange(8), true)
     assert (right / given)[0] == 1
     assert right / given == pytest.approx(precisions, abs=4 * np.sqrt(0.25 / given.min()))
 
@@ -161,7 +161,8 @@ def test_classes_that_are_not_rated_take_the_mean_of_the_others(table, caplog):
         (["/m/1,10,9", "Bark,10,9"], "line 4: 'Bark' was there before, at .*, line 3"),
         (
             ["/m/9,10,9"],
-            r"label_id: expected mids or display names of the 3 classes \(Bark, .*none of them is rated",
+            r"label_id: expected mids or display names of the 3 classes \(Bark, "
+            ".*none of them is rated",
         ),
         (["/m/1,0,0"], "none of them is rated there"),
         ([], "none of them is rated there"),

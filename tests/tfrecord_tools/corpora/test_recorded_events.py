@@ -211,9 +211,9 @@ def test_an_error_that_nobody_foresaw_is_of_one_recording_alone(collection, monk
 
 
 def test_recordings_are_decoded_the_same_in_several_processes(collection, tmp_path):
-    one, _ = prepare(collection)
-    before = [np.load(path) for paths in one["train"] for path in paths]
-    two, _ = prepare(collection, workers=2)
-    assert one == two
-    after = [np.load(path) for paths in two["train"] for path in paths]
+    sounds, _ = prepare(collection)
+    before = [np.load(path) for paths in sounds["train"] for path in paths]
+    others, _ = prepare(collection, workers=2)
+    assert sounds == others
+    after = [np.load(path) for paths in others["train"] for path in paths]
     assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))

@@ -8,7 +8,7 @@ from tfrecord_tools.corpora.recordings import read_sources
 
 @pytest.fixture
 def manifest(tmp_path):
-    """Writes a manifest, and an empty file for each path in it: listing opens none."""
+    """Write a manifest, and an empty file for each path in it: listing opens none."""
 
     def write(header: str, *rows: str) -> str:
         path = tmp_path / "labels.csv"

@@ -25,7 +25,7 @@ def test_shard_name():
 
 
 def test_known_bytes(tmp_path):
-    """A record of b"foo", as TensorFlow 2.15 writes it."""
+    """Compare with the record of b"foo" as TensorFlow 2.15 writes it."""
     path = tmp_path / "a"
     files.write_records(str(path), [b"foo"])
     assert path.read_bytes().hex() == "0300000000000000b099490e666f6f618abefe"
@@ -88,7 +88,7 @@ def test_damage_names_file_and_record(path, damage, message):
 
 @pytest.fixture
 def info(tmp_path, class_map) -> DatasetInfo:
-    """A split `train` of one shard of three records."""
+    """Write a split `train` of one shard of three records."""
     os.makedirs(tmp_path / "train")
     name = shards.shard_name("train", 0, 1)
     files.write_records(str(tmp_path / "train" / name), RECORDS)
