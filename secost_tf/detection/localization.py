@@ -20,7 +20,7 @@ from secost_tf.detection.thresholds import DEFAULT
 from tfrecord_tools import storage
 from tfrecord_tools.audio import EXTENSIONS, LongRecording, read_ahead
 from tfrecord_tools.commands import describe_error
-from tfrecord_tools.progress import Progress
+from tfrecord_tools.progress import ClipProgress
 from tfrecord_tools.text import format_count
 
 EVENTS_TSV = "events.tsv"
@@ -266,7 +266,7 @@ def localize_recordings(
     detector.scorer(config.hop_scale)  # says what is wrong with it before any work
     results = LocalizedRecordings({}, {})
     storage.make_dirs(out)
-    with Progress(len(recordings), logging.info) as progress:
+    with ClipProgress(len(recordings), logging.info) as progress:
         for recording in recordings:
             try:
                 localization = find_events(recording.path, detector, thresholds, config).of(wanted)
@@ -274,10 +274,10 @@ def localize_recordings(
             except Exception as error:  # whatever is wrong with one, the others are done
                 logging.debug("%s", recording.path, exc_info=True)
                 results.failures[recording.path] = _describe(error)
-                progress.update(None)
+                progress.add(None)
                 continue
             results.events[recording.filename] = localization.events
-            progress.update(localization.seconds)
+            progress.add(localization.seconds)
     events_tsv = storage.join(out, EVENTS_TSV)
     tables.write_events(events_tsv, results.events.items(), class_map.display_names)
     return results

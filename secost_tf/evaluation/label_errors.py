@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
+from absl import logging
 
 from secost_tf.runs import TEACHER_SCORES, StageFolder
 from tfrecord_tools import shards, storage
 from tfrecord_tools.datasets import read_labels
+from tfrecord_tools.progress import Progress
 from tfrecord_tools.shards import ClipRecord, decode, decode_teacher_scores
 
 if TYPE_CHECKING:
@@ -265,13 +266,15 @@ def read_training_clips(
     disagreement = Disagreement(len(info.class_map), _WIDEST) if teachers else None
     paths = info.shard_paths(split.data_dir)
     has_events = any(clip.events for clip in _clips(paths[0], info))
-    shown = tqdm(info.shards, desc="training clips", unit="shard", disable=None)
-    for shard, path in zip(shown, paths, strict=True):
-        student, *taught = (_read_scores(storage.join(folder, shard.file)) for folder in folders)
-        ids, labels, clean = _read_labels(path, info, listed)
-        errors.add(ids, labels, student, None if listed is None and not has_events else clean)
-        if disagreement:
-            disagreement.add(ids, student, np.mean(taught, axis=0))
+    with Progress(split.num_clips, logging.info, label="training clips") as progress:
+        for shard, path in zip(info.shards, paths, strict=True):
+            files = (storage.join(folder, shard.file) for folder in folders)
+            student, *taught = map(_read_scores, files)
+            ids, labels, clean = _read_labels(path, info, listed)
+            errors.add(ids, labels, student, None if listed is None and not has_events else clean)
+            if disagreement:
+                disagreement.add(ids, student, np.mean(taught, axis=0))
+            progress.update(len(ids))
     return disagreement, errors
 
 

@@ -5,7 +5,6 @@ finite.
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,13 +13,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 from absl import logging
-from tqdm import tqdm
 
 from secost_tf.data import Split
 from secost_tf.evaluation import Evaluation, Scorer, evaluate_scores
 from secost_tf.training import checkpoints, preemption
 from secost_tf.training.workers import Workers
-from tfrecord_tools import storage
+from tfrecord_tools import progress, storage
 from tfrecord_tools.text import format_duration
 
 
@@ -238,36 +236,24 @@ class Progress(keras.callbacks.Callback):
         self.seconds: list[float] = []
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.epoch, self.started = epoch, time.monotonic()
-        self.last_line = self.started
-        self.bar = tqdm(
-            total=self.steps * self.batch_size,
-            desc=f"{self.label} epoch {epoch + 1}/{self.epochs}",
-            unit="clip",
-            leave=False,
-            initial=self.state.step * self.batch_size,
-            disable=not sys.stderr.isatty(),
+        self.epoch = epoch
+        self.progress = progress.Progress(
+            self.steps * self.batch_size,
+            logging.info,
+            label=f"{self.label} epoch {epoch + 1}/{self.epochs}",
+            first=self.state.step * self.batch_size,
+            every_seconds=60,
+            keep=False,
         )
-        self.first_step = self.state.step
 
     def on_train_batch_end(self, batch, logs=None):
-        self.bar.update(self.batch_size)
-        if self.bar.disable and time.monotonic() - self.last_line > 60:
-            self.last_line = time.monotonic()
-            loss = float(logs["loss"])
-            logging.info(
-                "%s epoch %d: step %d of %d, loss %.4f",
-                self.label,
-                self.epoch + 1,
-                self.first_step + batch + 1,
-                self.steps,
-                loss,
-            )
+        self.progress.update(self.batch_size, lambda: f"loss {float(logs['loss']):.4f}")
 
     def on_epoch_end(self, epoch, logs=None):
-        self.bar.close()
         figures = self.state.history[-1]
-        self.seconds.append(time.monotonic() - self.started)
+        self.seconds.append(self.progress.seconds)
+        speed = self.progress.speed
+        self.progress.close()
         left = np.median(self.seconds) * (self.epochs - epoch - 1)
         parts = [
             f"loss {figures['loss']:.4f} (labels {figures['label_loss']:.4f}, teacher {figures['teacher_loss']:+.4f})"
@@ -275,7 +261,5 @@ class Progress(keras.callbacks.Callback):
         if "val_mAP" in figures:
             parts.append(f"validation loss {figures['val_loss']:.4f}, mAP {figures['val_mAP']:.4f}")
             parts.append(f"best epoch {self.state.best_epoch}")
-        parts.append(
-            f"{(self.steps - self.first_step) * self.batch_size / self.seconds[-1]:.0f} clips/s, {format_duration(left)} left"
-        )
+        parts.append(f"{speed:.0f} clips/s, {format_duration(left)} left")
         logging.info("%s epoch %d/%d: %s", self.label, epoch + 1, self.epochs, "; ".join(parts))

@@ -438,7 +438,7 @@ def test_command_makes_keeps_and_refuses(tmp_path):
     flags += ["--label_noise=0.5", "--wrong_rate=0.25"]
     made = run_command(*flags)
     assert (made.returncode, made.stdout.split()[0]) == (0, "wrote"), made.stderr
-    assert "synthesised 3 of 3 clips" in made.stderr
+    assert "synthesised 3 clips in " in made.stderr
     settings = json.loads((tmp_path / "new" / "corpus" / "soundscapes.json").read_text())[
         "settings"
     ]

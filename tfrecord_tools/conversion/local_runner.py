@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from tfrecord_tools.conversion.clip import ConvertConfig, ConvertedClip, convert_clip, failed_clip
 from tfrecord_tools.conversion.shard import ShardJob
 from tfrecord_tools.parallel import available_cores, ordered_map
-from tfrecord_tools.progress import Progress
+from tfrecord_tools.progress import ClipProgress
 
 _FEWEST_CLIPS_PER_WORKER = 8  # to start another process takes as long as a few dozen clips
 
@@ -41,13 +41,13 @@ def convert_shards_locally(
     convert = functools.partial(convert_clip, config=config)
 
     def on_clip(clip: ConvertedClip) -> None:
-        progress.update(None if clip.failure else clip.seconds)
+        progress.add(None if clip.failure else clip.seconds)
 
     results = ordered_map(convert, clips, workers, failed_clip, clip_timeout_seconds)
-    with Progress(len(clips), report) as progress, contextlib.closing(results):
+    with ClipProgress(len(clips), report) as progress, contextlib.closing(results):
         for job in jobs:
             job.write(itertools.islice(results, len(job.clips)), on_clip)
     report(
         f"{progress.done} clips in {progress.seconds:.1f} s with {workers} processes "
-        f"({progress.clips_per_second:.1f} clips/s)"
+        f"({progress.speed:.1f} clips/s)"
     )

@@ -7,17 +7,15 @@ import functools
 import itertools
 import os
 import shutil
-import sys
 import tempfile
 import uuid
 import wave
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from absl import logging
-from tqdm import tqdm
 
 from tfrecord_tools import storage
 from tfrecord_tools.conversion import Problem
@@ -36,6 +34,8 @@ from tfrecord_tools.corpora.synthesis import SAMPLE_RATE_HZ
 from tfrecord_tools.corpora.synthesised_events import CLASSES, synthesised_event
 from tfrecord_tools.datasets import ClassMap
 from tfrecord_tools.parallel import ordered_map
+from tfrecord_tools.progress import Progress
+from tfrecord_tools.text import format_duration
 
 GENERATOR_VERSION = 1  # raise it whenever the same settings give other bytes
 
@@ -219,10 +219,14 @@ def _write_clips(
     clips = [(split, index) for split in SPLITS for index in range(config.num_clips(split))]
     write_clip = functools.partial(_write_clip, recipe, make_event, out_dir)
     workers = min(workers, -(-len(clips) // _FEWEST_CLIPS_PER_WORKER))
-    written = ordered_map(write_clip, clips, workers, _lost_clip)
-    verb = "mixed" if recipe.events else "synthesised"
-    rows = list(_with_progress(written, len(clips), verb))
-    return {"train": rows[: config.num_train], "eval": rows[config.num_train :]}
+    rows = ordered_map(write_clip, clips, workers, _lost_clip)
+    made, written = "mixed" if recipe.events else "synthesised", []
+    with Progress(len(clips), logging.info, label=made) as progress:
+        for row in rows:
+            written.append(row)
+            progress.update()
+    logging.info("%s %d clips in %s", made, len(clips), format_duration(progress.seconds))
+    return {"train": written[: config.num_train], "eval": written[config.num_train :]}
 
 
 def _lost_clip(clip: tuple[str, int], kind: str, detail: str) -> _Row:
@@ -252,16 +256,6 @@ def _write_clip(
         true_mids=true_mids,
         labels=noisy_labels(recipe.config, split, index, true_mids, mids, recipe.wrong_label_rates),
     )
-
-
-def _with_progress(rows: Iterable[_Row], total: int, verb: str) -> Iterator[_Row]:
-    """Yield the rows, with a progress bar on a terminal, a line each quarter elsewhere."""
-    on_terminal = sys.stderr.isatty()
-    rows = tqdm(rows, total=total, unit="clip", disable=not on_terminal)
-    for done, row in enumerate(rows, start=1):
-        yield row
-        if not on_terminal and (4 * done) // total > (4 * (done - 1)) // total:
-            logging.info("%s %d of %d clips", verb, done, total)
 
 
 def _write_weak(path: Path, rows: list[_Row]) -> None:

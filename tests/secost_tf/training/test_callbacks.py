@@ -13,6 +13,7 @@ import tensorflow as tf
 from secost_tf.models.optimizers import build_optimizer
 from secost_tf.training import callbacks, checkpoints
 from secost_tf.training.workers import Workers
+from tfrecord_tools import progress
 
 NAN, INF = math.nan, math.inf
 
@@ -189,7 +190,9 @@ def test_history_is_never_behind_the_state(keeper, monkeypatch):
 @pytest.fixture
 def clock(monkeypatch):
     now = types.SimpleNamespace(seconds=0.0)
-    monkeypatch.setattr(callbacks, "time", types.SimpleNamespace(monotonic=lambda: now.seconds))
+    for module in (callbacks, progress):
+        clock = types.SimpleNamespace(monotonic=lambda: now.seconds)
+        monkeypatch.setattr(module, "time", clock)
     return now
 
 
@@ -200,22 +203,24 @@ def lines_of(caplog) -> list[str]:
 def test_a_line_an_epoch_and_a_line_a_minute(clock, caplog, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
     state = checkpoints.TrainingState(best_epoch=1)
-    progress = callbacks.Progress("stage 1", 3, 4, 120, state)
+    shown = callbacks.Progress("stage 1", 3, 4, 120, state)
     row = {"loss": 0.5, "label_loss": 0.75, "teacher_loss": -0.25}
     with caplog.at_level(logging.INFO, logger="absl"):
-        progress.on_epoch_begin(0)
+        shown.on_epoch_begin(0)
         for batch in range(4):
             clock.seconds += 40
-            progress.on_train_batch_end(batch, {"loss": 1.0 - batch / 10})
+            shown.on_train_batch_end(batch, {"loss": 1.0 - batch / 10})
         state.history.append({**row, "val_loss": 0.5, "val_mAP": 0.25})
-        progress.on_epoch_end(0)
-        progress.on_epoch_begin(1)
+        shown.on_epoch_end(0)
+        shown.on_epoch_begin(1)
+        for batch in range(4):
+            shown.on_train_batch_end(batch, {"loss": 1.0})
         clock.seconds += 80
         state.history.append(row)
-        progress.on_epoch_end(1)
+        shown.on_epoch_end(1)
     assert lines_of(caplog) == [
-        "stage 1 epoch 1: step 2 of 4, loss 0.9000",
-        "stage 1 epoch 1: step 4 of 4, loss 0.7000",
+        "stage 1 epoch 1/3: 240 of 480 clips, 3.0 clips/s, loss 0.9000, 01:20 left",
+        "stage 1 epoch 1/3: 480 of 480 clips, 3.0 clips/s, loss 0.7000, 00:00 left",
         "stage 1 epoch 1/3: loss 0.5000 (labels 0.7500, teacher -0.2500); validation loss 0.5000, mAP 0.2500; "
         "best epoch 1; 3 clips/s, 5 min 20 s left",
         # the median of 160 s and 80 s, for the one epoch left; 480 clips in 80 s
@@ -225,10 +230,10 @@ def test_a_line_an_epoch_and_a_line_a_minute(clock, caplog, monkeypatch):
 
 def test_a_bar_on_a_terminal(caplog, capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    progress = callbacks.Progress("stage 2", 5, 3, 8, checkpoints.TrainingState())
-    progress.on_epoch_begin(1)
+    shown = callbacks.Progress("stage 2", 5, 3, 8, checkpoints.TrainingState())
+    shown.on_epoch_begin(1)
     for batch in range(3):
-        progress.on_train_batch_end(batch, {"loss": 1.0})
-    progress.bar.refresh()
-    assert "stage 2 epoch 2/5: 100%" in capsys.readouterr().err and progress.bar.n == 24
-    progress.bar.close()
+        shown.on_train_batch_end(batch, {"loss": 1.0})
+    shown.progress._bar.refresh()
+    assert "stage 2 epoch 2/5: 100%" in capsys.readouterr().err and shown.progress.done == 24
+    shown.progress.close()

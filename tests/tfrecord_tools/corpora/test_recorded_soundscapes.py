@@ -270,7 +270,7 @@ def test_command_mixes_recordings(collection, tmp_path):
         made.stdout == f"wrote 2 train and 1 eval clips of 3 classes to {tmp_path / 'corpus'}\n"
     ), made.stderr
     assert (
-        "mixed 3 of 3 clips" in made.stderr
+        "mixed 3 clips in " in made.stderr
         and "Whistle, high take their mean precision, 0.900" in made.stderr
     )
     settings = json.loads((tmp_path / "corpus" / "soundscapes.json").read_text())["settings"]
