@@ -18,7 +18,7 @@ _SHORT_SECONDS = 0.05  # that much may be missing at the end of a file without a
 
 
 class LogMelStream:
-    """Computes the log-mel of samples that come in blocks; frames go on over the blocks' joins.
+    """A log-mel computed from samples that come in blocks; frames go on over the blocks' joins.
 
     Args:
         config: settings of the log-mel.

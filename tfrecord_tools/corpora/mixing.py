@@ -36,7 +36,7 @@ MakeEvent = Callable[[np.random.Generator, str, int, int], np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class SoundscapeConfig(Config):
-    """How clips are mixed and labelled; all that decides a synthesised corpus's bytes.
+    """The settings of clips and labels; all that decides a synthesised corpus's bytes.
 
     Lengths, and events' loudest 125 ms over the background's mean level, are drawn uniformly.
     """

@@ -194,7 +194,7 @@ def recorded_event(
     With the first two arguments bound, it is a `mixing.MakeEvent`.
     """
     paths = sounds[split][class_index]
-    sound = np.load(paths[rng.integers(len(paths))], mmap_mode="r")
+    sound = np.load(paths[int(rng.integers(len(paths)))], mmap_mode="r")
     longest = min(round(1_000 * max_event_seconds), clip_ms) * SAMPLES_PER_MS
     return cut_event(rng, np.asarray(sound, np.float64), longest)
 
