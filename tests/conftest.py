@@ -12,11 +12,14 @@ from tfrecord_tools import commands
 # The files that take longest; begun first, so that parallel workers end together.
 _LONG = (
     "test_workers",
+    "test_distillation",
+    "test_stage",
+    "test_distillation_in_keras",
     "test_cascade",
     "test_cascade_restarts",
+    "test_report",
+    "test_pipeline",
     "test_train",
-    "test_stage",
-    "test_distillation",
     "test_experiments",
 )
 
