@@ -1,5 +1,4 @@
-"""The test that every export passes before it is published: TensorFlow's C++ loader answers as the
-live network does.
+"""The test of an export: TensorFlow's C++ loader answers as the live network does.
 
 The loader runs in a process of its own, without Keras and without TensorFlow's Python. The live
 side is the network as it was evaluated: the converter's log-mel in NumPy, then the Keras model.
@@ -14,10 +13,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 import soundfile
+import tensorflow as tf
 from scipy.special import expit
 
 from secost_tf.models import every_frame
@@ -38,8 +39,9 @@ Arrays = dict[str, np.ndarray]
 def check_export(
     folder: str, student: keras.Model, record: StageRecord, config: ServingConfig
 ) -> float:
-    """Compares a SavedModel with the live network on silence, noise, a sine and a soundscape, for
-    every signature.
+    """Compare a SavedModel with the live network, for every signature.
+
+    The sounds are silence, noise, a sine and a soundscape.
 
     Args:
         folder: of the SavedModel.
@@ -54,19 +56,19 @@ def check_export(
     """
     live = LiveModel(student, record)
     requests = probe_requests(record.log_mel)
-    answers = answer_in_cpp(folder, requests)
-    return max(
-        compare_top_k(f"{folder}: {signature}", actual, live(inputs)["scores"], record, config)
-        if signature == TOP_K
-        else compare(
-            f"{folder}: {signature}", actual, live(inputs, every_frame=signature == EVERY_FRAME)
-        )
-        for (signature, inputs), actual in zip(requests, answers, strict=True)
-    )
+    worst = 0.0
+    for (signature, inputs), actual in zip(requests, answer_in_cpp(folder, requests), strict=True):
+        where, expected = f"{folder}: {signature}", live(inputs, signature == EVERY_FRAME)
+        if signature == TOP_K:
+            difference = compare_top_k(where, actual, expected["scores"], record, config)
+        else:
+            difference = compare(where, actual, expected)
+        worst = max(worst, difference)
+    return worst
 
 
 def compare(where: str, actual: Arrays, expected: Arrays, tolerance: float = TOLERANCE) -> float:
-    """The largest difference between the numbers of two answers.
+    """Return the largest difference between the numbers of two answers.
 
     Raises:
         ValueError: if one has other outputs or shapes, or differs by more than `tolerance`; begins
@@ -85,8 +87,9 @@ def compare(where: str, actual: Arrays, expected: Arrays, tolerance: float = TOL
 def compare_top_k(
     where: str, actual: Arrays, scores: np.ndarray, record: StageRecord, config: ServingConfig
 ) -> float:
-    """The same for `top_k`, whose labels may be in another order where live scores [batch, C] are
-    as good as equal.
+    """Return the same for `top_k`.
+
+    Its labels may be in another order where live scores [batch, C] are as good as equal.
     """
     best = -np.sort(-scores, axis=1)[:, : config.top_k]
     worst = _difference(f"{where}: scores", actual["scores"], best, TOLERANCE)
@@ -96,7 +99,8 @@ def compare_top_k(
             own = live[names == label]
             if not len(own) or np.abs(own - score).min() > TOLERANCE:
                 raise ValueError(
-                    f"{where}: {label.decode()!r} has {score:.6f}, and {own.tolist()} in the live model"
+                    f"{where}: {label.decode()!r} has {score:.6f}, and {own.tolist()} in the live "
+                    "model"
                 )
     return worst
 
@@ -107,25 +111,24 @@ def _difference(where: str, actual: np.ndarray, expected: np.ndarray, tolerance:
     difference = float(np.abs(actual - expected).max())
     if not difference <= tolerance:
         raise ValueError(
-            f"{where} differ by {difference:.1e} from the live model, by {tolerance:.0e} at most is expected"
+            f"{where} differ by {difference:.1e} from the live model, by {tolerance:.0e} at most "
+            "is expected"
         )
     return difference
 
 
 def answer_in_cpp(folder: str, requests: Sequence[tuple[str, Arrays]]) -> list[Arrays]:
-    """What the C++ loader answers, in a process of its own, to requests (signature, inputs).
+    """Return the answers of the C++ loader, in its own process, to requests (signature, inputs).
 
     Raises:
         ValueError: if it refuses the model or a request; with what it says.
     """
     with tempfile.TemporaryDirectory() as work:
         asked, responses = (os.path.join(work, name) for name in ("requests", "responses"))
-        logs = (
-            messages.prediction_log(
-                "", signature, {name: messages.tensor(value) for name, value in inputs.items()}
-            )
-            for signature, inputs in requests
-        )
+        logs = []
+        for signature, inputs in requests:
+            tensors = {name: messages.tensor(value) for name, value in inputs.items()}
+            logs.append(messages.prediction_log("", signature, tensors))
         shards.write_records(asked, logs)
         root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
         paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
@@ -136,40 +139,34 @@ def answer_in_cpp(folder: str, requests: Sequence[tuple[str, Arrays]]) -> list[A
             text=True,
         )
         if ended.returncode:
-            lines = ended.stderr.strip().splitlines() or [
-                f"it ended with status {ended.returncode}"
-            ]
+            lines = ended.stderr.strip().splitlines()
+            lines = lines or [f"it ended with status {ended.returncode}"]
             said = next((line for line in lines if line.startswith("error: ")), lines[-1])
             raise ValueError(f"the exported model can't be served: {said.removeprefix('error: ')}")
         return [messages.outputs_of(data) for data in shards.read_records(responses)]
 
 
 def probe_sounds(rate_hz: int) -> list[np.ndarray]:
-    """Silence, noise, a sine and a synthesised soundscape, float32 [samples] each, of different
-    lengths.
+    """Return silence, noise, a sine and a synthesised soundscape, float32 [samples] each.
+
+    Their lengths differ.
     """
     noise = 0.1 * np.random.default_rng(0).standard_normal(2 * rate_hz)
     sine = 0.5 * np.sin(2 * np.pi * 440.0 * np.arange(round(1.3 * rate_hz)) / rate_hz)
     soundscape, _ = make_clip(SoundscapeConfig(min_seconds=3.0, max_seconds=3.0), "eval", 0)
-    return [
-        np.asarray(sound, np.float32)
-        for sound in (np.zeros(rate_hz), np.clip(noise, -1, 1), sine, soundscape)
-    ]
+    sounds = (np.zeros(rate_hz), np.clip(noise, -1, 1), sine, soundscape)
+    return [np.asarray(sound, np.float32) for sound in sounds]
 
 
 def probe_requests(config: LogMelConfig) -> list[tuple[str, Arrays]]:
-    """(signature, inputs) for every signature: each sound alone, and all of different lengths
-    together.
-    """
+    """Return (signature, inputs) for every signature: each sound alone, and all together."""
     rate = config.sample_rate_hz
     sounds = probe_sounds(rate)
     requests: list[tuple[str, Arrays]] = []
     for sound in sounds:
-        requests += [(signature, {"waveform": sound[None]}) for signature in (WAVEFORM, TOP_K)]
-        requests += [
-            (signature, {"log_mel": log_mel(sound, config)[None]})
-            for signature in (LOG_MEL, EVERY_FRAME)
-        ]
+        waveform, log_mels = {"waveform": sound[None]}, {"log_mel": log_mel(sound, config)[None]}
+        requests += [(WAVEFORM, waveform), (TOP_K, waveform)]
+        requests += [(LOG_MEL, log_mels), (EVERY_FRAME, log_mels)]
     lengths = np.array([len(sound) for sound in sounds], np.int32)
     requests.append((PADDED, {"waveform": pad_together(sounds), "lengths": lengths}))
     stereo = np.stack([sounds[1], 0.5 * sounds[1][::-1]], axis=1)
@@ -194,25 +191,24 @@ class LiveModel:
         return every_frame(self._student)
 
     def __call__(self, inputs: Mapping[str, np.ndarray], every_frame: bool = False) -> Arrays:
-        """Clip and segment scores for the inputs of any signature; each clip by itself, whatever
-        its batch.
+        """Return clip and segment scores for the inputs of any signature.
 
-        Of the segments that begin with every frame, segment scores alone; their clips are equally
-        long.
+        Each clip is scored by itself, whatever its batch. Of the segments that begin with every
+        frame, the answer is segment scores alone; their clips are equally long.
         """
         clips = self._log_mels(inputs)
         if every_frame:
-            segment_scores = np.stack([self._scores_of_frames(clip) for clip in clips])
+            segment_scores = np.stack([_scores(_run(self._every_frame, clip)) for clip in clips])
             return {
                 "segment_scores": segment_scores,
                 "segment_onsets": self._onsets(segment_scores, 1),
             }
-        answers = [self._scores(clip) for clip in clips]
-        scores = np.stack([scores for scores, _ in answers])
-        segments = max(len(one) for _, one in answers)
-        segment_scores = np.zeros((len(answers), segments, scores.shape[1]), np.float32)
-        for row, (_, one) in zip(segment_scores, answers, strict=True):
-            row[: len(one)] = one
+        answers = [_run(self._student, clip) for clip in clips]
+        scores = np.stack([_scores(answer["logits"]) for answer in answers])
+        counts = [self._network.num_segments(len(clip)) for clip in clips]
+        segment_scores = np.zeros((len(clips), max(counts), scores.shape[1]), np.float32)
+        for row, answer, count in zip(segment_scores, answers, counts, strict=True):
+            row[:count] = _scores(answer["segment_logits"])[:count]
         onsets = self._onsets(segment_scores, self._network.stride_frames)
         return {"scores": scores, "segment_scores": segment_scores, "segment_onsets": onsets}
 
@@ -222,34 +218,25 @@ class LiveModel:
         return np.tile((np.arange(segments) * hop).astype(np.float32), (clips, 1))
 
     def _log_mels(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """[frames, mel_bins] of each clip."""
+        """Return the log-mel of each clip, [frames, mel_bins]."""
         if "log_mel" in inputs:
             return list(inputs["log_mel"])
         if "wav_bytes" in inputs:
-            read = (
-                soundfile.read(io.BytesIO(wav), dtype="float32", always_2d=True)
-                for wav in inputs["wav_bytes"]
-            )
-            sounds = [samples.mean(axis=1) for samples, _ in read]
+            read = functools.partial(soundfile.read, dtype="float32", always_2d=True)
+            sounds = [read(io.BytesIO(wav))[0].mean(axis=1) for wav in inputs["wav_bytes"]]
         else:
             waveform = inputs["waveform"]
             lengths = inputs.get("lengths", [waveform.shape[1]] * len(waveform))
             sounds = [row[:length] for row, length in zip(waveform, lengths, strict=True)]
         return [log_mel(sound, self._log_mel) for sound in sounds]
 
-    def _scores(self, clip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Scores float32 [C] and segment scores [K, C] of one log-mel."""
-        inputs = {"log_mel": clip[None], "num_frames": np.array([len(clip)], np.int32)}
-        outputs = self._student(inputs, training=False)
-        segments = self._network.num_segments(len(clip))
-        scores, segment_scores = (
-            expit(outputs[name].numpy()[0], dtype=np.float64).astype(np.float32)
-            for name in ("logits", "segment_logits")
-        )
-        return scores, segment_scores[:segments]
 
-    def _scores_of_frames(self, clip: np.ndarray) -> np.ndarray:
-        """[K * stride, C] of one log-mel."""
-        inputs = {"log_mel": clip[None], "num_frames": np.array([len(clip)], np.int32)}
-        logits = self._every_frame(inputs, training=False).numpy()[0]
-        return expit(logits, dtype=np.float64).astype(np.float32)
+def _run(network: keras.Model, clip: np.ndarray) -> Any:
+    """Return the network's outputs for the log-mel of one clip."""
+    inputs = {"log_mel": clip[None], "num_frames": np.array([len(clip)], np.int32)}
+    return network(inputs, training=False)
+
+
+def _scores(logits: tf.Tensor) -> np.ndarray:
+    """Return the scores of one clip, float32, for its logits [1, ...]."""
+    return expit(logits.numpy()[0], dtype=np.float64).astype(np.float32)

@@ -1,8 +1,8 @@
-"""A SavedModel run by TensorFlow's C++ loader, as TensorFlow Serving runs it, with neither
-TensorFlow's Python nor Keras.
+"""A SavedModel run by TensorFlow's C++ loader, as TensorFlow Serving runs it.
 
-The loader is reached through TensorFlow's C API, in the libraries of the installed package. What it
-cannot load can't be served: some models that Python reloads, it refuses.
+Neither TensorFlow's Python nor Keras is needed: the loader is reached through TensorFlow's C API,
+in the libraries of the installed package. A model that it refuses can't be served, also if Python
+reloads it.
 
     python -m secost_tf.serving.cpp_loader SAVED_MODEL REQUESTS RESPONSES
 
@@ -18,7 +18,7 @@ import functools
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from ctypes import POINTER, c_char_p, c_int, c_int64, c_size_t, c_void_p
 from pathlib import Path
@@ -29,35 +29,21 @@ import numpy as np
 from secost_tf.serving import messages
 from tfrecord_tools import shards
 
-# TensorFlow's status codes, which are gRPC's.
-CODES = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-]
+# TensorFlow's status codes in their order, which are gRPC's.
+_CODES = (
+    "OK CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND ALREADY_EXISTS "
+    "PERMISSION_DENIED RESOURCE_EXHAUSTED FAILED_PRECONDITION ABORTED OUT_OF_RANGE UNIMPLEMENTED "
+    "INTERNAL UNAVAILABLE DATA_LOSS UNAUTHENTICATED"
+)
 
 _STRING_BYTES = 24  # of a TF_TString
 
 
 class ServableError(ValueError):
-    """What the C++ loader or the graph has to say against a model or a request.
+    """An error of the C++ loader with a model, or of the graph with a request.
 
     Attributes:
-        code: one of `CODES`.
+        code: one of gRPC's status codes, such as `NOT_FOUND`.
     """
 
     def __init__(self, code: str, message: str):
@@ -79,10 +65,14 @@ class TensorSpec:
     dtype: np.dtype
     shape: tuple[int | None, ...] | None
 
+    def __str__(self) -> str:
+        sizes = ("?" if size is None else str(size) for size in self.shape or ())
+        return f"{'string' if self.dtype.hasobject else self.dtype} [{', '.join(sizes)}]"
+
 
 @dataclasses.dataclass(frozen=True)
 class Signature:
-    """What a signature takes and gives, by name."""
+    """The inputs and outputs of a signature, by name."""
 
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
@@ -131,7 +121,7 @@ class Servable:
         self.close()
 
     def close(self) -> None:
-        """Frees the model; it can't be run any more."""
+        """Free the model; it can't be run any more."""
         if self._session:
             with self._status() as status:
                 self._api.TF_CloseSession(self._session, status)
@@ -143,7 +133,7 @@ class Servable:
             self._graph = None
 
     def run(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """Answers one request.
+        """Answer one request.
 
         Args:
             signature: one of `signatures`.
@@ -165,7 +155,8 @@ class Servable:
         if set(inputs) != set(spec.inputs):
             raise ServableError(
                 "INVALID_ARGUMENT",
-                f"{signature}: expected the inputs {', '.join(spec.inputs)}, got {', '.join(inputs) or 'none'}",
+                f"{signature}: expected the inputs {', '.join(spec.inputs)}, got "
+                f"{', '.join(inputs) or 'none'}",
             )
         arrays = {name: np.asarray(value) for name, value in inputs.items()}
         for name, value in arrays.items():
@@ -174,76 +165,56 @@ class Servable:
                     "INVALID_ARGUMENT",
                     f"{name}: expected {spec.inputs[name].dtype}, got {value.dtype}",
                 )
-        return self._run(
-            [(spec.inputs[name].tensor, value) for name, value in arrays.items()], spec.outputs
-        )
+        return self._run(spec, arrays)
 
-    def _run(
-        self, feeds: Sequence[tuple[str, np.ndarray]], fetches: Mapping[str, TensorSpec]
-    ) -> dict[str, np.ndarray]:
-        api, tensors = self._api, []
-        results = (c_void_p * len(fetches))()
+    def _run(self, spec: Signature, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        api, tensors, results = self._api, [], (c_void_p * len(spec.outputs))()
         try:
-            for _, value in feeds:
+            for value in arrays.values():
                 tensors.append(_make_tensor(api, value))
+            inputs = self._places([spec.inputs[name] for name in arrays])
+            feeds = inputs, (c_void_p * len(tensors))(*tensors), len(tensors)
+            fetches = self._places(spec.outputs.values()), results, len(results)
             with self._status() as status:
-                api.TF_SessionRun(
-                    self._session,
-                    None,
-                    (_Output * len(feeds))(*(self._output(name) for name, _ in feeds)),
-                    (c_void_p * len(feeds))(*tensors),
-                    len(feeds),
-                    (_Output * len(fetches))(
-                        *(self._output(spec.tensor) for spec in fetches.values())
-                    ),
-                    results,
-                    len(fetches),
-                    None,
-                    0,
-                    None,
-                    status,
-                )
-            return {
-                name: _read_tensor(api, result)
-                for name, result in zip(fetches, results, strict=True)
-            }
+                api.TF_SessionRun(self._session, None, *feeds, *fetches, None, 0, None, status)
+            named = zip(spec.outputs, results, strict=True)
+            return {name: _read_tensor(api, result) for name, result in named}
         finally:
             for tensor in (*tensors, *filter(None, results)):
                 _delete_tensor(api, tensor)
 
-    def _output(self, name: str) -> _Output:
-        operation, _, index = name.partition(":")
-        return _Output(
-            self._api.TF_GraphOperationByName(self._graph, operation.encode()), int(index or 0)
-        )
+    def _places(self, specs: Collection[TensorSpec]) -> ctypes.Array[_Output]:
+        """Return the places of tensors in the graph."""
+        places = (_Output * len(specs))()
+        for place, spec in zip(places, specs, strict=True):
+            operation, _, index = spec.tensor.partition(":")
+            place.operation = self._api.TF_GraphOperationByName(self._graph, operation.encode())
+            place.index = int(index or 0)
+        return places
 
     @contextmanager
     def _status(self) -> Iterator[int]:
-        """A status for one call, which is raised if it is not OK."""
+        """Yield a status for one call; raise it as an error if it is not OK."""
         status = self._api.TF_NewStatus()
         try:
             yield status
             if code := self._api.TF_GetCode(status):
                 message = self._api.TF_Message(status).decode(errors="replace")
-                raise ServableError(CODES[code] if code < len(CODES) else "UNKNOWN", message)
+                names = dict(enumerate(_CODES.split()))
+                raise ServableError(names.get(code, "UNKNOWN"), message)
         finally:
             self._api.TF_DeleteStatus(status)
 
 
 def _read_signatures(meta_graph: bytes) -> dict[str, Signature]:
+    def spec(info: Any) -> TensorSpec:
+        shape = info.tensor_shape
+        sizes = tuple(None if dim.size < 0 else dim.size for dim in shape.dim)
+        dtype = messages.DTYPES[info.dtype]
+        return TensorSpec(info.name, dtype, None if shape.unknown_rank else sizes)
+
     def specs(entries: Sequence[Any]) -> dict[str, TensorSpec]:
-        return {
-            entry.key: TensorSpec(
-                entry.value.name,
-                messages.DTYPES[entry.value.dtype],
-                None
-                if entry.value.tensor_shape.unknown_rank
-                else tuple(
-                    None if dim.size < 0 else dim.size for dim in entry.value.tensor_shape.dim
-                ),
-            )
-            for entry in sorted(entries, key=lambda entry: entry.key)
-        }
+        return {entry.key: spec(entry.value) for entry in sorted(entries, key=lambda it: it.key)}
 
     return {
         entry.key: Signature(specs(entry.value.inputs), specs(entry.value.outputs))
@@ -255,18 +226,13 @@ def _read_signatures(meta_graph: bytes) -> dict[str, Signature]:
 def describe_signatures(
     signatures: Mapping[str, Signature],
 ) -> dict[str, dict[str, dict[str, str]]]:
-    """Types and shapes for people and for `export.json`, such as `float32 [?, 10]`."""
-
-    def described(specs: Mapping[str, TensorSpec]) -> dict[str, str]:
-        return {
-            name: f"{'string' if spec.dtype.hasobject else spec.dtype} "
-            f"[{', '.join('?' if size is None else str(size) for size in spec.shape or ())}]"
-            for name, spec in specs.items()
-        }
-
+    """Return types and shapes for people and for `export.json`, such as `float32 [?, 10]`."""
     return {
-        name: {"inputs": described(one.inputs), "outputs": described(one.outputs)}
-        for name, one in sorted(signatures.items())
+        name: {
+            side: {tensor: str(spec) for tensor, spec in specs.items()}
+            for side, specs in vars(signature).items()
+        }
+        for name, signature in sorted(signatures.items())
     }
 
 
@@ -279,82 +245,75 @@ class _Output(ctypes.Structure):
     _fields_ = (("operation", c_void_p), ("index", c_int))
 
 
-_FUNCTIONS = {
-    "TF_AllocateTensor": (c_void_p, [c_int, POINTER(c_int64), c_int, c_size_t]),
-    "TF_CloseSession": (None, [c_void_p, c_void_p]),
-    "TF_DeleteBuffer": (None, [POINTER(_Buffer)]),
-    "TF_DeleteGraph": (None, [c_void_p]),
-    "TF_DeleteSession": (None, [c_void_p, c_void_p]),
-    "TF_DeleteSessionOptions": (None, [c_void_p]),
-    "TF_DeleteStatus": (None, [c_void_p]),
-    "TF_DeleteTensor": (None, [c_void_p]),
-    "TF_Dim": (c_int64, [c_void_p, c_int]),
-    "TF_GetCode": (c_int, [c_void_p]),
-    "TF_GraphOperationByName": (c_void_p, [c_void_p, c_char_p]),
-    "TF_LoadSessionFromSavedModel": (
-        c_void_p,
-        [
-            c_void_p,
-            c_void_p,
-            c_char_p,
-            POINTER(c_char_p),
-            c_int,
-            c_void_p,
-            POINTER(_Buffer),
-            c_void_p,
-        ],
-    ),
-    "TF_Message": (c_char_p, [c_void_p]),
-    "TF_NewBuffer": (POINTER(_Buffer), []),
-    "TF_NewGraph": (c_void_p, []),
-    "TF_NewSessionOptions": (c_void_p, []),
-    "TF_NewStatus": (c_void_p, []),
-    "TF_NumDims": (c_int, [c_void_p]),
-    "TF_SessionRun": (
-        None,
-        [
-            *(c_void_p, c_void_p),
-            *(POINTER(_Output), POINTER(c_void_p), c_int),
-            *(POINTER(_Output), POINTER(c_void_p), c_int),
-            *(c_void_p, c_int, c_void_p, c_void_p),
-        ],
-    ),
-    "TF_StringCopy": (None, [c_void_p, c_char_p, c_size_t]),
-    "TF_StringDealloc": (None, [c_void_p]),
-    "TF_StringGetDataPointer": (c_void_p, [c_void_p]),
-    "TF_StringGetSize": (c_size_t, [c_void_p]),
-    "TF_StringInit": (None, [c_void_p]),
-    "TF_TensorByteSize": (c_size_t, [c_void_p]),
-    "TF_TensorData": (c_void_p, [c_void_p]),
-    "TF_TensorType": (c_int, [c_void_p]),
+_TYPES = {
+    "none": None,
+    "handle": c_void_p,
+    "handles": POINTER(c_void_p),
+    "int": c_int,
+    "int64": c_int64,
+    "int64s": POINTER(c_int64),
+    "size": c_size_t,
+    "text": c_char_p,
+    "texts": POINTER(c_char_p),
+    "buffer": POINTER(_Buffer),
+    "outputs": POINTER(_Output),
+}
+
+_FUNCTIONS = {  # the type of the result, and those of the arguments
+    "TF_AllocateTensor": "handle int int64s int size",
+    "TF_CloseSession": "none handle handle",
+    "TF_DeleteBuffer": "none buffer",
+    "TF_DeleteGraph": "none handle",
+    "TF_DeleteSession": "none handle handle",
+    "TF_DeleteSessionOptions": "none handle",
+    "TF_DeleteStatus": "none handle",
+    "TF_DeleteTensor": "none handle",
+    "TF_Dim": "int64 handle int",
+    "TF_GetCode": "int handle",
+    "TF_GraphOperationByName": "handle handle text",
+    "TF_LoadSessionFromSavedModel": "handle handle handle text texts int handle buffer handle",
+    "TF_Message": "text handle",
+    "TF_NewBuffer": "buffer",
+    "TF_NewGraph": "handle",
+    "TF_NewSessionOptions": "handle",
+    "TF_NewStatus": "handle",
+    "TF_NumDims": "int handle",
+    "TF_SessionRun": "none handle handle outputs handles int outputs handles int handle int handle "
+    "handle",
+    "TF_StringCopy": "none handle text size",
+    "TF_StringDealloc": "none handle",
+    "TF_StringGetDataPointer": "handle handle",
+    "TF_StringGetSize": "size handle",
+    "TF_StringInit": "none handle",
+    "TF_TensorByteSize": "size handle",
+    "TF_TensorData": "handle handle",
+    "TF_TensorType": "int handle",
 }
 
 
 @functools.lru_cache(maxsize=1)
 def _load_library() -> ctypes.CDLL:
-    """The C API of the installed TensorFlow. Not loaded globally, so that `import tensorflow` may
-    come before or after.
+    """Load the C API of the installed TensorFlow.
+
+    Not globally, so that `import tensorflow` may come before or after.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    found = importlib.util.find_spec("tensorflow")  # which does not import it
-    folders = [Path(folder) for folder in (found.submodule_search_locations or ())] if found else []
+    package = importlib.util.find_spec("tensorflow")  # which does not import it
+    folders = list((package and package.submodule_search_locations) or ())
     suffix = ".2.dylib" if sys.platform == "darwin" else ".so.2"
-    paths = [
-        path
-        for name in ("libtensorflow_framework", "libtensorflow_cc")
-        for folder in folders
-        if (path := folder / (name + suffix)).is_file()
-    ]
+    names = [f"libtensorflow_framework{suffix}", f"libtensorflow_cc{suffix}"]
+    paths = [os.path.join(folder, name) for name in names for folder in folders]
+    paths = list(filter(os.path.isfile, paths))
     if len(paths) != 2:
         raise ValueError(
-            f"TensorFlow's C++ libraries (libtensorflow_framework{suffix}, libtensorflow_cc{suffix}) are looked for in "
-            f"{', '.join(map(str, folders)) or 'the installed packages'} and not found: install the package tensorflow, "
-            "on Linux or macOS"
+            f"TensorFlow's C++ libraries ({', '.join(names)}) are looked for in "
+            f"{', '.join(folders) or 'the installed packages'} and not found: install the package "
+            "tensorflow, on Linux or macOS"
         )
-    library = [ctypes.CDLL(str(path)) for path in paths][-1]  # the second needs the first
-    for name, (result, arguments) in _FUNCTIONS.items():
+    library = [ctypes.CDLL(path) for path in paths][-1]  # the second needs the first
+    for name, types in _FUNCTIONS.items():
         function = getattr(library, name)
-        function.restype, function.argtypes = result, arguments
+        function.restype, *function.argtypes = map(_TYPES.__getitem__, types.split())
     return library
 
 
@@ -378,15 +337,13 @@ def _read_tensor(api: ctypes.CDLL, tensor: int) -> np.ndarray:
     shape = [api.TF_Dim(tensor, axis) for axis in range(api.TF_NumDims(tensor))]
     dtype, place = messages.DTYPES[api.TF_TensorType(tensor)], api.TF_TensorData(tensor)
     if not dtype.hasobject:
-        return np.frombuffer(ctypes.string_at(place, api.TF_TensorByteSize(tensor)), dtype).reshape(
-            shape
-        )
+        content = ctypes.string_at(place, api.TF_TensorByteSize(tensor))
+        return np.frombuffer(content, dtype).reshape(shape)
     values = np.empty(int(np.prod(shape)), object)
     for index in range(len(values)):
         text = place + _STRING_BYTES * index
-        values[index] = ctypes.string_at(
-            api.TF_StringGetDataPointer(text), api.TF_StringGetSize(text)
-        )
+        start, size = api.TF_StringGetDataPointer(text), api.TF_StringGetSize(text)
+        values[index] = ctypes.string_at(start, size)
     return values.reshape(shape)
 
 
@@ -399,12 +356,10 @@ def _delete_tensor(api: ctypes.CDLL, tensor: int) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Answers a file of requests; returns the exit status."""
+    """Answer a file of requests; return the exit status."""
     if len(arguments) != 3:
-        print(
-            "usage: python -m secost_tf.serving.cpp_loader SAVED_MODEL REQUESTS RESPONSES",
-            file=sys.stderr,
-        )
+        usage = "usage: python -m secost_tf.serving.cpp_loader SAVED_MODEL REQUESTS RESPONSES"
+        print(usage, file=sys.stderr)
         return 2
     path, requests, responses = arguments
     try:

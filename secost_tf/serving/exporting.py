@@ -59,21 +59,23 @@ def export_run(
     """
     from secost_tf.serving import layout, model_card
 
+    config = config or (ServingConfig() if model_format == "saved_model" else PortableConfig())
+    if model_format not in FORMATS or isinstance(config, ServingConfig) != (
+        model_format == "saved_model"
+    ):
+        raise ValueError(
+            "model_format: expected saved_model with a ServingConfig, or tflite or onnx with a "
+            f"PortableConfig, got {model_format!r} with a {type(config).__name__}"
+        )
     stage_folder = find_stage(run_dir, stage)
     student, record = stage_folder.student, stage_folder.record
     name = os.path.basename(export_dir.rstrip("/"))
     with layout.new_version(export_dir, model_format) as (version, folder):
-        if model_format == "saved_model":
-            config = config or ServingConfig()
+        if isinstance(config, ServingConfig):
             signatures, check = _write_saved_model(student, record, config, folder, name)
         else:
-            config = config or PortableConfig()
-            write = {"tflite": _write_tflite, "onnx": _write_onnx}[model_format]
-            classes_csv = storage.join(folder, "assets", layout.CLASSES_CSV)
-            storage.make_dirs(os.path.dirname(classes_csv))
-            record.class_map.write(classes_csv)
-            path = storage.join(folder, layout.MODEL_FILES[model_format])
-            signatures, check = write(student, record, config, path, calibration_dir)
+            options = config, folder, model_format, calibration_dir
+            signatures, check = _write_portable(student, record, *options)
         exported = model_card.Exported(
             name, version, model_format, config, folder, signatures, check
         )
@@ -96,44 +98,38 @@ def _write_saved_model(
     return signatures, Check("TensorFlow's C++ loader", difference, TOLERANCE)
 
 
-def _write_tflite(
+def _write_portable(
     student: keras.Model,
     record: StageRecord,
     config: PortableConfig,
-    path: str,
+    folder: str,
+    model_format: str,
     calibration_dir: str | None,
 ) -> tuple[Signatures, Check]:
-    from secost_tf.serving import tflite
+    from secost_tf.serving import layout, onnx, portable, tflite
     from secost_tf.serving.model_card import Check
-    from secost_tf.serving.portable import describe_signature
 
-    calibration = tflite.calibration_clips(record, config, calibration_dir)
-    difference = tflite.write_tflite(student, record, config, path, calibration)
-    signatures = describe_signature(record, config, tflite.clip_samples(record, config))
-    return signatures, Check(
-        "the TFLite interpreter", difference, tflite.TOLERANCES[config.precision]
-    )
-
-
-def _write_onnx(
-    student: keras.Model,
-    record: StageRecord,
-    config: PortableConfig,
-    path: str,
-    calibration_dir: str | None,
-) -> tuple[Signatures, Check]:
-    from secost_tf.serving import onnx
-    from secost_tf.serving.model_card import Check
-    from secost_tf.serving.portable import describe_signature
-
-    difference = onnx.write_onnx(student, record, config, path)
-    signatures = describe_signature(record, config, samples=None)
-    return signatures, Check("onnxruntime", difference, onnx.TOLERANCE)
+    classes_csv = storage.join(folder, "assets", layout.CLASSES_CSV)
+    storage.make_dirs(os.path.dirname(classes_csv))
+    record.class_map.write(classes_csv)
+    path = storage.join(folder, layout.MODEL_FILES[model_format])
+    if model_format == "onnx":
+        difference = onnx.write_onnx(student, record, config, path)
+        samples, check = None, Check("onnxruntime", difference, onnx.TOLERANCE)
+    else:
+        clips = tflite.calibration_clips(record, config, calibration_dir)
+        difference = tflite.write_tflite(student, record, config, path, clips)
+        samples = tflite.clip_samples(record, config)
+        check = Check("the TFLite interpreter", difference, tflite.TOLERANCES[config.precision])
+    return portable.describe_signature(record, config, samples), check
 
 
 def serve_command(export_dir: str) -> str:
-    """The command that serves a model with TensorFlow Serving's image, for people to copy."""
+    """Return the command that serves a model with TensorFlow Serving's image."""
     path = os.path.abspath(export_dir)
     name = os.path.basename(path)
     volume = shlex.quote(f"{path}:/models/{name}:ro")
-    return f"docker run -p 8500:8500 -p 8501:8501 -v {volume} -e MODEL_NAME={shlex.quote(name)} tensorflow/serving:2.19.1"
+    return (
+        f"docker run -p 8500:8500 -p 8501:8501 -v {volume} -e MODEL_NAME={shlex.quote(name)} "
+        "tensorflow/serving:2.19.1"
+    )

@@ -31,11 +31,10 @@ class GrpcTransport:
         self._address, self._model, self._version = address, model, version
         self._policy = policy
         options = channel_options(policy)
-        self._channel = (
-            grpc.secure_channel(address, grpc.ssl_channel_credentials(), options)
-            if is_secure
-            else grpc.insecure_channel(address, options)
-        )
+        if is_secure:
+            self._channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(), options)
+        else:
+            self._channel = grpc.insecure_channel(address, options)
         self._stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
 
     def predict(self, signature: str, inputs: Mapping[str, np.ndarray]) -> Arrays:

@@ -1,6 +1,4 @@
-"""The folder of a served model: numbered versions, of which TensorFlow Serving never sees one that
-is unfinished.
-"""
+"""The folder of a served model: numbered versions; TensorFlow Serving sees finished ones only."""
 
 from __future__ import annotations
 
@@ -22,17 +20,10 @@ from tfrecord_tools.storage import PARTIAL_PREFIX
 
 SAVED_MODEL_PB = "saved_model.pb"
 
-MODEL_FILES = {
-    "saved_model": SAVED_MODEL_PB,
-    "tflite": "model.tflite",
-    "onnx": "model.onnx",
-}  # by format
+# By format.
+MODEL_FILES = {"saved_model": SAVED_MODEL_PB, "tflite": "model.tflite", "onnx": "model.onnx"}
 
-CLASSES_CSV = "classes.csv"
-
-EXPORT_JSON = "export.json"
-
-MODEL_CARD = "model_card.md"
+CLASSES_CSV, EXPORT_JSON, MODEL_CARD = "classes.csv", "export.json", "model_card.md"
 
 LOG_MEL, EVERY_FRAME = "log_mel", "every_frame"  # the signatures that detectors use
 
@@ -40,33 +31,30 @@ WARMUP = "assets.extra/tf_serving_warmup_requests"
 
 
 def versions(export_dir: str) -> list[int]:
-    """The numbered versions in a folder, ascending; none if there is no such folder."""
+    """Return the numbered versions in a folder, ascending; none if there is no such folder."""
     return sorted(int(name) for name in storage.list_dir(export_dir) if name.isdecimal())
 
 
 def latest_version(folder: str) -> str:
-    """A folder that holds a SavedModel: itself, or its version with the highest number.
+    """Return the folder of a SavedModel: this one, or its version with the highest number.
 
     Raises:
         ValueError: if there is none.
     """
-    if storage.exists(storage.join(folder, SAVED_MODEL_PB)):
-        return folder
-    for version in reversed(versions(folder)):
-        path = storage.join(folder, str(version))
+    for path in (folder, *(storage.join(folder, str(it)) for it in reversed(versions(folder)))):
         if storage.exists(storage.join(path, SAVED_MODEL_PB)):
             return path
-    found = "no model in it" if storage.is_dir(folder) else "no such folder"
+    problem = "no model in it" if storage.is_dir(folder) else "no such folder"
     raise ValueError(
-        f"{folder}: expected a folder with {SAVED_MODEL_PB}, or with numbered versions of one; there is {found}. Make one "
-        f"with python -m secost_tf.export --run_dir=RUN_DIR --export_dir={folder}"
+        f"{folder}: expected a folder with {SAVED_MODEL_PB}, or with numbered versions of one; "
+        f"there is {problem}. Make one with python -m secost_tf.export --run_dir=RUN_DIR "
+        f"--export_dir={folder}"
     )
 
 
 @contextlib.contextmanager
 def new_version(export_dir: str, model_format: str = "saved_model") -> Iterator[tuple[int, str]]:
-    """Yields the next version's number and a local folder to write it to, which becomes
-    `EXPORT_DIR/NUMBER` at the end.
+    """Yield the next version's number, and a local folder that becomes `EXPORT_DIR/NUMBER`.
 
     TensorFlow Serving looks for names that are numbers, so it does not see the folder before that.
     An error leaves no version; a process that is killed leaves a temporary folder, which the next
@@ -106,7 +94,8 @@ def _check_format(export_dir: str, model_format: str) -> None:
         for other, file in MODEL_FILES.items():
             if other != model_format and storage.exists(storage.join(folder, file)):
                 raise ValueError(
-                    f"{export_dir} holds {other} models ({folder}): export as {model_format} to another --export_dir"
+                    f"{export_dir} holds {other} models ({folder}): export as {model_format} to "
+                    "another --export_dir"
                 )
 
 
@@ -114,22 +103,20 @@ def _upload(folder: str, final: str, last: str) -> None:
     import tensorflow as tf
 
     storage.make_dirs(final)
-    names = sorted(files_below(folder), key=lambda name: (name == last, name))
-    for name in names:
+    for name in sorted(files_below(folder), key=lambda name: name == last):
         target = storage.join(final, *name.split("/"))
         storage.make_dirs(target.rsplit("/", 1)[0])
         tf.io.gfile.copy(os.path.join(folder, name), target, overwrite=True)
 
 
 def files_below(folder: str) -> list[str]:
-    """The files of a local folder, sorted, as `variables/variables.index`."""
-    return sorted(
-        path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file()
-    )
+    """Return the files of a local folder, sorted, as `variables/variables.index`."""
+    files = (path for path in Path(folder).rglob("*") if path.is_file())
+    return sorted(path.relative_to(folder).as_posix() for path in files)
 
 
 def digest(folder: str) -> str:
-    """SHA-256 over the names and contents of a model: the graph, the variables and the assets."""
+    """Return the SHA-256 over the names and contents of a model's graph, variables and assets."""
     total = hashlib.sha256()
     for name in files_below(folder):
         if name in MODEL_FILES.values() or name.startswith(("variables/", "assets/")):
@@ -139,9 +126,7 @@ def digest(folder: str) -> str:
 
 
 def write_warmup(folder: str, logs: list[bytes]) -> None:
-    """Writes the requests that TensorFlow Serving runs when it has loaded the model, before it
-    takes any.
-    """
+    """Write the requests that TensorFlow Serving runs when it has loaded the model."""
     path = os.path.join(folder, *WARMUP.split("/"))
     os.makedirs(os.path.dirname(path))
     shards.write_records(path, logs)
@@ -165,20 +150,15 @@ class ServingConfig(Config):
     )
 
 
-PORTABLE_INPUTS = ("waveform", "log_mel")
-
-PORTABLE_PRECISIONS = ("float32", "float16", "int8")
-
-
 @dataclasses.dataclass(frozen=True)
 class PortableConfig(Config):
     """Settings of a model exported for the TFLite and ONNX runtimes."""
 
     model_input: str = setting(
         "waveform",
-        "TFLite, ONNX: whether the model takes waveforms, or log-mels that the application computes "
-        "as tfrecord_tools.log_mel does.",
-        choices=PORTABLE_INPUTS,
+        "TFLite, ONNX: whether the model takes waveforms, or log-mels that the application "
+        "computes as tfrecord_tools.log_mel does.",
+        choices=("waveform", "log_mel"),
     )
     seconds: float = setting(
         10.0,
@@ -190,7 +170,7 @@ class PortableConfig(Config):
         "float32",
         "TFLite: float32; float16 weights, half the size; or int8 weights and convolutions, a "
         "quarter of the size, calibrated on clips (the log-mel and the pooling stay float32).",
-        choices=PORTABLE_PRECISIONS,
+        choices=("float32", "float16", "int8"),
         flag="tflite_precision",
         aliases=("precision",),
     )
@@ -201,7 +181,7 @@ class PortableConfig(Config):
 
 @dataclasses.dataclass(frozen=True)
 class ExportedModel:
-    """What lies beside the graph of a model that `secost_tf.export` made.
+    """The files beside the graph of a model that `secost_tf.export` made.
 
     Attributes:
         folder: of the version.
@@ -219,8 +199,9 @@ class ExportedModel:
 
 
 def read_exported(folder: str) -> ExportedModel:
-    """Reads it from the folder of a version, or of versions, of which the last is taken. Loads no
-    TensorFlow.
+    """Read it from the folder of a version, or of versions, of which the last is taken.
+
+    TensorFlow is not loaded.
 
     Raises:
         ValueError: if there is no model, or it is not one of these.
@@ -229,8 +210,8 @@ def read_exported(folder: str) -> ExportedModel:
     settings_json = storage.join(folder, EXPORT_JSON)
     if not storage.exists(settings_json):
         raise ValueError(
-            f"{settings_json}: no such file, which tells of a model's log-mel and strides; make the model with python -m "
-            "secost_tf.export"
+            f"{settings_json}: no such file, which tells of a model's log-mel and strides; make "
+            "the model with python -m secost_tf.export"
         )
     settings = storage.read_json(settings_json)
     try:

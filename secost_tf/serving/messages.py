@@ -1,5 +1,4 @@
-"""The protobuf messages of TensorFlow Serving that are written or read without it: tensors,
-requests, signatures.
+"""Messages of TensorFlow Serving, made without it: tensors, requests, signatures.
 
 On the wire they are TensorFlow's and TensorFlow Serving's own.
 """
@@ -43,21 +42,19 @@ NUMBERS = {dtype: number for number, dtype in DTYPES.items()}
 
 
 def make(name: str, /, **fields: Any) -> Any:
-    """A message, such as `make("ModelSpec", name="secost")`."""
+    """Make a message, such as `make("ModelSpec", name="secost")`."""
     return _CLASSES[name](**fields)
 
 
 def parse(name: str, data: bytes) -> Any:
-    """The message that was serialised."""
+    """Return the message that was serialised."""
     return make(name).FromString(data)
 
 
 def tensor(array: np.ndarray) -> Any:
-    """An array as a `Tensor`: float32, int32 or int64, or bytes as objects."""
+    """Return an array as a `Tensor`: float32, int32 or int64, or bytes as objects."""
     array = np.asarray(array)
-    message = make("Tensor", dtype=NUMBERS[array.dtype])
-    for size in array.shape:
-        message.tensor_shape.dim.add(size=size)
+    message = _typed(array.dtype, array.shape)
     if array.dtype.hasobject:
         message.string_val.extend(array.ravel())
     else:
@@ -66,59 +63,52 @@ def tensor(array: np.ndarray) -> Any:
 
 
 def repeated_tensor(value: float, shape: tuple[int, ...]) -> Any:
-    """A float32 `Tensor` that holds one number at all its places, in a few bytes: readers repeat
-    the last one.
-    """
-    message = make("Tensor", dtype=NUMBERS[np.dtype("float32")], float_val=[value])
-    for size in shape:
-        message.tensor_shape.dim.add(size=size)
+    """Return a float32 `Tensor` of one number in a few bytes: readers repeat the last one."""
+    message = _typed(np.dtype("float32"), shape)
+    message.float_val.append(value)
     return message
 
 
+def _typed(dtype: np.dtype, shape: tuple[int, ...]) -> Any:
+    sizes = [make("Dim", size=size) for size in shape]
+    return make("Tensor", dtype=NUMBERS[dtype], tensor_shape=make("Shape", dim=sizes))
+
+
 def array(message: Any) -> np.ndarray:
-    """The inverse of `tensor` and `repeated_tensor`."""
+    """Return the array of a `Tensor`."""
     dtype, shape = DTYPES[message.dtype], [dim.size for dim in message.tensor_shape.dim]
     if dtype.hasobject:
         return np.array([*message.string_val, None], object)[:-1].reshape(shape)
     if message.tensor_content:
         return np.frombuffer(message.tensor_content, dtype).reshape(shape)
-    values = {"float32": message.float_val, "int32": message.int_val, "int64": message.int64_val}[
-        dtype.name
-    ]
+    fields = {"float32": message.float_val, "int32": message.int_val, "int64": message.int64_val}
+    values = fields[dtype.name]
     missing = int(np.prod(shape)) - len(values)
     return np.array([*values, *[values[-1] if values else 0] * missing], dtype).reshape(shape)
 
 
 def prediction_log(model: str, signature: str, inputs: Mapping[str, Any]) -> bytes:
-    """A request as TensorFlow Serving logs it, and reads it to warm up; inputs are `Tensor`
-    messages by name.
-    """
-    request = make(
-        "PredictRequest", model_spec=make("ModelSpec", name=model, signature_name=signature)
-    )
-    for name, value in inputs.items():
-        request.inputs.add(key=name, value=value)
-    return make(
-        "PredictionLog", predict_log=make("PredictLog", request=request)
-    ).SerializeToString()
+    """Return a request as TensorFlow Serving logs it; inputs are `Tensor` messages by name."""
+    spec = make("ModelSpec", name=model, signature_name=signature)
+    entries = [make("TensorEntry", key=name, value=value) for name, value in inputs.items()]
+    request = make("PredictRequest", model_spec=spec, inputs=entries)
+    log = make("PredictionLog", predict_log=make("PredictLog", request=request))
+    return log.SerializeToString()
 
 
 def request_of(log: bytes) -> tuple[str, dict[str, np.ndarray]]:
-    """(signature, inputs) of what `prediction_log` made."""
+    """Return (signature, inputs) of a request that `prediction_log` made."""
     request = parse("PredictionLog", log).predict_log.request
-    return request.model_spec.signature_name, {
-        entry.key: array(entry.value) for entry in request.inputs
-    }
+    inputs = {entry.key: array(entry.value) for entry in request.inputs}
+    return request.model_spec.signature_name, inputs
 
 
 def response(outputs: Mapping[str, np.ndarray]) -> bytes:
-    """A `PredictResponse` with these outputs."""
-    message = make("PredictResponse")
-    for name, value in outputs.items():
-        message.outputs.add(key=name, value=tensor(value))
-    return message.SerializeToString()
+    """Return a `PredictResponse` with these outputs."""
+    entries = [make("TensorEntry", key=name, value=tensor(outputs[name])) for name in outputs]
+    return make("PredictResponse", outputs=entries).SerializeToString()
 
 
 def outputs_of(data: bytes) -> dict[str, np.ndarray]:
-    """The inverse of `response`."""
+    """Return the outputs of a `PredictResponse`."""
     return {entry.key: array(entry.value) for entry in parse("PredictResponse", data).outputs}

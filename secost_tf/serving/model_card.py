@@ -11,7 +11,7 @@ import functools
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jinja2
@@ -91,10 +91,7 @@ def facts(folder: StageFolder, exported: Exported) -> dict[str, Any]:
         "settings": exported.config.to_dict(),
         "signatures": exported.signatures,
         "check": dataclasses.asdict(exported.check),
-        "versions": {
-            "trained_with": folder.versions,
-            "exported_with": library_versions(),
-        },
+        "versions": {"trained_with": folder.versions, "exported_with": library_versions()},
         "digest": {"model": layout.digest(exported.folder), "student_weights": weights},
     }
 
@@ -133,12 +130,13 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {
+    filters: dict[str, Callable[..., str]] = {
         "code": code_span,
         "paragraph": lambda text: " ".join(text.split()) + "\n",
         "software": lambda versions: ", ".join(map(" ".join, versions.items())),
         "tensors": _describe_tensors,
     }
+    environment.filters.update(filters)
     return environment
 
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from secost_tf.runs import StageRecord
 from secost_tf.serving.layout import PortableConfig
-from secost_tf.serving.portable import check_portable, make_graph, probes
+from secost_tf.serving.portable import Run, check_portable, input_spec, make_graph, probes
 from secost_tf.serving.quiet import quietly
 
 TOLERANCE = 1e-4  # of scores
@@ -18,7 +18,7 @@ _OPSET = 17
 def write_onnx(
     student: keras.Model, record: StageRecord, config: PortableConfig, path: str
 ) -> float:
-    """Writes the model and runs it in onnxruntime.
+    """Write the model and run it in onnxruntime.
 
     Args:
         student: a `wels_net`.
@@ -42,24 +42,19 @@ def write_onnx(
         raise ValueError(
             f"ONNX needs the extra onnx ({error}): pip install 'secost_tf[onnx]'"
         ) from error
-    shape = (
-        [None, None] if config.model_input == "waveform" else [None, None, record.log_mel.mel_bins]
-    )
-    spec = [tf.TensorSpec(shape, tf.float32, config.model_input)]
-    graph = make_graph(student, record, config, tf.float64)
+    spec = [input_spec(record, config, samples=None)]
+    graph = tf.function(make_graph(student, record, config, tf.float64), spec)
     with quietly():
-        tf2onnx.convert.from_function(
-            tf.function(graph, spec), input_signature=spec, opset=_OPSET, output_path=path
-        )
+        tf2onnx.convert.from_function(graph, spec, opset=_OPSET, output_path=path)
     clips = probes(record, config, samples=None)
     return check_portable(runtime(path), student, record, config, clips, TOLERANCE)
 
 
-def runtime(path: str):
-    """Runs a model in onnxruntime: an input with its batch -> outputs by name."""
+def runtime(path: str) -> Run:
+    """Return a function that runs a model in onnxruntime: input with its batch -> outputs."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    (name,) = (one.name for one in session.get_inputs())
-    names = [one.name for one in session.get_outputs()]
+    (name,) = (value.name for value in session.get_inputs())
+    names = [value.name for value in session.get_outputs()]
     return lambda value: dict(zip(names, session.run(names, {name: value}), strict=True))

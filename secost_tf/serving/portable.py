@@ -1,6 +1,4 @@
-"""What the TFLite and ONNX exports share: the graph, which holds no operation that those runtimes
-lack, and its check.
-"""
+"""The graph of TFLite and ONNX exports, which holds no operation that those runtimes lack."""
 
 from __future__ import annotations
 
@@ -23,7 +21,7 @@ Run = Callable[[np.ndarray], dict[str, np.ndarray]]
 def make_graph(
     student: keras.Model, record: StageRecord, config: PortableConfig, dtype: tf.DType
 ) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
-    """A function of a batch of equally long clips: scores [batch, C], segment_scores [batch, K, C].
+    """Make a function of equally long clips: scores [batch, C], segment_scores [batch, K, C].
 
     Args:
         student: a `wels_net`.
@@ -48,29 +46,38 @@ def make_graph(
     )
 
 
+def input_spec(record: StageRecord, config: PortableConfig, samples: int | None) -> tf.TensorSpec:
+    """Return the input: of one clip of `samples`, or (None) of any batch and length."""
+    batch = None if samples is None else 1
+    if config.model_input == "waveform":
+        return tf.TensorSpec([batch, samples], tf.float32, "waveform")
+    frames = None if samples is None else record.log_mel.num_frames(samples)
+    return tf.TensorSpec([batch, frames, record.log_mel.mel_bins], tf.float32, "log_mel")
+
+
 def fit_samples(waveform: np.ndarray, samples: int) -> np.ndarray:
-    """A waveform cut to a length, or followed by silence."""
+    """Return a waveform cut to a length, or followed by silence."""
     return np.pad(waveform[:samples], (0, max(0, samples - len(waveform))))
 
 
 def fit_frames(clip: np.ndarray, frames: int, config: LogMelConfig) -> np.ndarray:
-    """A log-mel [frames, mel_bins], float32, cut to a length, or followed by silence."""
+    """Return a log-mel [frames, mel_bins], float32, cut to a length, or followed by silence."""
     missing = ((0, max(0, frames - len(clip))), (0, 0))
     silence = np.log(np.float32(config.log_offset))
     return np.pad(clip[:frames].astype(np.float32), missing, constant_values=silence)
 
 
 def probes(record: StageRecord, config: PortableConfig, samples: int | None) -> list[np.ndarray]:
-    """Inputs without their batch: silence, noise, a sine and a soundscape, of `samples` or (None)
-    of their own length.
+    """Return silence, noise, a sine and a soundscape, as inputs without their batch.
+
+    They are of `samples`, or (None) of their own length.
     """
     sounds = probe_sounds(record.log_mel.sample_rate_hz)
-    sounds = sounds if samples is None else [fit_samples(sound, samples) for sound in sounds]
-    return (
-        sounds
-        if config.model_input == "waveform"
-        else [log_mel(sound, record.log_mel) for sound in sounds]
-    )
+    if samples is not None:
+        sounds = [fit_samples(sound, samples) for sound in sounds]
+    if config.model_input == "log_mel":
+        sounds = [log_mel(sound, record.log_mel) for sound in sounds]
+    return sounds
 
 
 def check_portable(
@@ -81,7 +88,7 @@ def check_portable(
     clips: Sequence[np.ndarray],
     tolerance: float,
 ) -> float:
-    """Compares a runtime's scores with the live network's.
+    """Compare a runtime's scores with the live network's.
 
     Args:
         run: the model in its runtime.
@@ -106,29 +113,17 @@ def check_portable(
 def describe_signature(
     record: StageRecord, config: PortableConfig, samples: int | None
 ) -> dict[str, dict[str, dict[str, str]]]:
-    """The model's input and outputs, as `export.json` has them."""
-    log_mel_config, network = record.log_mel, record.config.network
-    batch, length, frames, segments = "?", "?", "?", "?"
-    if samples is not None:
-        number = log_mel_config.num_frames(samples)
-        batch, length, frames, segments = (
-            "1",
-            str(samples),
-            str(number),
-            str(network.num_segments(number)),
-        )
-    shape = (
-        f"{batch}, {length}"
-        if config.model_input == "waveform"
-        else f"{batch}, {frames}, {log_mel_config.mel_bins}"
-    )
+    """Return the model's input and outputs, as `export.json` has them."""
+    network, spec = record.config.network, input_spec(record, config, samples)
+    batch = spec.shape[0]
+    segments = None if samples is None else network.num_segments(record.log_mel.num_frames(samples))
+
+    def describe(*sizes: int | None) -> str:
+        return f"float32 [{', '.join('?' if size is None else str(size) for size in sizes)}]"
+
     outputs = {
-        "scores": f"float32 [{batch}, {network.num_classes}]",
-        "segment_scores": f"float32 [{batch}, {segments}, {network.num_classes}]",
+        "scores": describe(batch, network.num_classes),
+        "segment_scores": describe(batch, segments, network.num_classes),
     }
-    return {
-        "serving_default": {
-            "inputs": {config.model_input: f"float32 [{shape}]"},
-            "outputs": outputs,
-        }
-    }
+    inputs = {config.model_input: describe(*spec.shape)}
+    return {"serving_default": {"inputs": inputs, "outputs": outputs}}

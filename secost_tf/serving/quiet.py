@@ -1,4 +1,4 @@
-"""Keeps a library's account of its own steps off the terminal."""
+"""Keep a library's messages about its own steps off the terminal."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Whatever the block writes to stderr, from Python or C++, and its warnings, are not shown;
-    errors are exceptions.
-    """
+    """Hide what a block writes to stderr, from Python or C++, and its warnings."""
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as elsewhere, warnings.catch_warnings():

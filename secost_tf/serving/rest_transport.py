@@ -53,7 +53,7 @@ class RestTransport:
 
     def _post(self, body: bytes) -> requests.Response:
         seconds = self._policy.timeout_seconds
-        limit = _TimeLimit(seconds)
+        limit: Any = _TimeLimit(seconds)  # requests takes urllib3's, which its types do not tell
         self._adapter.max_retries = _Retry(
             total=self._policy.retries,
             allowed_methods=["POST"],

@@ -1,5 +1,4 @@
-"""The model that is served: a student with its log-mel before it, as the signatures of a
-SavedModel.
+"""The model that is served: a student behind its log-mel, as the signatures of a SavedModel.
 
 The graph holds TensorFlow's own operations alone. Bad input is an error that says what was
 expected: checks are in the graph, since nothing else looks at a request.
@@ -24,19 +23,14 @@ from secost_tf.serving.quiet import quietly
 from secost_tf.serving.waveforms import bytes_array, encode_wav
 from tfrecord_tools.log_mel import LogMelConfig
 
-WAVEFORM = "serving_default"
-
-WAV_BYTES = "wav_bytes"
-
-PADDED = "padded"
-
-TOP_K = "top_k"
+# The signatures besides `layout.LOG_MEL` and `layout.EVERY_FRAME`.
+WAVEFORM, PADDED, WAV_BYTES, TOP_K = "serving_default", "padded", "wav_bytes", "top_k"
 
 
 def save_model(
     student: keras.Model, record: StageRecord, config: ServingConfig, name: str, folder: str
 ) -> None:
-    """Writes a SavedModel with its class list and warm-up requests into a local folder.
+    """Write a SavedModel with its class list and warm-up requests into a local folder.
 
     Args:
         student: a `wels_net`.
@@ -55,14 +49,11 @@ def save_model(
 
 
 def warmup_requests(name: str, log_mel: LogMelConfig) -> list[bytes]:
-    """A request for each signature, of silence, for TensorFlow Serving's warm-up: ten seconds, one
-    clip.
-    """
+    """Return a request for each signature, of a clip of ten silent seconds, to warm a server up."""
     samples = 10 * log_mel.sample_rate_hz
     waveform = messages.repeated_tensor(0.0, (1, samples))
-    log_mels = messages.repeated_tensor(
-        math.log(log_mel.log_offset), (1, log_mel.num_frames(samples), log_mel.mel_bins)
-    )
+    shape = (1, log_mel.num_frames(samples), log_mel.mel_bins)
+    log_mels = messages.repeated_tensor(math.log(log_mel.log_offset), shape)
     second = encode_wav(np.zeros(log_mel.sample_rate_hz, np.float32), log_mel.sample_rate_hz)
     inputs = {
         WAVEFORM: {"waveform": waveform},
@@ -72,24 +63,25 @@ def warmup_requests(name: str, log_mel: LogMelConfig) -> list[bytes]:
         EVERY_FRAME: {"log_mel": log_mels},
         TOP_K: {"waveform": waveform},
     }
-    return [messages.prediction_log(name, signature, one) for signature, one in inputs.items()]
+    return [messages.prediction_log(name, *request) for request in inputs.items()]
 
 
 class ServedModel(tf.Module):
-    """Signatures over one student; the attributes of their names are functions, as they are after
-    loading.
+    """Signatures over one student; attributes of their names are functions, as after loading.
 
     All inputs and outputs have the batch first, as TensorFlow Serving's row format and its batching
     need it:
 
         serving_default   waveform float32 [batch, samples], full scale -1..1
-        padded            waveform, and lengths int32 [batch] in samples: clips of different lengths, padded at their ends
+        padded            waveform, and lengths int32 [batch] in samples: clips of different
+                          lengths, padded at their ends
         wav_bytes         wav_bytes string [batch]: 16-bit wav files, mono or stereo, of any lengths
         log_mel           log_mel float32 [batch, frames, mel_bins]
             -> scores [batch, C], segment_scores [batch, K, C], segment_onsets [batch, K] in seconds
         top_k             waveform -> labels string [batch, k], scores [batch, k], the highest first
-        every_frame       log_mel -> segment_scores [batch, K * stride, C], segment_onsets [batch, K * stride] in seconds: of the
-                          segments that begin with every frame, and not with every stride (`secost_tf.models.frame_segments`)
+        every_frame       log_mel -> segment_scores [batch, K * stride, C], segment_onsets
+                          [batch, K * stride] in seconds: of the segments that begin with every
+                          frame, not every stride (`secost_tf.models.frame_segments`)
 
     K is that of the longest clip; behind a clip's own segments, segment scores are 0.
 
@@ -122,24 +114,21 @@ class ServedModel(tf.Module):
         self.every_frame = tf.function(graph.of_every_frame, [log_mels])
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
-        """What is saved, by name."""
+        """Return the functions that are saved, by name."""
         names = (WAVEFORM, PADDED, WAV_BYTES, LOG_MEL, TOP_K, EVERY_FRAME)
         return {name: getattr(self, name).get_concrete_function() for name in names}
 
     def __call__(self, signature: str, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Answers one request, as the saved model will."""
+        """Answer one request, as the saved model will."""
         return getattr(self, signature)(**inputs)
 
 
 class _Graph:
-    """What the signatures compute."""
+    """The computation of the signatures."""
 
-    def __init__(self, student, record, config):
-        self.student, self.config, self.class_names = (
-            student,
-            config,
-            record.class_map.display_names,
-        )
+    def __init__(self, student: keras.Model, record: StageRecord, config: ServingConfig):
+        self.student, self.config = student, config
+        self.class_names = record.class_map.display_names
         self.every_frame = every_frame(student)
         self.network, self.log_mel = network, log_mel = record.config.network, record.log_mel
         waveform = tf.TensorSpec([None, None], tf.float32)
@@ -156,31 +145,22 @@ class _Graph:
 
     def of_padded(self, waveform, lengths):
         waveform = self._checked(waveform)
-        size, samples = tf.shape(waveform)[0], tf.shape(waveform)[1]
+        size, samples = tf.unstack(tf.shape(waveform))
         lengths = tf.ensure_shape(lengths, [None])
-        one_each = tf.equal(tf.shape(lengths)[0], size)
-        lengths = _check(
-            one_each,
-            lengths,
-            "lengths: expected one for each of",
-            size,
-            "clips, got",
-            tf.shape(lengths)[0],
-        )
-        shortest = self.log_mel.window_samples
+        count, shortest = tf.shape(lengths)[0], self.log_mel.window_samples
+        expected = "lengths: expected one for each of"
+        lengths = _check(lengths, (count == size, expected, size, "clips, got", count))
         in_range = tf.reduce_all((lengths >= shortest) & (lengths <= samples))
         expected = f"lengths: expected {shortest} samples or more each, and at most the"
-        lengths = _check(in_range, lengths, expected, samples, "of the waveforms, got", lengths)
+        lengths = _check(lengths, (in_range, expected, samples, "of the waveforms, got", lengths))
         return self.scores(self.log_mels(waveform), self._num_frames(lengths))
 
     def of_wavs(self, wav_bytes):
         wavs = tf.ensure_shape(wav_bytes, [None])
-        wavs = _check(tf.size(wavs) > 0, wavs, "wav_bytes: expected one file or more, got none")
-        indices = tf.range(tf.size(wavs))
+        wavs = _check(wavs, (tf.size(wavs) > 0, "wav_bytes: expected one file or more, got none"))
+        pairs = tf.range(tf.size(wavs)), wavs
         spec = tf.RaggedTensorSpec([None], tf.float32, ragged_rank=0)
-        clips = tf.map_fn(
-            lambda pair: self._decode(*pair), (indices, wavs), fn_output_signature=spec
-        )
+        clips = tf.map_fn(lambda pair: self._decode(*pair), pairs, fn_output_signature=spec)
         waveform = self._checked(clips.to_tensor(), "wav_bytes")
         lengths = tf.cast(clips.row_lengths(), tf.int32)
         return self.scores(self.log_mels(waveform), self._num_frames(lengths))
@@ -190,116 +170,99 @@ class _Graph:
 
     def of_every_frame(self, log_mel):
         log_mel = self._checked_log_mel(log_mel)
-        size, frames = tf.shape(log_mel)[0], tf.shape(log_mel)[1]
-        logits = self.every_frame(
-            {"log_mel": log_mel, "num_frames": tf.fill([size], frames)}, training=False
-        )
-        scores = tf.sigmoid(logits)
-        onsets = self._onsets(tf.shape(scores)[1], hop_frames=1)
-        return {
-            "segment_scores": scores,
-            "segment_onsets": tf.broadcast_to(onsets, tf.shape(scores)[:2]),
-        }
+        inputs = {"log_mel": log_mel, "num_frames": _equal_lengths(log_mel)}
+        scores = tf.sigmoid(self.every_frame(inputs, training=False))
+        onsets = self._onsets(tf.shape(scores)[:2], hop_frames=1)
+        return {"segment_scores": scores, "segment_onsets": onsets}
 
     def of_top_k(self, waveform):
         scores = self.of_waveforms(waveform)["scores"]
         best = tf.math.top_k(scores, min(self.config.top_k, len(self.class_names)))
-        return {
-            "labels": tf.gather(tf.constant(self.class_names), best.indices),
-            "scores": best.values,
-        }
+        labels = tf.gather(tf.constant(self.class_names), best.indices)
+        return {"labels": labels, "scores": best.values}
 
     def _scores_of_equal(self, log_mels):
-        """Those of clips that are as long as each other."""
-        return self.scores(log_mels, tf.fill([tf.shape(log_mels)[0]], tf.shape(log_mels)[1]))
+        """Return the scores of clips that are equally long."""
+        return self.scores(log_mels, _equal_lengths(log_mels))
 
     def _scores(self, log_mels, num_frames):
-        """Clip and segment scores."""
+        """Return clip and segment scores."""
         outputs = self.student({"log_mel": log_mels, "num_frames": num_frames}, training=False)
         segment_scores = tf.sigmoid(outputs["segment_logits"])
         mask = self.segment_mask(segment_scores, num_frames)
-        onsets = self._onsets(tf.shape(mask)[1], self.network.stride_frames)
         return {
             "scores": tf.sigmoid(outputs["logits"]),
             "segment_scores": tf.where(mask[..., None], segment_scores, 0.0),
-            "segment_onsets": tf.broadcast_to(onsets, tf.shape(mask)),
+            "segment_onsets": self._onsets(tf.shape(mask), self.network.stride_frames),
         }
 
-    def _onsets(self, segments, hop_frames):
-        """Of so many segments, float32 seconds [segments]."""
-        samples = tf.cast(tf.range(segments) * (hop_frames * self.log_mel.hop_samples), tf.float64)
-        return tf.cast(samples / self.log_mel.sample_rate_hz, tf.float32)
+    def _onsets(self, shape, hop_frames):
+        """Return the onsets of segments, float32 seconds [batch, segments], which is `shape`."""
+        samples = tf.cast(tf.range(shape[1]) * (hop_frames * self.log_mel.hop_samples), tf.float64)
+        onsets = tf.cast(samples / self.log_mel.sample_rate_hz, tf.float32)
+        return tf.broadcast_to(onsets, shape)
 
     def _num_frames(self, lengths):
         return 1 + (lengths - self.log_mel.window_samples) // self.log_mel.hop_samples
 
     def _decode(self, index, wav):
-        """One wav file: the mean of its channels, float32 [samples]."""
+        """Return the mean of a wav file's channels, float32 [samples]."""
         audio, rate = tf.audio.decode_wav(wav, name="wav_bytes")
         expected = self.log_mel.sample_rate_hz
-        audio = _check(
-            tf.equal(rate, expected),
-            audio,
-            f"wav_bytes: expected a sample rate of {expected} Hz (resample it first), got",
-            rate,
-            "in clip",
-            index,
-        )
+        told = f"wav_bytes: expected a sample rate of {expected} Hz (resample it first), got"
+        audio = _check(audio, (rate == expected, told, rate, "in clip", index))
         samples = tf.reduce_mean(audio, 1)
-        return self._long_enough(samples, tf.size(samples), "wav_bytes")
+        return _check(samples, self._long_enough(tf.size(samples), "wav_bytes"))
 
     def _checked(self, waveform, name="waveform"):
         waveform = tf.ensure_shape(waveform, [None, None])
-        size, samples = tf.shape(waveform)[0], tf.shape(waveform)[1]
-        waveform = _check(size > 0, waveform, f"{name}: expected one clip or more, got none")
-        waveform = self._long_enough(waveform, samples, name)
-        seconds = _product(size, samples) // self.log_mel.sample_rate_hz
-        waveform = _check(
-            _product(size, samples) <= self.most_samples,
+        size, samples = tf.unstack(tf.shape(waveform, tf.int64))
+        most, rate_hz = self.config.max_seconds, self.log_mel.sample_rate_hz
+        told = f"{name}: expected at most {most:g} seconds of sound in a request, got"
+        return _check(
             waveform,
-            f"{name}: expected at most {self.config.max_seconds:g} seconds of sound in a request, got",
-            seconds,
+            (size > 0, f"{name}: expected one clip or more, got none"),
+            self._long_enough(samples, name),
+            (size * samples <= self.most_samples, told, size * samples // rate_hz),
+            _finite(waveform, name),
         )
-        return _finite(waveform, name)
 
     def _checked_log_mel(self, log_mel):
-        bins = self.log_mel.mel_bins
-        log_mel = tf.ensure_shape(log_mel, [None, None, bins])
-        size, frames = tf.shape(log_mel)[0], tf.shape(log_mel)[1]
-        log_mel = _check(size > 0, log_mel, "log_mel: expected one clip or more, got none")
-        log_mel = _check(frames > 0, log_mel, "log_mel: expected one frame or more, got none")
+        log_mel = tf.ensure_shape(log_mel, [None, None, self.log_mel.mel_bins])
+        size, frames, _ = tf.unstack(tf.shape(log_mel, tf.int64))
         most = self.log_mel.num_frames(self.most_samples)
-        log_mel = _check(
-            _product(size, frames) <= most,
-            log_mel,
-            f"log_mel: expected at most {most} frames in a request, got",
-            _product(size, frames),
-        )
-        return _finite(log_mel, "log_mel")
-
-    def _long_enough(self, value, samples, name):
-        shortest = self.log_mel.window_samples
+        told = f"log_mel: expected at most {most} frames in a request, got"
         return _check(
-            samples >= shortest,
-            value,
-            f"{name}: expected {shortest} samples or more in a clip, got",
-            samples,
+            log_mel,
+            (size > 0, "log_mel: expected one clip or more, got none"),
+            (frames > 0, "log_mel: expected one frame or more, got none"),
+            (size * frames <= most, told, size * frames),
+            _finite(log_mel, "log_mel"),
         )
 
+    def _long_enough(self, samples, name):
+        shortest = self.log_mel.window_samples
+        told = f"{name}: expected {shortest} samples or more in a clip, got"
+        return samples >= shortest, told, samples
 
-def _check(condition, value, *message):
-    """`value`, which can't be had where the condition is false: the error is made of the parts of
-    the message.
-    """
-    with tf.control_dependencies([tf.debugging.Assert(condition, message, summarize=10)]):
-        return tf.identity(value)
+
+def _equal_lengths(log_mels):
+    return tf.fill([tf.shape(log_mels)[0]], tf.shape(log_mels)[1])
 
 
 def _finite(value, name):
     is_finite = tf.reduce_all(tf.math.is_finite(value))
-    return _check(is_finite, value, f"{name}: expected finite numbers, got NaN or infinity")
+    return is_finite, f"{name}: expected finite numbers, got NaN or infinity"
 
 
-def _product(one, other):
-    """Of two sizes, which may be more than int32 holds."""
-    return tf.cast(one, tf.int64) * tf.cast(other, tf.int64)
+def _check(value, *requirements):
+    """Return `value`; in the graph, raise the first error of requirements that are not met.
+
+    Args:
+        value: a tensor.
+        *requirements: a condition, and the parts of the error where it is false.
+    """
+    for condition, *message in requirements:
+        with tf.control_dependencies([tf.debugging.Assert(condition, message, summarize=10)]):
+            value = tf.identity(value)
+    return value

@@ -25,7 +25,7 @@ class ServerError(ValueError):
     """A server that cannot be reached, or that refuses a request.
 
     Attributes:
-        is_transient: whether the same request may succeed later.
+        is_transient: true if the same request may succeed later.
     """
 
     def __init__(self, message: str, is_transient: bool = False):
@@ -88,7 +88,7 @@ def connect(
             f"server: expected host:{REST_PORT} (REST) or host:{GRPC_PORT} (gRPC), or either with "
             f"http://, https://, grpc:// or grpcs:// before it, got {server!r}"
         )
-    scheme = scheme or ("grpc" if int(port) == GRPC_PORT else "http")
+    scheme = scheme or ("grpc" if int(port or 0) == GRPC_PORT else "http")
     is_grpc = scheme.startswith("grpc")
     address = f"{host}:{port or (GRPC_PORT if is_grpc else REST_PORT)}"
     try:

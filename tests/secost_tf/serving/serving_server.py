@@ -58,13 +58,13 @@ class Model:
         self.servable = Servable(folder)
 
     def check(self, name: str, version: int | None) -> None:
-        """Raises NOT_FOUND if another model or version is meant."""
+        """Raise NOT_FOUND if another model or version is meant."""
         if name != self.name or version not in (None, self.version):
             what = f"Latest({name})" if version is None else f"Specific({name}, {version})"
             raise ServableError("NOT_FOUND", f"Servable not found for request: {what}")
 
     def inputs(self, signature: str) -> dict:
-        """The specification of a signature's inputs."""
+        """Return the specification of a signature's inputs."""
         if signature not in self.servable.signatures:
             raise invalid(f'Serving signature name: "{signature}" not found in signature def')
         return self.servable.signatures[signature].inputs
@@ -78,7 +78,7 @@ def invalid(message: str) -> ServableError:
 
 
 def predict_json(model: Model, body: bytes) -> str:
-    """The JSON answer to a predict request in row or column format."""
+    """Return the JSON answer to a predict request in row or column format."""
     try:
         request = json.loads(body)
     except ValueError as error:
@@ -111,7 +111,7 @@ def predict_json(model: Model, body: bytes) -> str:
         {
             "predictions": rows
             if len(columns) > 1
-            else [row for one in rows for row in one.values()]
+            else [value for row in rows for value in row.values()]
         },
         indent=4,
     )
@@ -155,7 +155,7 @@ def _columns(inputs, specs) -> dict:
 
 
 def _array(name: str, values, dtype: np.dtype) -> np.ndarray:
-    """Nested lists as a tensor of the type that the signature has."""
+    """Return nested lists as a tensor of the type that the signature has."""
     if dtype.hasobject:
         if not isinstance(values, list):
             values = [values]
@@ -170,8 +170,8 @@ def _array(name: str, values, dtype: np.dtype) -> np.ndarray:
                 raise invalid(
                     f"Encountered list at unexpected size: {len(value)} at level: {level}"
                 )
-            for one in value:
-                fill(one, level + 1)
+            for item in value:
+                fill(item, level + 1)
         elif isinstance(value, bool) or not isinstance(
             value, int if dtype.kind == "i" else (int, float)
         ):
@@ -199,7 +199,7 @@ def _bytes_of(value) -> bytes:
 
 
 def _plain(value: np.ndarray):
-    """Nested lists; numbers with the digits that float32 has."""
+    """Return nested lists; numbers with the digits that float32 has."""
     if value.dtype.hasobject:
         return (
             np.array([text.decode() for text in value.ravel()], object)
@@ -207,7 +207,9 @@ def _plain(value: np.ndarray):
             .tolist()
         )
     return (
-        np.array([float(str(one)) for one in value.ravel()], object).reshape(value.shape).tolist()
+        np.array([float(str(number)) for number in value.ravel()], object)
+        .reshape(value.shape)
+        .tolist()
     )
 
 
@@ -251,7 +253,7 @@ class RestHandler(BaseHTTPRequestHandler):
 
 
 def serve_rest(model: Model) -> int:
-    """Serves on a free port, which is returned, in threads of their own."""
+    """Serve in threads on a free port; return the port."""
     handler = type("Handler", (RestHandler,), {"model": model})
     server = type(
         "Server", (ThreadingHTTPServer,), {"request_queue_size": 128, "daemon_threads": True}
@@ -264,7 +266,7 @@ def serve_rest(model: Model) -> int:
 
 
 def serve_grpc(model: Model) -> tuple[int, object]:
-    """Serves on a free port; returns it and the server."""
+    """Serve on a free port; return it and the server."""
     import grpc
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc

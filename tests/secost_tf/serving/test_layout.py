@@ -22,7 +22,7 @@ def test_versions_count_on(tmp_path):
             assert version == number and os.listdir(folder) == []
             assert versions(str(models)) == list(range(1, number))
             add(folder, "saved_model.pb")
-        assert sorted(os.listdir(models)) == [str(one) for one in range(1, number + 1)]
+        assert sorted(os.listdir(models)) == [str(version) for version in range(1, number + 1)]
     (models / "10").mkdir()
     (models / "notes").mkdir()
     with new_version(str(models)) as (version, _):
@@ -123,13 +123,13 @@ def test_the_latest_version(tmp_path):
     (tmp_path / "11").mkdir()
     assert latest_version(str(tmp_path)) == str(tmp_path / "10")
     assert latest_version(str(tmp_path / "2")) == str(tmp_path / "2")
-    for folder, found in (
+    for folder, problem in (
         (tmp_path / "11", "no model in it"),
         (tmp_path / "none", "no such folder"),
     ):
         with pytest.raises(
             ValueError,
-            match=rf"{re.escape(str(folder))}: expected .*saved_model.pb.* there is {found}",
+            match=rf"{re.escape(str(folder))}: expected .*saved_model.pb.* there is {problem}",
         ):
             latest_version(str(folder))
 

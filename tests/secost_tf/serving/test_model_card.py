@@ -36,7 +36,7 @@ def test_code_holds_any_backticks():
 
 @pytest.fixture
 def write_card(kept_export, untrained_run, tmp_path):
-    """Writes a card of classes of these names and returns its lines."""
+    """Write a card of classes of these names; return its lines."""
 
     def write(*names: str, **facts) -> list[str]:
         known = json.loads(Path(kept_export, "export.json").read_text()) | facts

@@ -36,7 +36,7 @@ def test_scores_are_those_of_the_live_network_for_any_batch_and_length(
         value = (
             waveform
             if model_input == "waveform"
-            else np.stack([log_mel(one, record.log_mel) for one in waveform])
+            else np.stack([log_mel(sound, record.log_mel) for sound in waveform])
         )
         actual, expected = run(value), kept_live({model_input: value})
         assert set(actual) == {"scores", "segment_scores"}

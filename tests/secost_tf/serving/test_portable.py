@@ -48,7 +48,7 @@ def test_the_graph_is_the_live_network(student, record, kept_live, model_input):
     value = (
         waveform
         if model_input == "waveform"
-        else np.stack([log_mel(one, record.log_mel) for one in waveform])
+        else np.stack([log_mel(sound, record.log_mel) for sound in waveform])
     )
     expected = kept_live({"waveform": waveform})
     for name, actual in graph(tf.constant(value)).items():

@@ -1,5 +1,6 @@
-"""What is served against the live network, in Python and in TensorFlow's C++ loader; and what is
-said of bad requests.
+"""The served model against the live network, in Python and in TensorFlow's C++ loader.
+
+Bad requests are errors that name what was expected.
 """
 
 import io
@@ -46,7 +47,7 @@ def python_model(kept_export):
 
 @pytest.fixture(scope="module")
 def check(kept_servable, python_model, kept_live, record):
-    """Asks both loaders, and compares with the live network's answer to the same or to other
+    """Ask both loaders, and compare with the live network's answer to the same or to other
     inputs: within 1e-5.
     """
 
@@ -75,7 +76,7 @@ def check(kept_servable, python_model, kept_live, record):
 @pytest.mark.parametrize("clips", [1, 2, 17])
 def test_all_signatures_agree_with_the_live_network(check, kept_live, record, clips, seconds):
     wavs = [encode_wav(clip, RATE) for clip in noise(clips, seconds * RATE)]
-    waveform = np.stack([soundfile.read(io.BytesIO(one), dtype="float32")[0] for one in wavs])
+    waveform = np.stack([soundfile.read(io.BytesIO(wav), dtype="float32")[0] for wav in wavs])
     log_mels = np.stack([log_mel(clip, record.log_mel) for clip in waveform])
     live = kept_live({"log_mel": log_mels})
     answer = check("serving_default", live, waveform=waveform)

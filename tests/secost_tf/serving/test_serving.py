@@ -40,7 +40,7 @@ def predict(server, **request) -> tuple[int, dict]:
 
 
 def assert_close(actual, expected: np.ndarray) -> None:
-    """As equal as two processes are, whose threads share the work otherwise."""
+    """Assert that arrays are as equal as two processes are, whose threads differ."""
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-6)
 
 
@@ -124,7 +124,7 @@ def test_rows_of_several_inputs(kept_server, kept_servable):
     ]
     status, answer = predict(kept_server, signature_name="padded", instances=instances)
     assert status == 200
-    assert_close([one["scores"] for one in answer["predictions"]], expected["scores"])
+    assert_close([clip["scores"] for clip in answer["predictions"]], expected["scores"])
 
 
 def test_labels_are_text(kept_server):

@@ -49,12 +49,12 @@ def recordings(tmp_path_factory) -> str:
 
 
 def weights_of(content: bytes) -> set[np.dtype]:
-    """The types of the larger constants in a model."""
+    """Return the types of the larger constants in a model."""
     details = tf.lite.Interpreter(model_content=content).get_tensor_details()
     return {
-        np.dtype(one["dtype"])
-        for one in details
-        if np.prod(one["shape"]) > 300 and "kernel" not in one["name"]
+        np.dtype(tensor["dtype"])
+        for tensor in details
+        if np.prod(tensor["shape"]) > 300 and "kernel" not in tensor["name"]
     }
 
 
@@ -69,7 +69,7 @@ def converted(student, record, recordings):
         config = PortableConfig(model_input, seconds=1.0, precision=precision)
         values = calibration_waveforms(record, recordings, config)
         if model_input == "log_mel":
-            values = [log_mel(one, record.log_mel) for one in values]
+            values = [log_mel(sound, record.log_mel) for sound in values]
         return convert_student(student, record, config, values), values
 
     return make
