@@ -31,7 +31,7 @@ import re
 import textwrap
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 T = TypeVar("T", bound="Config")
@@ -238,23 +238,48 @@ class Config:
 
         Empty if none does.
         """
-        pairs = [(name, mine, getattr(other, name)) for name, mine in vars(self).items()]
-        return "; ".join(
-            mine.differences(theirs)
-            if isinstance(mine, Config)
-            else describe_difference(name, mine, theirs)
-            for name, mine, theirs in pairs
-            if mine != theirs
-        )
+        return describe_differences(vars(self), vars(other))
 
 
-def describe_difference(name: str, mine: Any, theirs: Any) -> str:
+def check_same_settings(
+    what: str, there: Mapping[str, Any] | Config, asked: Mapping[str, Any] | Config, advice: str
+) -> None:
+    """Raise `ValueError` if what is there was made with other settings than those asked for.
+
+    Args:
+        what: begins the message, such as "FOLDER was made".
+        there, asked: the settings by name, also nested; one that is absent is off.
+        advice: ends the message: what to do.
+    """
+    if difference := describe_differences(there, asked):
+        raise ValueError(f"{what} with other settings (there != asked): {difference}. {advice}")
+
+
+def describe_differences(
+    mine: Mapping[str, Any] | Config, theirs: Mapping[str, Any] | Config
+) -> str:
+    """Return `name: mine != theirs; ...` for each setting that differs, also in nested ones.
+
+    Empty if none does. A setting that is absent on one side, as in older files, is off.
+    """
+    mine, theirs = (side if isinstance(side, Mapping) else vars(side) for side in (mine, theirs))
+    parts = []
+    for name in {**mine, **theirs}:
+        left, right = mine.get(name), theirs.get(name)
+        if all(isinstance(value, (Mapping, Config)) for value in (left, right)):
+            parts.append(describe_differences(left, right))
+        elif left != right and (left or right or (name in mine and name in theirs)):
+            parts.append(_describe_difference(name, left, right))
+    return "; ".join(filter(None, parts))
+
+
+def _describe_difference(name: str, mine: Any, theirs: Any) -> str:
     """Return `name: mine != theirs`; of long lists the first items that differ, or their lengths."""
     both = (mine, theirs)
     if all(isinstance(value, (list, tuple)) for value in both) and len(mine) == len(theirs) > _LONG:
         pairs = zip(*both, strict=True)
         place = next(index for index, (left, right) in enumerate(pairs) if left != right)
-        return describe_difference(f"{name}[{place}]", mine[place], theirs[place])
+        return _describe_difference(f"{name}[{place}]", mine[place], theirs[place])
     shown = [
         f"{len(value)} values"
         if isinstance(value, (list, tuple)) and len(value) > _LONG

@@ -149,12 +149,8 @@ def training_splits(data_dir: str, train: TrainConfig) -> tuple[Split, Split | N
 
 def _check_same_input(info: DatasetInfo, other: DatasetInfo, data_dir: str) -> None:
     """Raise `ValueError` if two splits of a folder differ in classes or log-mel."""
-    places = f"in {info.split}", f"in {other.split}"
-    difference = info.class_map.differences(other.class_map, *places)
-    if difference := difference or info.log_mel.differences(other.log_mel):
-        raise ValueError(
-            f"{data_dir}: {info.split} and {other.split} do not go together: {difference}"
-        )
+    folder, other_folder = (storage.join(data_dir, split) for split in (info.split, other.split))
+    shards.check_same_input(info, folder, other, other_folder)
 
 
 def evaluation_split(data_dir: str, train: TrainConfig) -> Split:

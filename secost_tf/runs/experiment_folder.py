@@ -13,13 +13,12 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from secost_tf.runs.settings import StageConfig
 from secost_tf.runs.stage_folder import StageFolder, done_stages, library_versions
 from tfrecord_tools import shards, storage
-from tfrecord_tools.config import Config, describe_difference
+from tfrecord_tools.config import Config, check_same_settings
 
 EXPERIMENT_JSON = "experiment.json"
 
@@ -105,11 +104,8 @@ class ExperimentRecord(Config):
         mine, theirs = (
             {"sweep_alphas": record.sweep_alphas} | record.settings for record in (self, earlier)
         )
-        if difference := "; ".join(_differences(theirs, mine)):
-            raise ValueError(
-                f"{folder} was begun with other settings (there != asked): {difference}. Continue "
-                f"with the same settings, or {another}"
-            )
+        advice = f"Continue with the same settings, or {another}"
+        check_same_settings(f"{folder} was begun", theirs, mine, advice)
 
 
 def _is_begun(experiments_dir: str, record: ExperimentRecord) -> bool:
@@ -123,16 +119,6 @@ def _is_begun(experiments_dir: str, record: ExperimentRecord) -> bool:
 def _runs_of_seed(experiments_dir: str, record: ExperimentRecord, seed: int) -> list[str]:
     alphas = record.sweep_alphas or (None,)
     return [run_folder(experiments_dir, record.name, seed, alpha) for alpha in alphas]
-
-
-def _differences(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[str]:
-    """Yield `name: mine != theirs` for each value that differs, also in nested ones."""
-    for name in {**mine, **theirs}:
-        left, right = mine.get(name), theirs.get(name)
-        if isinstance(left, Mapping) and isinstance(right, Mapping):
-            yield from _differences(left, right)
-        elif left != right and (left or right):  # a setting that an older version lacks is off
-            yield describe_difference(name, left, right)
 
 
 def share_stages(

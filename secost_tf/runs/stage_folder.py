@@ -14,7 +14,7 @@ from secost_tf.version import __version__
 from tfrecord_tools import storage
 from tfrecord_tools.datasets import ClassMap
 from tfrecord_tools.log_mel import LogMelConfig
-from tfrecord_tools.shards import DatasetInfo
+from tfrecord_tools.shards import DatasetInfo, check_same_input
 
 if TYPE_CHECKING:
     import keras
@@ -210,17 +210,7 @@ class StageFolder:
             info: of the split.
             data_dir: where it lies.
         """
-        record = self.record
-        if difference := record.class_map.differences(
-            info.class_map, f"in {self.path}", f"in {data_dir}"
-        ):
-            raise ValueError(
-                f"{self.path} was made with other classes than {data_dir}: {difference}"
-            )
-        if difference := record.log_mel.differences(info.log_mel):
-            raise ValueError(
-                f"{self.path} was made with another log-mel than {data_dir}: {difference}"
-            )
+        check_same_input(self.record, self.path, info, data_dir)
 
     # --- writing ---
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from secost_tf.runs import (
 )
 from secost_tf.training.devices import custom_gradients_forgotten, make_strategy
 from tfrecord_tools import shards
-from tfrecord_tools.config import describe_difference
+from tfrecord_tools.config import check_same_settings
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -131,18 +132,17 @@ def _check_kept(folder: StageFolder, asked: StageConfig, config: CascadeConfig) 
 
     Asked for are the last stage, and the alphas that were given stage by stage or class by class.
     """
-    done = folder.record.config
-    if asked.stage == config.stage:
-        difference = done.differences(asked)
-    else:
-        named = ["alpha"] * (len(config.alphas) > 1) + ["class_alphas"] * bool(config.class_alphas)
-        difference = "; ".join(
-            describe_difference(name, getattr(done, name), getattr(asked, name))
-            for name in named
-            if getattr(done, name) != getattr(asked, name)
-        )
-    if difference:
-        raise ValueError(
-            f"{folder.path} is done, with other settings (there != asked): {difference}. Choose another --run_dir, or "
-            f"delete {folder.path} and the stages after it to train them anew"
-        )
+    names = [field.name for field in dataclasses.fields(asked)]
+    if asked.stage != config.stage:
+        names = ["alpha"] * (len(config.alphas) > 1) + ["class_alphas"] * bool(config.class_alphas)
+    done, asked_for = (
+        {name: getattr(settings, name) for name in names}
+        for settings in (folder.record.config, asked)
+    )
+    check_same_settings(
+        f"{folder.path} is done,",
+        done,
+        asked_for,
+        f"Choose another --run_dir, or delete {folder.path} and the stages after it to train them "
+        "anew",
+    )

@@ -48,6 +48,7 @@ from secost_tf.runs import (
 from secost_tf.training import callbacks, checkpoints, devices, preemption, tensorboard
 from secost_tf.training.workers import Workers, is_multi_worker
 from tfrecord_tools import shards, storage
+from tfrecord_tools.config import check_same_settings
 from tfrecord_tools.datasets import write_class_values
 from tfrecord_tools.shards import DatasetInfo
 from tfrecord_tools.text import join_some
@@ -157,15 +158,6 @@ def _explain(
     return find_damage(training, error) if training else error
 
 
-def check_continues(begun: StageConfig, now: StageConfig, folder: str) -> None:
-    """A `ValueError` if a stage was begun with other settings."""
-    if difference := begun.differences(now):
-        raise ValueError(
-            f"{folder} was begun with other settings (there != now): {difference}. Continue with the same settings, "
-            f"choose another --run_dir, or delete {folder}"
-        )
-
-
 def _begin(
     folder: StageFolder,
     record: StageRecord,
@@ -178,7 +170,12 @@ def _begin(
     """
     if folder.has_record and folder.is_begun:
         folder.check_data(info, record.data_dir)
-        check_continues(folder.record.config, record.config, folder.path)
+        check_same_settings(
+            f"{folder.path} was begun",
+            folder.record.config,
+            record.config,
+            f"Continue with the same settings, choose another --run_dir, or delete {folder.path}",
+        )
     empty = [
         name
         for name, count in zip(info.class_map.display_names, info.positives, strict=True)

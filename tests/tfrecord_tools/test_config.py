@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import doctest
 import json
+import re
 import subprocess
 import sys
 
@@ -12,7 +13,13 @@ import numpy as np
 import pytest
 
 from tfrecord_tools import config
-from tfrecord_tools.config import Config, Kind, setting
+from tfrecord_tools.config import (
+    Config,
+    Kind,
+    check_same_settings,
+    describe_differences,
+    setting,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,6 +149,18 @@ def test_differences():
         == "gains[8]: 1.0 != 2.0"
     )
     assert long.differences(SOUND) == "gains: 9 values != (1.0, 2.0)"
+
+
+def test_settings_of_files():
+    there = {"a": 1, "b": {"c": [0.5], "d": 0.0}, "older": [], "gone": 2}
+    asked = {"a": 1, "b": {"c": [0.3], "d": None}, "newer": False}
+    assert describe_differences(there, there) == ""
+    difference = "c: [0.5] != [0.3]; d: 0.0 != None; gone: 2 != None"
+    assert describe_differences(there, asked) == difference
+    check_same_settings("x was made", SOUND, dataclasses.replace(SOUND), "Give another.")
+    message = f"x was made with other settings (there != asked): {difference}. Give another."
+    with pytest.raises(ValueError, match=re.escape(message)):
+        check_same_settings("x was made", there, asked, "Give another.")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from tfrecord_tools import shards, storage
+from tfrecord_tools.config import check_same_settings
 from tfrecord_tools.conversion.clip import ConvertConfig, Problem
 from tfrecord_tools.conversion.shard import ShardJob, ShardReport
 from tfrecord_tools.datasets import ClassMap, Clip
@@ -33,6 +34,7 @@ class SplitWriter:
 
     Attributes:
         folder: `out_dir/<split>`.
+        class_map, log_mel: what the splits of a folder have in common.
         jobs: the shards, of the clips that have audio, in an order drawn from a hash of their ids.
         reports: of the shards that are finished, by index.
         missing: the clips without audio, as failures.
@@ -49,7 +51,8 @@ class SplitWriter:
         _check_clips(clips, class_map)
         self.folder = storage.join(out_dir, config.split)
         self.reports: dict[int, ShardReport] = {}
-        self._class_map = class_map
+        self.class_map = class_map
+        self.log_mel = config.log_mel
         self._config = config
         self._out_dir = out_dir
         self._ids = {clip.id for clip in clips}
@@ -151,7 +154,7 @@ class SplitWriter:
                 f"The first: {failures[0].id}: {failures[0].detail}. "
                 f"All are in {storage.join(self.folder, shards.FAILURES_CSV)}"
             )
-        self._class_map.write(storage.join(self.folder, shards.CLASSES_CSV))
+        self.class_map.write(storage.join(self.folder, shards.CLASSES_CSV))
         rows = (
             (clip_id, shard, record, frames)
             for shard, report in enumerate(reports)
@@ -181,11 +184,11 @@ class SplitWriter:
             feature_dtype=config.feature_dtype,
             feature_range=config.feature_range,
             compression=config.compression,
-            class_map=self._class_map,
+            class_map=self.class_map,
             num_clips=len(num_frames),
             seconds=sum(report.seconds for report in reports),
             max_frames=max(num_frames),
-            positives=tuple(positives[index] for index in range(len(self._class_map))),
+            positives=tuple(positives[index] for index in range(len(self.class_map))),
             mean=tuple(mean.tolist()),
             variance=tuple(variance.tolist()),
             shards=tuple(
@@ -199,23 +202,16 @@ class SplitWriter:
     def _check_settings(self, there: dict, state: str) -> None:
         """Raise a `ValueError` if the settings noted there are not those asked for."""
         asked = self._settings
-        different = [
-            f"{name}: {there.get(name)} there, {asked[name]} asked for"
-            for name in asked
-            if there.get(name) != asked[name]
-        ]
-        if different:
-            raise ValueError(
-                f"{self.folder} {state} was made from other settings or clips: "
-                f"{'; '.join(different)}{self._different_ids()}. "
-                "Give another --out, or --overwrite to replace it"
-            )
+        there = {name: there.get(name) for name in asked}
+        if there != asked:
+            advice = f"{self._different_ids()}Give another --out, or --overwrite to replace it"
+            check_same_settings(f"{self.folder} {state} was made", there, asked, advice)
 
     def _different_ids(self) -> str:
         """Return in words which clips are new and which are gone, as far as that is known."""
         there = {clip_id for clip_id, *_ in self._listed_ids()}
         parts = [
-            f"; {len(ids)} clips only {where}: {join_some(sorted(ids))}"
+            f"{len(ids)} clips are only {where}: {join_some(sorted(ids))}. "
             for where, ids in (("there", there - self._ids), ("asked for", self._ids - there))
             if there and ids
         ]
@@ -238,16 +234,9 @@ class SplitWriter:
             if split == self._config.split:
                 continue
             other = shards.read_dataset_info(self._out_dir, split, check_shards=False)
-            where = f"--out: {self._out_dir} holds the split {split}"
-            if differences := self._class_map.differences(other.class_map, "here", f"in {split}"):
-                raise ValueError(
-                    f"{where}, whose classes are others: {differences}. "
-                    "Give one class list, or another --out"
-                )
-            if differences := self._config.log_mel.differences(other.log_mel):
-                raise ValueError(
-                    f"{where}, with other log-mel settings (here != there): {differences}"
-                )
+            path = storage.join(self._out_dir, split)
+            advice = ". Give one class list and the same log-mel settings, or another --out"
+            shards.check_same_input(self, self.folder, other, path, advice)
 
 
 def count_text(counts: Mapping[str, int]) -> str:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from tfrecord_tools.config import describe_differences
 from tfrecord_tools.corpora.mixing import SPLITS
 from tfrecord_tools.text import join_some
 
@@ -72,13 +73,8 @@ def _difference(
     """Return in words how the corpus differs from what is asked for; empty if it does not."""
     made = json.loads((corpus_dir / SETTINGS_FILE).read_text(encoding="utf-8"))
     then = {"generator_version": made["generator_version"], **made["settings"]}
-    values = [(name, then.get(name), settings.get(name)) for name in {**settings, **then}]
-    if differing := [
-        f"{name} is {there} there, {asked} asked for"
-        for name, there, asked in values
-        if there != asked
-    ]:
-        return ", ".join(differing)
+    if differing := describe_differences(then, settings):
+        return f"its settings differ (there != asked): {differing}"
     for name in sorted(_CORPUS_NAMES - {TRAIN_CLEAN_FILE}):
         if not (corpus_dir / name).exists():
             return f"its {name} is missing"

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         WARNINGS_CSV,
         DatasetInfo,
         Shard,
+        check_same_input,
         has_split,
         list_splits,
         read_clips_csv,

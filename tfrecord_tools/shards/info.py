@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Protocol
 
 from tfrecord_tools import storage
 from tfrecord_tools.datasets import ClassMap
@@ -175,6 +176,38 @@ def shard_problems(data_dir: str, info: DatasetInfo) -> Iterator[str]:
             yield (
                 f"{path}: shard has {size} bytes, {DATASET_JSON} says {shard.bytes}; it is cut "
                 "short or was changed: convert the split again, or restore the file"
+            )
+
+
+class Input(Protocol):
+    """Classes and log-mel: what two sets of data, or data and a model, must have in common."""
+
+    @property
+    def class_map(self) -> ClassMap: ...
+
+    @property
+    def log_mel(self) -> LogMelConfig: ...
+
+
+def check_same_input(
+    mine: Input, my_name: str, theirs: Input, their_name: str, advice: str = ""
+) -> None:
+    """Raise `ValueError` if two sides have other classes or another log-mel.
+
+    Args:
+        mine, theirs: the two sides.
+        my_name, their_name: what they are called in the message, such as their folders.
+        advice: ends the message.
+    """
+    names = f"in {my_name}", f"in {their_name}"
+    ways = (
+        ("other classes", mine.class_map.differences(theirs.class_map, *names)),
+        ("another log-mel", mine.log_mel.differences(theirs.log_mel)),
+    )
+    for kind, difference in ways:
+        if difference:
+            raise ValueError(
+                f"{my_name} was made with {kind} than {their_name}: {difference}{advice}"
             )
 
 

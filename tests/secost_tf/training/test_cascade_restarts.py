@@ -47,7 +47,7 @@ def test_a_stage_stopped_half_way_is_continued(
     assert not StageFolder(run_dir, 1).is_done
 
     message = (
-        r"stage-1 was begun with other settings \(there != now\): .*learning_rate: 0\.003 != 0\.5.*Continue with "
+        r"stage-1 was begun with other settings \(there != asked\): .*learning_rate: 0\.003 != 0\.5.*Continue with "
         r"the same settings, choose another --run_dir, or delete .*stage-1"
     )
     with pytest.raises(ValueError, match=message):

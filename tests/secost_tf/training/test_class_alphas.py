@@ -88,7 +88,9 @@ def test_a_stage_begun_with_other_alphas_is_an_error(
 ):
     shutil.copytree(Path(kept_run, "stage-1"), Path(begun, "stage-1"))
     Path(begun, "stage-1", "metrics.json").unlink()
-    message = r"stage-1 was begun with other settings \(there != now\): class_alphas: \(\) != \(0\."
+    message = (
+        r"stage-1 was begun with other settings \(there != asked\): class_alphas: \(\) != \(0\."
+    )
     with pytest.raises(ValueError, match=message):
         config = dataclasses.replace(cascade_config(1), class_alphas=(0.5,) * 4)
         run_cascade(config, kept_data, begun, one_device)

@@ -239,7 +239,7 @@ def test_with_nothing_to_evaluate_on_nothing_is_trained(
                     ("/m/a", "/m/b", "/m/c", "/m/e"), ("Bark", "Bell", "Rain", "Sea")
                 )
             },
-            "4 classes in train, 4 in SPLIT; only in train: /m/d; only in SPLIT: /m/e",
+            "4 classes in .*train, 4 in .*SPLIT; only in .*train: /m/d; only in .*SPLIT: /m/e",
         ),
         ({"log_mel": LogMelConfig(mel_bins=32, hop_seconds=0.02)}, r"hop_seconds: 0\.01 != 0\.02"),
     ],
@@ -250,7 +250,9 @@ def test_splits_that_do_not_go_together_are_an_error(
 ):
     write_split(tmp_path / "data", "train", (12,))
     write_split(tmp_path / "data", split, (6,), **other)
-    message = rf"data: train and {split} do not go together: {difference.replace('SPLIT', split)}"
+    message = (
+        rf"data/train was made with .* than .*data/{split}: {difference.replace('SPLIT', split)}"
+    )
     with pytest.raises(ValueError, match=message):
         stages.train_stage(
             base_config(), str(tmp_path / "data"), str(tmp_path / "run"), one_device()

@@ -196,12 +196,12 @@ def test_a_corpus_of_other_recordings_or_cuts_is_refused(corpus_dir, collection,
     )  # kept
     other_folds = RecordedEvents(read_sources(str(collection / "labels.csv"), eval_folds=[2]), 0.8)
     for other, message in (
-        (other_folds, r"eval_folds is \[3\] there, \[2\] asked for, source_digest is \w+ there"),
+        (other_folds, r"eval_folds: \[3\] != \[2\]; source_digest: '\w+' != '"),
         (
             dataclasses.replace(events, max_event_seconds=0.5),
-            "max_event_seconds is 0.8 there, 0.5 asked for",
+            "max_event_seconds: 0.8 != 0.5",
         ),
-        (None, "max_event_seconds is 0.8 there, None asked for"),
+        (None, "max_event_seconds: 0.8 != None"),
     ):
         with pytest.raises(ValueError, match=message):
             make_corpus(CONFIG, corpus_dir, workers=1, events=other, wrong_label_rates=RATES[:0])
