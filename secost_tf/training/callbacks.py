@@ -1,9 +1,8 @@
-"""What happens between steps and epochs: validation, checkpoints, progress, losses that are not
-finite.
-"""
+"""Callbacks of training: validation, checkpoints, progress, losses that are not finite."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable
@@ -16,7 +15,8 @@ from absl import logging
 
 from secost_tf.data import Split
 from secost_tf.evaluation import Evaluation, Scorer, evaluate_scores
-from secost_tf.training import checkpoints, preemption
+from secost_tf.training import checkpoints
+from secost_tf.training.preemption import preemption
 from secost_tf.training.workers import Workers
 from tfrecord_tools import progress, storage
 from tfrecord_tools.text import format_duration
@@ -26,6 +26,7 @@ class NonFiniteLoss(ValueError):
     """The loss, or its gradient, is no longer a number; the message says where, and what to try."""
 
 
+@dataclasses.dataclass(eq=False)
 class TerminateOnNonFinite(keras.callbacks.Callback):
     """Stop training at the first step whose loss or gradient is not finite.
 
@@ -33,25 +34,18 @@ class TerminateOnNonFinite(keras.callbacks.Callback):
 
     Args:
         checkpoint: the file of the last good state.
-        state: where training stands.
+        state: progress of the training.
         learning_rate: step -> learning rate.
-        steps: of an epoch.
+        steps: number of steps in an epoch.
     """
 
-    def __init__(
-        self,
-        checkpoint: str,
-        state: checkpoints.TrainingState,
-        learning_rate: Callable[[int], float],
-        steps: int,
-    ):
+    checkpoint: str
+    state: checkpoints.TrainingState
+    learning_rate: Callable[[int], float]
+    steps: int
+
+    def __post_init__(self) -> None:
         super().__init__()
-        self.checkpoint, self.state, self.learning_rate, self.steps = (
-            checkpoint,
-            state,
-            learning_rate,
-            steps,
-        )
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch, self.first_step = epoch, self.state.step
@@ -65,23 +59,20 @@ class TerminateOnNonFinite(keras.callbacks.Callback):
             of_gradient = math.isfinite(float(logs.get("label_loss", loss)))
             step = self.first_step + batch
             rate = float(self.learning_rate(self.epoch * self.steps + step))
+            last_good = f"epoch {self.epoch} ({self.checkpoint if self.epoch else 'the start'})"
+            if self.state.step:
+                last_good = f"step {self.state.step} of epoch {self.epoch + 1} ({self.checkpoint})"
             raise NonFiniteLoss(
-                f"{'the gradient of the loss' if of_gradient else 'the loss'} is not finite at step {step + 1} of epoch "
-                f"{self.epoch + 1} (learning rate {rate:.3g}). The last good state is that after {self._last_good()}. Try "
-                "a lower --learning_rate, a longer --warmup_share, --clip_norm=1 or --precision=float32, and check the "
-                "data with: python -m tfrecord_tools.inspect DATA_DIR --verify"
+                f"{'the gradient of the loss' if of_gradient else 'the loss'} is not finite at "
+                f"step {step + 1} of epoch {self.epoch + 1} (learning rate {rate:.3g}). The last "
+                f"good state is that after {last_good}. Try a lower --learning_rate, a longer "
+                "--warmup_share, --clip_norm=1 or --precision=float32, and check the data with: "
+                "python -m tfrecord_tools.inspect DATA_DIR --verify"
             )
-
-    def _last_good(self) -> str:
-        if self.state.step:
-            return f"step {self.state.step} of epoch {self.epoch + 1} ({self.checkpoint})"
-        return f"epoch {self.epoch} ({self.checkpoint if self.epoch else 'the start'})"
 
 
 class Validated(NamedTuple):
-    """The validation clips as an epoch left them: ids, labels and logits [clips, classes], and how
-    well they go together.
-    """
+    """The validation clips after an epoch: ids, labels and logits [clips, classes], measures."""
 
     ids: list[str]
     labels: np.ndarray
@@ -89,18 +80,24 @@ class Validated(NamedTuple):
     evaluation: Evaluation
 
 
+@dataclasses.dataclass(eq=False)
 class Validation(keras.callbacks.Callback):
-    """Adds `val_loss`, plain binary cross-entropy against the labels, and `val_mAP` to each epoch's
-    figures.
+    """Add `val_loss` and `val_mAP` to each epoch's figures.
+
+    The loss is plain binary cross-entropy against the labels.
 
     Attributes:
-        last: what the last epoch's figures were made of; None before the first.
+        scorer: scores the clips with the student in training.
+        split: the validation clips.
+        last: scores and measures of the last epoch; None before the first.
     """
 
-    def __init__(self, scorer: Scorer, split: Split):
+    scorer: Scorer
+    split: Split
+    last: Validated | None = None
+
+    def __post_init__(self) -> None:
         super().__init__()
-        self.scorer, self.split = scorer, split
-        self.last: Validated | None = None
 
     def on_epoch_end(self, epoch, logs=None):
         with self.model.as_scored():
@@ -110,6 +107,7 @@ class Validation(keras.callbacks.Callback):
         logs["val_mAP"] = float(self.last.evaluation.mAP)
 
 
+@dataclasses.dataclass(eq=False)
 class CheckpointCallback(keras.callbacks.Callback):
     """Keep the best weights, and write the state of training and `history.csv`; after `Validation`.
 
@@ -119,33 +117,25 @@ class CheckpointCallback(keras.callbacks.Callback):
     the last. SIGTERM in any worker makes all write the state and end.
 
     Args:
-        state: where training stands; what it continues from.
+        state: progress of the training; it continues from there.
         folder: of the checkpoint.
-        history_csv: one row an epoch.
+        history_csv: a table with a row for each epoch.
         learning_rate: step -> learning rate.
-        steps: of an epoch.
+        steps: number of steps in an epoch.
         every_seconds: most time between two checkpoints; an epoch always ends with one.
         workers: those that train together; the first one writes.
     """
 
-    def __init__(
-        self,
-        state: checkpoints.TrainingState,
-        folder: str,
-        history_csv: str,
-        learning_rate: Callable[[int], float],
-        steps: int,
-        every_seconds: float,
-        workers: Workers,
-    ):
+    state: checkpoints.TrainingState
+    folder: str
+    history_csv: str
+    learning_rate: Callable[[int], float]
+    steps: int
+    every_seconds: float
+    workers: Workers
+
+    def __post_init__(self) -> None:
         super().__init__()
-        self.state, self.folder, self.history_csv, self.workers = (
-            state,
-            folder,
-            history_csv,
-            workers,
-        )
-        self.learning_rate, self.steps, self.every_seconds = learning_rate, steps, every_seconds
 
     def on_epoch_begin(self, epoch, logs=None):
         self.first_step = self.state.step
@@ -153,16 +143,13 @@ class CheckpointCallback(keras.callbacks.Callback):
         self.saved = time.monotonic()
         if self.state.step:
             for tracker in self.model.metrics:
-                for variable, value in zip(
-                    tracker.variables, self.state.sums[tracker.name], strict=True
-                ):
+                sums = self.state.sums[tracker.name]
+                for variable, value in zip(tracker.variables, sums, strict=True):
                     variable.assign(value)
 
     def on_train_batch_end(self, batch, logs=None):
         done = self.first_step + batch + 1
-        is_due = (
-            time.monotonic() - self.saved >= self.every_seconds or preemption.preemption.requested
-        )
+        is_due = time.monotonic() - self.saved >= self.every_seconds or preemption.requested
         if done == self.steps or not self.workers.any(is_due):
             return
         self.state.step = done
@@ -180,8 +167,8 @@ class CheckpointCallback(keras.callbacks.Callback):
         self.saved = time.monotonic()
 
     def _stop_if_asked(self, where: str) -> None:
-        if self.workers.any(preemption.preemption.requested):
-            preemption.preemption.stop(
+        if self.workers.any(preemption.requested):
+            preemption.stop(
                 f"the state is saved at {where} in {self.folder}; the same command continues"
             )
 
@@ -194,45 +181,40 @@ class CheckpointCallback(keras.callbacks.Callback):
             state.best_epoch, state.best_key = epoch + 1, key
             state.best_weights = self.model.scored_weights()
         state.epoch, state.step, state.sums, state.seconds = epoch + 1, 0, {}, 0.0
-        figures = {name: float(value) for name, value in logs.items()}
         step = int(tf.convert_to_tensor(self.model.optimizer.iterations).numpy())
-        state.history.append(
-            {
-                "epoch": epoch + 1,
-                **figures,
-                "learning_rate": float(self.learning_rate(step)),
-                "seconds": round(time.monotonic() - self.started, 3),
-            }
-        )
-        if self.workers.is_chief:
-            write_history(
-                self.history_csv, state.history
-            )  # before the state: it is never a row behind
+        row = {
+            "epoch": epoch + 1,
+            **{name: float(value) for name, value in logs.items()},
+            "learning_rate": float(self.learning_rate(step)),
+            "seconds": round(time.monotonic() - self.started, 3),
+        }
+        state.history.append(row)
+        if self.workers.is_chief:  # before the state: the table is never a row behind
+            storage.write_csv(self.history_csv, state.history, list(row))
         self._save()
         self._stop_if_asked(f"the end of epoch {epoch + 1}")
 
 
-def write_history(path: str, history: list[dict[str, float]]) -> None:
-    """Writes one csv row per epoch, atomically."""
-    storage.write_csv(path, history, list(history[-1]))
-
-
+@dataclasses.dataclass(eq=False)
 class Progress(keras.callbacks.Callback):
-    """A bar over the steps on a terminal, and a line per epoch; elsewhere also a line a minute
-    within an epoch.
+    """Show a bar over the steps on a terminal, elsewhere a line a minute, and a line per epoch.
+
+    Args:
+        label: name of the stage.
+        epochs: number of epochs.
+        steps: number of steps in an epoch.
+        batch_size: clips in a batch.
+        state: progress of the training.
     """
 
-    def __init__(
-        self, label: str, epochs: int, steps: int, batch_size: int, state: checkpoints.TrainingState
-    ):
+    label: str
+    epochs: int
+    steps: int
+    batch_size: int
+    state: checkpoints.TrainingState
+
+    def __post_init__(self) -> None:
         super().__init__()
-        self.label, self.epochs, self.steps, self.batch_size, self.state = (
-            label,
-            epochs,
-            steps,
-            batch_size,
-            state,
-        )
         self.seconds: list[float] = []
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -254,9 +236,10 @@ class Progress(keras.callbacks.Callback):
         self.seconds.append(self.progress.seconds)
         speed = self.progress.speed
         self.progress.close()
-        left = np.median(self.seconds) * (self.epochs - epoch - 1)
+        left = float(np.median(self.seconds)) * (self.epochs - epoch - 1)
         parts = [
-            f"loss {figures['loss']:.4f} (labels {figures['label_loss']:.4f}, teacher {figures['teacher_loss']:+.4f})"
+            f"loss {figures['loss']:.4f} (labels {figures['label_loss']:.4f}, "
+            f"teacher {figures['teacher_loss']:+.4f})"
         ]
         if "val_mAP" in figures:
             parts.append(f"validation loss {figures['val_loss']:.4f}, mAP {figures['val_mAP']:.4f}")

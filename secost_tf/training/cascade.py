@@ -78,7 +78,9 @@ def run_cascade(
         logging.info("stages to train: %s", join_stages(config.stage for config in to_train))
     for stage in configs:
         if stage in to_train:
-            logging.info("stage %d: %s", stage.stage, _describe(stage))
+            alpha = alpha_text(stage.alpha, stage.alpha_note)
+            told = f"alpha {alpha}, teacher {join_stages(stage.teacher_stages)}"
+            logging.info("stage %d: %s", stage.stage, told if stage.stage else "the base model")
             with custom_gradients_forgotten():
                 train_stage(stage, data_dir, run_dir, strategy, options)
         else:
@@ -91,37 +93,29 @@ def run_cascade(
     return summarize(done_stages(run_dir))
 
 
-def _describe(config: StageConfig) -> str:
-    if not config.stage:
-        return "the base model"
-    alpha = alpha_text(config.alpha, config.alpha_note)
-    return f"alpha {alpha}, teacher {join_stages(config.teacher_stages)}"
-
-
 def plan(
     config: CascadeConfig, data_dir: str, run_dir: str
 ) -> tuple[list[StageConfig], list[StageConfig]]:
-    """Return the settings of stages 0 to `config.stage`, and of those among them that are yet to be
-    trained.
+    """Return the settings of stages 0 to `config.stage`, and of those that are not done.
 
     Raises:
         ValueError: as `run_cascade`.
     """
     info = shards.read_dataset_info(data_dir, "train")
     configs = [config.stage_config(stage, info) for stage in range(config.stage + 1)]
-    folders = [StageFolder(run_dir, number) for number in range(config.stage + 1)]
-    to_train = [
-        of_stage for folder, of_stage in zip(folders, configs, strict=True) if not folder.is_done
-    ]
-    for folder, of_stage in zip(folders, configs, strict=True):
+    to_train = []
+    for stage in configs:
+        folder = StageFolder(run_dir, stage.stage)
         if folder.has_record:
             folder.check_data(info, data_dir)
-            if of_stage not in to_train:
-                _check_kept(folder, of_stage, config)
-    missing = [one.stage for one in to_train if one.stage != config.stage]
+        if not folder.is_done:
+            to_train.append(stage)
+        elif folder.has_record:
+            _check_kept(folder, stage, config)
+    missing = [str(stage.stage) for stage in to_train if stage.stage != config.stage]
     if missing and not config.prerequisites:
         raise ValueError(
-            f"stage {config.stage} needs stage {', '.join(map(str, missing))}, not done in {run_dir}: train "
+            f"stage {config.stage} needs stage {', '.join(missing)}, not done in {run_dir}: train "
             f"{'it' if len(missing) == 1 else 'them'} first, or leave out --noprerequisites"
         )
     return configs, to_train

@@ -1,5 +1,4 @@
-"""The state of a stage in training: one file that holds all that is needed to continue, written
-whole or not at all.
+"""The state of a stage in training: one file with all that is needed to continue.
 
 One `.npz` rather than `tf.train.Checkpoint`: a single rename makes weights, optimizer, history and
 best epoch appear together, and the format is the same under Keras 2 and 3.
@@ -25,16 +24,16 @@ _PLAIN = ("epoch", "step", "sums", "seconds", "history", "best_epoch", "best_key
 
 @dataclasses.dataclass
 class TrainingState:
-    """Where a stage stands.
+    """Progress of the training of a stage.
 
     Attributes:
-        epoch: epochs done.
-        step: steps done in the epoch after those; 0 between epochs.
-        sums: what the metrics had added up in those steps, by name.
-        seconds: that those steps took.
+        epoch: number of epochs done.
+        step: number of steps done in the epoch after those; 0 between epochs.
+        sums: sums of the metrics over those steps, by name.
+        seconds: time that those steps took.
         history: one row of figures per epoch done.
         best_epoch: the epoch (from 1) whose weights are kept; 0 before the first.
-        best_key: what it was chosen by: validation mAP, then less validation loss.
+        best_key: its validation mAP, and minus its validation loss.
         best_weights: the student's weights after that epoch.
     """
 
@@ -49,9 +48,7 @@ class TrainingState:
 
 
 def save_state(folder: str, state: TrainingState, model: TeacherDistillation) -> None:
-    """Writes the state, the model's weights, their average and the optimizer's variables over what
-    the folder held.
-    """
+    """Write the state, the model's weights, their average and the optimizer's variables."""
     plain = {name: getattr(state, name) for name in _PLAIN}
     # Not `np.asarray`, which under Keras 2 cannot read a variable of several replicas in their
     # scope.
@@ -71,7 +68,7 @@ def save_state(folder: str, state: TrainingState, model: TeacherDistillation) ->
 
 
 def _variables(model: TeacherDistillation) -> dict[str, list[Any]]:
-    """Everything of a model in training that changes, by group."""
+    """Return all variables of a model in training, by group."""
     return {
         "student": model.student.weights,
         "average": model.average.variables if model.average else [],
@@ -80,7 +77,7 @@ def _variables(model: TeacherDistillation) -> dict[str, list[Any]]:
 
 
 def restore_state(folder: str, model: TeacherDistillation) -> TrainingState:
-    """Restores a model in place and returns the state; a new state if the folder holds none.
+    """Restore a model in place and return the state; a new state if the folder holds none.
 
     Raises:
         ValueError: if the file does not fit this model, or is damaged; names the file.
@@ -94,9 +91,10 @@ def restore_state(folder: str, model: TeacherDistillation) -> TrainingState:
             groups: dict[str, list[np.ndarray]] = {group: [] for group in (*variables, "best")}
             for name in sorted(set(arrays.files) - {"state"}):
                 groups[name.rsplit("_", 1)[0]].append(arrays[name])
-            state = TrainingState(**json.loads(str(arrays["state"])))
-        state.best_key = tuple(state.best_key) if state.best_key else None
-        state.best_weights = groups["best"]
+            state = TrainingState(**json.loads(str(arrays["state"])), best_weights=groups["best"])
+        if state.best_key:
+            mAP, minus_loss = state.best_key
+            state.best_key = mAP, minus_loss
         for group, own in variables.items():
             for variable, value in zip(own, groups[group], strict=True):
                 variable.assign(value)

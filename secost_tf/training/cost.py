@@ -1,6 +1,4 @@
-"""What training will cost, before it is paid: parameters, operations, records, steps, memory, and
-time from ten steps.
-"""
+"""The cost of training, estimated from ten steps: parameters, operations, steps, memory, time."""
 
 from __future__ import annotations
 
@@ -21,11 +19,10 @@ _TIMED_STEPS, _WARM_UP_STEPS = 10, 3
 
 
 def multiply_adds(config: WelsNetConfig, num_frames: int) -> int:
-    """Multiply-adds of the convolutions for one clip of `num_frames` frames: nearly all of a
-    forward pass.
+    """Return the multiply-adds of the convolutions for one clip of `num_frames` frames.
 
-    A training step takes about three times as many: forward, and back to the weights and to the
-    inputs.
+    They are nearly all of a forward pass. A training step takes about three times as many: forward,
+    and back to the weights and to the inputs.
     """
     time_steps = max(
         -(-num_frames // config.stride_frames) * config.stride_frames, config.window_frames
@@ -53,8 +50,7 @@ def estimate_cost(
     make_strategy: Callable[[], tf.distribute.Strategy],
     options: RunOptions,
 ) -> str:
-    """Makes ready the first stage that is yet to be trained, times ten of its steps, and says what
-    all stages will cost.
+    """Return a table of the cost of all stages that are not done, from ten steps of the first one.
 
     Nothing is written. Arguments and errors as for `cascade.run_cascade`.
     """
@@ -62,7 +58,7 @@ def estimate_cost(
     if not to_train:
         return f"nothing to train: all stages up to {config.stage} are done in {run_dir}"
     first, strategy = to_train[0], make_strategy()
-    train, network = first.train, first.network
+    train = first.train
     stage_data = stage.StageData.open(first, data_dir, run_dir)
     training, info = stage_data.training, stage_data.training.info
     with devices.precision_policy(train.precision):
@@ -72,7 +68,9 @@ def estimate_cost(
         steps = stage.steps_per_epoch(train, training)
         taken = min(steps, _WARM_UP_STEPS + _TIMED_STEPS)
         model.fit(batches, steps_per_epoch=taken, callbacks=[timer], shuffle=False, verbose=0)
-    seconds = timer.seconds_a_step()
+    # The graph is traced and the buffers fill in the first steps.
+    times = timer.times[min(_WARM_UP_STEPS, taken - 1) :]
+    seconds = float(np.median(times))
     validation = stage_data.validation.num_clips if stage_data.validation else 0
     # Scoring is the forward third of a step: the validation clips each epoch, all clips once for
     # the next stage.
@@ -80,55 +78,37 @@ def estimate_cost(
     scoring = clip_seconds * (validation * train.epochs + info.num_clips)
     total = steps * train.epochs * seconds + scoring
     parameters = sum(math.prod(weight.shape) for weight in model.student.trainable_variables)
-    adds = multiply_adds(network, info.max_frames)
-    of_a_pass = (
-        f"; a pass is {training.num_clips // train.batch_size:,} steps"
-        if train.steps_per_epoch
-        else ""
-    )
-    rows = [
-        ("stages to train", ", ".join(str(config.stage) for config in to_train)),
-        ("parameters", f"{parameters:,}"),
-        (
-            "operations",
-            f"{2 * adds / 1e9:.2f} GFLOP a clip forward ({info.max_frames} frames), three times that a step",
-        ),
-        (
-            "records",
-            f"{training.num_clips:,} clips, {format_size(sum(shard.bytes for shard in info.shards))}",
-        ),
-        (
-            "validation",
-            f"{validation:,} clips after each epoch"
-            if validation
-            else "none: the last epoch is kept",
-        ),
-        (
-            "steps",
-            f"{steps:,} an epoch of {train.batch_size} clips, {steps * train.epochs:,} a stage{of_a_pass}",
-        ),
-        ("memory", _memory()),
-        (
-            "speed",
-            f"{train.batch_size / seconds:.1f} clips/s ({1000 * seconds:.0f} ms a step, median of {len(timer.times)})",
-        ),
-        ("operations/s", f"{6 * adds * train.batch_size / seconds / 1e9:.0f} GFLOP/s"),
-        (
-            "time a stage",
-            f"about {format_duration(total)}, of which scoring {format_duration(scoring)}",
-        ),
-        (
-            "time in all",
-            f"about {format_duration(total * len(to_train))} for {len(to_train)} stages",
-        ),
-    ]
+    gflop = 2 * multiply_adds(first.network, info.max_frames) / 1e9
+    a_pass = f"; a pass is {training.num_clips // train.batch_size:,} steps"
+    rows = {
+        "stages to train": ", ".join(str(config.stage) for config in to_train),
+        "parameters": f"{parameters:,}",
+        "operations": f"{gflop:.2f} GFLOP a clip forward ({info.max_frames} frames), "
+        "three times that a step",
+        "records": f"{training.num_clips:,} clips, "
+        f"{format_size(sum(shard.bytes for shard in info.shards))}",
+        "validation": f"{validation:,} clips after each epoch"
+        if validation
+        else "none: the last epoch is kept",
+        "steps": f"{steps:,} an epoch of {train.batch_size} clips, "
+        f"{steps * train.epochs:,} a stage{a_pass if train.steps_per_epoch else ''}",
+        "memory": _describe_memory(),
+        "speed": f"{train.batch_size / seconds:.1f} clips/s "
+        f"({1000 * seconds:.0f} ms a step, median of {len(times)})",
+        "operations/s": f"{3 * gflop * train.batch_size / seconds:.0f} GFLOP/s",
+        "time a stage": f"about {format_duration(total)}, "
+        f"of which scoring {format_duration(scoring)}",
+        "time in all": f"about {format_duration(total * len(to_train))} for {len(to_train)} stages",
+    }
     if train.teacher == "online" and config.stage:
-        rows.append(("", "later stages take longer: the teacher scores each batch"))
-    return format_table(rows, left=(0, 1))
+        rows[""] = "later stages take longer: the teacher scores each batch"
+    return format_table(list(rows.items()), left=(0, 1))
 
 
 class _StepTimer(keras.callbacks.Callback):
-    def __init__(self):
+    """A clock that takes the time of each step."""
+
+    def __init__(self) -> None:
         super().__init__()
         self.times: list[float] = []
 
@@ -139,16 +119,11 @@ class _StepTimer(keras.callbacks.Callback):
         float(logs["loss"])  # waits for the device
         self.times.append(time.perf_counter() - self._started)
 
-    def seconds_a_step(self) -> float:
-        """The median, without the first steps, in which the graph is traced and the buffers fill."""
-        self.times = self.times[min(_WARM_UP_STEPS, len(self.times) - 1) :]
-        return float(np.median(self.times))
 
-
-def _memory() -> str:
-    parts = [
-        f"{format_size(devices.peak_memory())} peak of this process so far, {format_size(devices.available_memory())} free"
-    ]
+def _describe_memory() -> str:
+    """Return the memory that was held and that is free, of the machine and of each GPU."""
+    peak, free = format_size(devices.peak_memory()), format_size(devices.available_memory())
+    parts = [f"{peak} peak of this process so far, {free} free"]
     for gpu in tf.config.list_logical_devices("GPU"):
         peak = tf.config.experimental.get_memory_info(gpu.name.removeprefix("/device:"))["peak"]
         parts.append(f"{format_size(peak)} peak on {gpu.name}")

@@ -1,4 +1,4 @@
-"""What is chosen once for a process: devices, replicas, precision, seeds."""
+"""Choices for a whole process: devices, replicas, threads, precision, seeds."""
 
 from __future__ import annotations
 
@@ -22,21 +22,13 @@ PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 _BFLOAT16_CHANNELS = 16  # whose multiples oneDNN's bfloat16 convolutions are made for
 
 
-def set_logical_cpus(count: int) -> None:
-    """Splits the processor into `count` logical devices, to try replicas on one machine; before
-    TensorFlow runs.
-    """
-    import tensorflow as tf
-
-    devices = [tf.config.LogicalDeviceConfiguration()] * count
+@contextlib.contextmanager
+def _before_start(demand: str) -> Iterator[None]:
+    """Raise `ValueError` with a demand if TensorFlow has already started."""
     try:
-        tf.config.set_logical_device_configuration(
-            tf.config.list_physical_devices("CPU")[0], devices
-        )
+        yield
     except RuntimeError as error:
-        raise ValueError(
-            f"logical_cpus: must be set before TensorFlow has started ({error})"
-        ) from error
+        raise ValueError(f"{demand} before TensorFlow has started ({error})") from error
 
 
 def make_strategy(name: str = "auto", logical_cpus: int = 0) -> tf.distribute.Strategy:
@@ -52,7 +44,10 @@ def make_strategy(name: str = "auto", logical_cpus: int = 0) -> tf.distribute.St
     if name not in STRATEGIES:
         raise ValueError(f"strategy: expected one of {', '.join(STRATEGIES)}, got {name!r}")
     if logical_cpus > 1:
-        set_logical_cpus(logical_cpus)
+        parts = [tf.config.LogicalDeviceConfiguration()] * logical_cpus
+        processor = tf.config.list_physical_devices("CPU")[0]
+        with _before_start("logical_cpus: must be set"):
+            tf.config.set_logical_device_configuration(processor, parts)
     if name == "multi_worker":
         return _multi_worker_strategy()
     gpus = tf.config.list_logical_devices("GPU")
@@ -74,28 +69,24 @@ def _multi_worker_strategy():
 
     if KERAS_3:
         raise ValueError(
-            "strategy: multi_worker needs Python 3.10 or 3.11 (TensorFlow 2.15): Keras 3 cannot train under a "
-            "MultiWorkerMirroredStrategy (keras-team/keras#20585). On one machine, use --strategy=mirrored"
+            "strategy: multi_worker needs Python 3.10 or 3.11 (TensorFlow 2.15): Keras 3 cannot "
+            "train under a MultiWorkerMirroredStrategy (keras-team/keras#20585). On one machine, "
+            "use --strategy=mirrored"
         )
     cluster_config()
-    try:
+    with _before_start("strategy: multi_worker must be set up"):
         return tf.distribute.MultiWorkerMirroredStrategy()
-    except RuntimeError as error:
-        raise ValueError(
-            f"strategy: multi_worker must be set up before TensorFlow has started ({error})"
-        ) from error
 
 
 def cluster_config() -> dict:
-    """TF_CONFIG: `{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index":
-    0}}`.
+    """Return the content of the environment variable TF_CONFIG.
 
     Raises:
-        ValueError: if the environment has none, or another; says what is expected.
+        ValueError: if it is not set, or not as expected; the message has an example.
     """
     expected = (
-        'multi_worker reads TF_CONFIG, on each worker its own index: \'{"cluster": {"worker": ["host1:2222", '
-        '"host2:2222"]}, "task": {"type": "worker", "index": 0}}\''
+        'multi_worker reads TF_CONFIG, on each worker its own index: \'{"cluster": {"worker": '
+        '["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}\''
     )
     text = os.environ.get("TF_CONFIG", "")
     try:
@@ -107,47 +98,46 @@ def cluster_config() -> dict:
                 f"tasks of type {', '.join(sorted(cluster))}, only chief and worker are known"
             )
     except (ValueError, KeyError, TypeError, IndexError) as error:
-        found = f"got {text!r} ({error})" if text else "it is not set"
-        raise ValueError(f"strategy: {expected}; {found}") from error
+        got = f"got {text!r} ({error})" if text else "it is not set"
+        raise ValueError(f"strategy: {expected}; {got}") from error
     return config
 
 
 def set_threads(threads: int = 0) -> tuple[int, str]:
-    """Sets how many threads an operation may use; before TensorFlow runs. Returns the number and
-    the reason.
+    """Set the number of threads of an operation, and return it with the reason.
 
     TensorFlow takes a thread for each core that it sees. In a container it does not see the limit
-    that is set there, and many threads on few cores are slow.
+    that is set there, and many threads on few cores are slow. To be called before TensorFlow runs.
 
     Args:
-        threads: how many; 0: as many as this process may use cores.
+        threads: number of threads; 0: as many as this process may use cores.
     """
     import tensorflow as tf
 
     from tfrecord_tools.parallel import available_cores
 
-    number, reason = (
-        threads or available_cores(),
-        "as asked" if threads else "all cores that it may use",
-    )
+    number = threads or available_cores()
+    reason = "as asked" if threads else "all cores that it may use"
     try:
         tf.config.threading.set_intra_op_parallelism_threads(number)
         tf.config.threading.set_inter_op_parallelism_threads(number)
     except RuntimeError as error:
         if threads:
-            raise ValueError(
-                f"threads: must be set before TensorFlow has started ({error})"
-            ) from error
+            message = f"threads: must be set before TensorFlow has started ({error})"
+            raise ValueError(message) from error
         return 0, "TensorFlow had started"
     return number, reason
 
 
+def _read_bytes(path: str, name: str) -> int:
+    """Read a number of kilobytes from a file below /proc, and return it in bytes."""
+    values = dict(line.split(":", 1) for line in Path(path).read_text().splitlines())
+    return int(values[name].split()[0]) * 1024
+
+
 def available_memory() -> int:
-    """Bytes of memory that are free, or can be freed, for this process: of the machine and of its
-    container.
-    """
-    meminfo = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-    free = int(meminfo["MemAvailable"].split()[0]) * 1024
+    """Return the memory that this process can still get, in its container too, in bytes."""
+    free = _read_bytes("/proc/meminfo", "MemAvailable")
     with contextlib.suppress(OSError, ValueError):  # no such limit
         limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
         free = min(free, limit - int(Path("/sys/fs/cgroup/memory.current").read_text()))
@@ -155,22 +145,19 @@ def available_memory() -> int:
 
 
 def peak_memory() -> int:
-    """The most bytes of memory that this process has held."""
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(status["VmHWM"].split()[0]) * 1024
+    """Return the most memory that this process has held, in bytes."""
+    return _read_bytes("/proc/self/status", "VmHWM")
 
 
 def make_deterministic() -> None:
-    """From now on, the same operations on the same values give the same bits; TensorFlow leaves out
-    faster ways.
-    """
+    """Let the same operations on the same values give the same bits, at a price in speed."""
     import tensorflow as tf
 
     tf.config.experimental.enable_op_determinism()
 
 
 def describe(strategy, precision: str, reason: str, threads: int, why_threads: str) -> str:
-    """One line for people: versions, devices, threads, kernels, precision, and why."""
+    """Return a line with versions, devices, threads, kernels, precision, and the reasons."""
     import keras
     import tensorflow as tf
 
@@ -183,13 +170,14 @@ def describe(strategy, precision: str, reason: str, threads: int, why_threads: s
     )
     replicas = strategy.num_replicas_in_sync
     return (
-        f"TensorFlow {tf.__version__}, Keras {keras.__version__}; {devices}, oneDNN {'on' if one_dnn else 'off'}; "
-        f"{type(strategy).__name__.lstrip('_')}, {format_count(replicas, 'replica')}; precision {precision} ({reason})"
+        f"TensorFlow {tf.__version__}, Keras {keras.__version__}; {devices}, "
+        f"oneDNN {'on' if one_dnn else 'off'}; {type(strategy).__name__.lstrip('_')}, "
+        f"{format_count(replicas, 'replica')}; precision {precision} ({reason})"
     )
 
 
 def choose_precision(name: str, channels: Sequence[int]) -> tuple[str, str]:
-    """Turns `auto` into a Keras policy; returns it and the reason, for people to read.
+    """Return a Keras policy, chosen if `auto` is asked for, and the reason.
 
     Args:
         name: one of `PRECISIONS`.
@@ -210,22 +198,18 @@ def choose_precision(name: str, channels: Sequence[int]) -> tuple[str, str]:
         if all(capability and capability >= (8, 0) for capability in capabilities):
             return "mixed_bfloat16", "the GPUs have fast bfloat16"
         return "float32", "not all GPUs have fast bfloat16"
-    flags = processor_flags()
-    fast = sorted(flags & {"amx_bf16", "avx512_bf16"})
-    if fast and any(number % _BFLOAT16_CHANNELS for number in channels):
-        numbers = ", ".join(map(str, channels))
-        return (
-            "float32",
-            f"bfloat16 is slow where channels are no multiples of {_BFLOAT16_CHANNELS}: {numbers}",
-        )
-    if fast:
-        return "mixed_bfloat16", f"the processor has {' and '.join(fast)}"
-    return "float32", "the processor has neither amx_bf16 nor avx512_bf16"
+    fast = sorted(processor_flags() & {"amx_bf16", "avx512_bf16"})
+    if not fast:
+        return "float32", "the processor has neither amx_bf16 nor avx512_bf16"
+    if any(number % _BFLOAT16_CHANNELS for number in channels):
+        slow = f"bfloat16 is slow where channels are no multiples of {_BFLOAT16_CHANNELS}"
+        return "float32", f"{slow}: {', '.join(map(str, channels))}"
+    return "mixed_bfloat16", f"the processor has {' and '.join(fast)}"
 
 
 @contextlib.contextmanager
 def precision_policy(name: str) -> Iterator[None]:
-    """Sets Keras's global precision policy for the block."""
+    """Set Keras's global precision policy for the block."""
     import keras
 
     before = keras.mixed_precision.global_policy().name
@@ -237,7 +221,7 @@ def precision_policy(name: str) -> Iterator[None]:
 
 
 def set_seed(seed: int) -> None:
-    """Seeds Python, NumPy and TensorFlow, and with them the weights of the next network built."""
+    """Seed Python, NumPy and TensorFlow, and with them the weights of the next network built."""
     import keras
 
     keras.utils.set_random_seed(seed)
@@ -248,13 +232,12 @@ _NAME = "CustomGradient-"  # of what `tf.custom_gradient` registers each time th
 
 @contextlib.contextmanager
 def custom_gradients_forgotten() -> Iterator[None]:
-    """At its end, forgets the custom gradients that were traced in the block; no graph of the block
-    may be used after it.
+    """Forget, at the end of the block, the custom gradients that were traced in it.
 
-    TensorFlow registers them by a name of their own, for good, and with each the graph that it lies
-    in and all variables of that graph. Keras 3's optimizers trace one for each network, in
-    `all_reduce`: without this, every stage would leave its weights and those of its optimizer in
-    memory.
+    No graph of the block may be used after it. TensorFlow registers them by a name of their own,
+    for good, and with each the graph that it lies in and all variables of that graph. Keras 3's
+    optimizers trace one for each network, in `all_reduce`: without this, every stage would leave
+    its weights and those of its optimizer in memory.
     """
     from tensorflow.python.framework import ops
 

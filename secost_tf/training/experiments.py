@@ -1,6 +1,4 @@
-"""An experiment: a cascade, or a sweep of alpha over one stage, trained with several seeds; what is
-done is kept.
-"""
+"""An experiment: a cascade, or a sweep of alpha over one stage, trained with several seeds."""
 
 from __future__ import annotations
 
@@ -31,7 +29,7 @@ from secost_tf.training.devices import make_strategy
 from tfrecord_tools import shards, storage
 from tfrecord_tools.config import Config, setting
 from tfrecord_tools.shards import DatasetInfo
-from tfrecord_tools.text import format_duration
+from tfrecord_tools.text import format_duration, format_figure
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -39,13 +37,13 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One run of an experiment: an ordinary run folder.
+    """A run of an experiment: an ordinary run folder.
 
     Attributes:
         seed: of its weights and order of clips.
         alpha: that of a sweep; None in a cascade.
         run_dir: its folder.
-        cascade: what it trains.
+        cascade: settings of its stages.
     """
 
     seed: int
@@ -54,10 +52,9 @@ class Run:
     cascade: CascadeConfig
 
     def stage_configs(self, info: DatasetInfo) -> tuple[StageConfig, ...]:
-        """The settings of its stages on this data."""
-        return tuple(
-            self.cascade.stage_config(stage, info) for stage in range(self.cascade.stage + 1)
-        )
+        """Return the settings of its stages on this data."""
+        stages = range(self.cascade.stage + 1)
+        return tuple(self.cascade.stage_config(stage, info) for stage in stages)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +75,7 @@ class ExperimentConfig(Config):
         5
     """
 
-    name: str | None = setting(
+    name: str = setting(
         None, "Name of the experiment, and of its folder; flagfiles of experiments give it."
     )
     cascade: CascadeConfig = setting(
@@ -89,9 +86,9 @@ class ExperimentConfig(Config):
     )
     sweep_alphas: tuple[float, ...] = setting(
         (),
-        "Weights of the labels, separated by commas, each of which trains a stage 1 of its own after "
-        "one stage 0 (give --stage=1); --alpha is then not used. Default: no sweep, the cascade up "
-        "to --stage.",
+        "Weights of the labels, separated by commas, each of which trains a stage 1 of its own "
+        "after one stage 0 (give --stage=1); --alpha is then not used. Default: no sweep, the "
+        "cascade up to --stage.",
         minimum=0,
         maximum=1,
     )
@@ -112,26 +109,27 @@ class ExperimentConfig(Config):
                 )
         if self.sweep_alphas and self.cascade.stage != 1:
             raise ValueError(
-                f"stage: expected 1 with --sweep_alphas, the one stage that is swept, got {self.cascade.stage}"
+                "stage: expected 1 with --sweep_alphas, the one stage that is swept, "
+                f"got {self.cascade.stage}"
             )
         if len(set(self.sweep_alphas)) < len(self.sweep_alphas):
             listed = ", ".join(f"{alpha:g}" for alpha in self.sweep_alphas)
             raise ValueError(f"sweep_alphas: expected each alpha once, got {listed}")
 
     def runs(self, experiments_dir: str) -> list[Run]:
-        """Its runs, seed by seed."""
+        """Return its runs, seed by seed."""
         runs = []
         for seed in self.only_seeds or range(self.seeds):
             train = dataclasses.replace(self.cascade.train, seed=seed)
-            of_seed = dataclasses.replace(self.cascade, train=train)
             for alpha in self.sweep_alphas or (None,):
-                of_run = of_seed if alpha is None else dataclasses.replace(of_seed, alphas=(alpha,))
+                alphas = self.cascade.alphas if alpha is None else (alpha,)
+                settings = dataclasses.replace(self.cascade, train=train, alphas=alphas)
                 folder = run_folder(experiments_dir, self.name, seed, alpha)
-                runs.append(Run(seed, alpha, folder, of_run))
+                runs.append(Run(seed, alpha, folder, settings))
         return runs
 
     def record(self, data_dir: str) -> ExperimentRecord:
-        """What is kept of it: all but the number of seeds."""
+        """Return all that is kept of it, which is all but the number of seeds."""
         settings = dataclasses.asdict(self.cascade)
         del settings["train"]["seed"], settings["prerequisites"]
         if self.sweep_alphas:
@@ -202,9 +200,8 @@ def run_experiment(
         configs = run.stage_configs(info)
         for stage, donor in share_stages(run.run_dir, configs, record, experiments_dir, run.seed):
             logging.info("%s, stage %d: taken from %s", progress.label(run), stage, donor)
-        run_options = dataclasses.replace(
-            options, flags=options.flags and options.flags + run_flags(run)
-        )
+        flags = options.flags and options.flags + run_flags(run)
+        run_options = dataclasses.replace(options, flags=flags)
         cascade.run_cascade(
             run.cascade, data_dir, run.run_dir, make_strategy, run_options, progress.reporter(run)
         )
@@ -215,11 +212,10 @@ def estimate_experiment(
     config: ExperimentConfig,
     data_dir: str,
     experiments_dir: str,
-    make_strategy: Callable[[], object],
+    make_strategy: Callable[[], tf.distribute.Strategy],
     options: RunOptions,
 ) -> str:
-    """What the first unfinished run will cost (`cost.estimate_cost`), and how many stages there are
-    to train in all.
+    """Return the cost of the first run that is not done, and the number of stages to train in all.
 
     Nothing is written. Arguments and errors as for `run_experiment`.
     """
@@ -231,15 +227,13 @@ def estimate_experiment(
     run = next(unfinished, runs[-1])
     cost = estimate_cost(run.cascade, data_dir, run.run_dir, make_strategy, options)
     return (
-        f"{cost}\nThis is {progress.label(run)}. {config.name} has {progress.left} stages to train in all; of these, what "
-        f"other experiments have trained already is taken from them"
+        f"{cost}\nThis is {progress.label(run)}. {config.name} has {progress.left} stages to train "
+        "in all; of these, what other experiments have trained already is taken from them"
     )
 
 
 def run_flags(run: Run) -> str:
-    """The flags of `secost_tf.train` in which the runs of an experiment differ, or that it sets, as
-    flagfile lines.
-    """
+    """Return the flags of `secost_tf.train` that an experiment sets for a run, a line each."""
     values = {
         "run_dir": run.run_dir,
         "stage": run.cascade.stage,
@@ -251,9 +245,7 @@ def run_flags(run: Run) -> str:
 
 
 class _Progress:
-    """Counts the stages of an experiment, those that runs share once, and says how long the rest
-    will take.
-    """
+    """The stages of an experiment, done and to be done; those that runs share count once."""
 
     def __init__(self, name: str, runs: Sequence[Run], info: DatasetInfo):
         self._name, self._info = name, info
@@ -271,13 +263,12 @@ class _Progress:
         return len(self._all - self._done)
 
     def label(self, run: Run) -> str:
-        """`increasing_teacher, seed 2`."""
+        """Return the name of a run, such as `increasing_teacher, seed 2`."""
         of_sweep = "" if run.alpha is None else f", alpha {run.alpha:g}"
         return f"{self._name}, seed {run.seed}{of_sweep}"
 
     def reporter(self, run: Run) -> Callable[[StageConfig], None]:
-        """Called after each stage of a run that was trained, it logs a line."""
-
+        """Return a function that logs a line after each stage of a run that was trained."""
         stages = self._stages(run)
         self._done.update(stages[: len(done_stages(run.run_dir))])  # shared ones among them
         started = time.monotonic()
@@ -289,13 +280,14 @@ class _Progress:
             started = now
             self._done.add(stages[stage.stage])
             left = self.left * sum(self._seconds) / len(self._seconds)
-            mAP = StageFolder(run.run_dir, stage.stage).metrics["mAP"]
+            mAP = format_figure(StageFolder(run.run_dir, stage.stage).metrics["mAP"])
+            took = format_duration(self._seconds[-1])
             logging.info(
                 "%s, stage %d: mAP %s, %s; %d of %d stages done, about %s left",
                 self.label(run),
                 stage.stage,
-                "-" if mAP is None else f"{mAP:.4f}",
-                format_duration(self._seconds[-1]),
+                mAP,
+                took,
                 len(self._done),
                 len(self._all),
                 format_duration(left),
@@ -304,8 +296,6 @@ class _Progress:
         return report
 
     def _stages(self, run: Run) -> list[str]:
-        """Return what tells each stage from those of all runs: its settings and of those before,
-        the seed too.
-        """
+        """Return a key for each stage: its settings and those of the stages before."""
         configs = run.stage_configs(self._info)
         return [repr(configs[: config.stage + 1]) for config in configs]

@@ -1,28 +1,30 @@
-"""Settings of the commands that train, `secost_tf.train` and `secost_tf.experiment`, and how they ready
-the process.
-"""
+"""Settings of the commands that train, `secost_tf.train` and `secost_tf.experiment`."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import logging
 
 from secost_tf.models import WelsNetConfig
 from secost_tf.runs import CascadeConfig, RunOptions, RunSettings, TrainConfig
-from secost_tf.training import devices, preemption
+from secost_tf.training import devices
+from secost_tf.training.preemption import preemption
 from tfrecord_tools import shards
 from tfrecord_tools.config import Config, setting
 from tfrecord_tools.config_flags import given_flags, read_flag_values, read_flags
 from tfrecord_tools.corpora import make_builtin_data
 from tfrecord_tools.datasets import read_class_values
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainSettings(RunSettings):
-    """On which data a cascade is trained, and into which folder."""
+    """The data that a cascade is trained on, and the folder of its run."""
 
     data_dir: str | None = setting(
         None,
@@ -33,7 +35,8 @@ class TrainSettings(RunSettings):
     alpha_per_class_csv: str | None = setting(
         None,
         "A csv with the columns alpha and mid or display_name: weights of the labels of some "
-        "classes, in every stage after 0; the other classes take --alpha. Default: --alpha for all.",
+        "classes, in every stage after 0; the other classes take --alpha. Default: --alpha for "
+        "all.",
     )
     dry_run: bool = setting(
         False,
@@ -44,13 +47,13 @@ class TrainSettings(RunSettings):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DeviceSettings(Config):
-    """Where a cascade is trained."""
+    """The devices that a cascade is trained on, and their arithmetic."""
 
     precision: str = setting(
         "auto",
         "Arithmetic of the convolutions; weights, loss and pooling stay float32. auto takes "
-        "mixed_bfloat16 where the GPU or processor is fast at it, else float32; a processor is fast "
-        "at it if --width makes all channels multiples of 16 (1, 0.5, 0.25).",
+        "mixed_bfloat16 where the GPU or processor is fast at it, else float32; a processor is "
+        "fast at it if --width makes all channels multiples of 16 (1, 0.5, 0.25).",
         choices=devices.PRECISIONS,
     )
     input_streams: int | None = setting(
@@ -75,7 +78,8 @@ class DeviceSettings(Config):
     )
     deterministic: bool = setting(
         False,
-        "Let the same command give the same weights to the bit on the same machine; slower on GPUs.",
+        "Let the same command give the same weights to the bit on the same machine; slower on "
+        "GPUs.",
     )
     logical_cpus: int = setting(
         0,
@@ -115,29 +119,28 @@ def read_run_options(leave_out: Collection[str] = ()) -> RunOptions:
         leave_out: flags that are not kept beside the stages; --dry_run never is.
     """
     lines = given_flags(*TRAIN_SETTINGS, leave_out=("dry_run", *leave_out))
-    return read_flags(
-        RunOptions, flags=f"# python -m secost_tf.train --flagfile=flags.txt\n{lines}"
-    )
+    command = "# python -m secost_tf.train --flagfile=flags.txt"
+    return read_flags(RunOptions, flags=f"{command}\n{lines}")
 
 
 def set_up(
     config: CascadeConfig, settings: TrainSettings, device_settings: DeviceSettings
-) -> tuple[CascadeConfig, str, Callable[[], object]]:
-    """Ready this process for training; once.
+) -> tuple[CascadeConfig, str, Callable[[], tf.distribute.Strategy]]:
+    """Prepare this process for training; to be called once.
 
     Args:
-        config: what to train.
-        settings: on which data.
-        device_settings: where.
+        config: settings of the cascade.
+        settings: the data and the folder of the run.
+        device_settings: the devices.
 
     Returns:
-        The settings with what depends on the machine; the folder of the data; what makes the
-        strategy.
+        The settings of the cascade, completed with those that depend on the machine; the folder of
+        the data; the function that makes the strategy.
 
     Raises:
         ValueError: if several workers have no folder of data in common, or a file is wrong.
     """
-    preemption.preemption.install()
+    preemption.install()
     num_workers = 1
     if device_settings.strategy == "multi_worker":
         if not settings.data_dir:
@@ -154,17 +157,15 @@ def set_up(
     threads = devices.set_threads(device_settings.threads)
     if device_settings.deterministic:
         devices.make_deterministic()
-    network = WelsNetConfig(num_classes=1, **config.network)
-    precision, reason = devices.choose_precision(
-        device_settings.precision, network.convolution_channels
-    )
+    channels = WelsNetConfig(num_classes=1, **config.network).convolution_channels
+    precision, reason = devices.choose_precision(device_settings.precision, channels)
     input_streams = device_settings.input_streams or num_workers
     train = dataclasses.replace(config.train, precision=precision, input_streams=input_streams)
     config = dataclasses.replace(config, train=train)
 
     def make_strategy():
         strategy = devices.make_strategy(device_settings.strategy, device_settings.logical_cpus)
-        preemption.preemption.install()  # again: TensorFlow takes SIGTERM when several workers start
+        preemption.install()  # again: TensorFlow takes SIGTERM when several workers start
         logging.info("%s", devices.describe(strategy, precision, reason, *threads))
         return strategy
 

@@ -1,4 +1,4 @@
-"""Commands that run at the same time, each in a process of its own. TensorFlow is not imported."""
+"""Commands that run side by side, each in a process of its own. TensorFlow is not imported."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from concurrent import futures
 
 
 def run_side_by_side(commands: Mapping[str, Sequence[str]]) -> None:
-    """Runs commands at the same time and waits for all; what each says on stderr is shown behind
-    its name.
+    """Run commands at the same time, show their lines on stderr behind their names, wait for all.
 
     If one fails, or this process is interrupted, the others get SIGTERM and are waited for.
 
@@ -37,8 +36,8 @@ def run_side_by_side(commands: Mapping[str, Sequence[str]]) -> None:
             for done in futures.as_completed(names):
                 if status := done.result():
                     raise ValueError(
-                        f"{names[done]} ended with status {status}, see its lines above; what is done is kept, and the "
-                        "same command continues"
+                        f"{names[done]} ended with status {status}, see its lines above; what is "
+                        "done is kept, and the same command continues"
                     )
         finally:
             for process in processes:
@@ -46,9 +45,8 @@ def run_side_by_side(commands: Mapping[str, Sequence[str]]) -> None:
 
 
 def _relay(name: str, process: subprocess.Popen) -> int:
-    """Shows the lines of a process as they come, and returns its exit status."""
-    with process.stderr as lines:
-        for line in lines:
-            sys.stderr.write(f"{name} | {line}")
-            sys.stderr.flush()
+    """Show the lines of a process as they come, and return its exit status."""
+    for line in process.stderr or ():
+        sys.stderr.write(f"{name} | {line}")
+        sys.stderr.flush()
     return process.wait()

@@ -1,4 +1,4 @@
-"""SIGTERM: save at the end of the step and leave with status 143."""
+"""An orderly end at SIGTERM: training saves at the end of the step, and exits with status 143."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from typing import NoReturn
 
 
 class Preemption:
-    """Makes of SIGTERM, which schedulers send before they take a machine away, an orderly end with
-    status 143.
+    """Handler of SIGTERM, which schedulers send before they take a machine away.
 
-    Where a block is `deferred`, it only notes that an end was requested; whoever works there looks
-    at `requested`, saves what is to be saved, and calls `stop`.
+    The process exits with status 143. Within `deferred`, the handler only notes the request: the
+    code there looks at `requested`, saves its state, and calls `stop`.
     """
 
     STATUS = 128 + signal.SIGTERM
@@ -24,12 +23,12 @@ class Preemption:
         self._is_deferred = False
 
     def install(self) -> None:
-        """Handles SIGTERM from now on; in the main thread."""
+        """Handle SIGTERM from now on; to be called in the main thread."""
         signal.signal(signal.SIGTERM, self._handle)
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
-        """Leaves it to the block to stop."""
+        """Leave it to the block to stop."""
         self._is_deferred = True
         try:
             yield
@@ -37,7 +36,7 @@ class Preemption:
             self._is_deferred = False
 
     def stop(self, message: str, reason: str = "by SIGTERM") -> NoReturn:
-        """Ends the process so that it is started again, with what is to be said of it."""
+        """Print why, and exit with the status after which a scheduler starts the command again."""
         print(f"stopped {reason}: {message}", file=sys.stderr)
         raise SystemExit(self.STATUS)
 

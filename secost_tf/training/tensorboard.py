@@ -1,13 +1,16 @@
-"""What TensorBoard shows of a stage, under the same tags for every stage, so that stages lie over
-one another.
+"""A stage in TensorBoard, under the same tags for every stage, so that stages lie over one another.
 
-    training/     loss and its two parts, learning rate, gradient norm, clips/s, seconds        every epoch
-    validation/   loss, mAP, mAUC, d', and a histogram of the classes' average precision        every epoch
-    precision_recall/, clips/   curves of some classes, some clips with their segment scores    every few epochs
-    evaluation/   the figures of `metrics.json`, at the last epoch                              once
-    and, once, the settings: as text, and as hyper-parameters, a row a stage in the table of HPARAMS
+    training/     loss and its two parts, learning rate, gradient norm, clips/s,       every epoch
+                  seconds
+    validation/   loss, mAP, mAUC, d', and a histogram of the classes' average         every epoch
+                  precision
+    precision_recall/, clips/   curves of some classes, some clips with their     every few epochs
+                  segment scores
+    evaluation/   the figures of `metrics.json`, at the last epoch                            once
 
-A step is an epoch, from 1. Everything goes through `tf.summary`, so that the folder may be remote.
+The settings are written once: as text, and as hyper-parameters, a row a stage in the table of
+HPARAMS. A step is an epoch, from 1. Everything goes through `tf.summary`, so that the folder may
+be remote.
 """
 
 from __future__ import annotations
@@ -50,34 +53,16 @@ _NOT_OF_THE_TRAINING = ("epoch", "val_loss", "val_mAP")  # of the history's colu
 
 _EVALUATION = ("mAP", "mAUC", "d_prime", "lwlrap", "chance", "best_epoch", "training_seconds")
 
-_HPARAMS = {
-    "stage": api_pb2.DATA_TYPE_FLOAT64,
-    "alpha": api_pb2.DATA_TYPE_FLOAT64,
-    "alpha_note": api_pb2.DATA_TYPE_STRING,
-    "teacher_stages": api_pb2.DATA_TYPE_STRING,
-    "width": api_pb2.DATA_TYPE_FLOAT64,
-    "pooling": api_pb2.DATA_TYPE_STRING,
-    "seed": api_pb2.DATA_TYPE_FLOAT64,
-    "epochs": api_pb2.DATA_TYPE_FLOAT64,
-    "batch_size": api_pb2.DATA_TYPE_FLOAT64,
-    "optimizer": api_pb2.DATA_TYPE_STRING,
-    "learning_rate": api_pb2.DATA_TYPE_FLOAT64,
-    "warmup_share": api_pb2.DATA_TYPE_FLOAT64,
-    "balanced_sampling": api_pb2.DATA_TYPE_BOOL,
-    "mixup_alpha": api_pb2.DATA_TYPE_FLOAT64,
-    "clip_norm": api_pb2.DATA_TYPE_FLOAT64,
-    "ema": api_pb2.DATA_TYPE_FLOAT64,
-    "precision": api_pb2.DATA_TYPE_STRING,
-    "teacher": api_pb2.DATA_TYPE_STRING,
-}
+_HPARAMS = (
+    *("stage", "alpha", "alpha_note", "teacher_stages", "width", "pooling", "seed", "epochs"),
+    *("batch_size", "optimizer", "learning_rate", "warmup_share", "balanced_sampling"),
+    *("mixup_alpha", "clip_norm", "ema", "precision", "teacher"),
+)
 
-_SHOWN = (
-    "alpha",
-    "pooling",
-    "seed",
-    "stage",
-    "width",
-)  # first: TensorBoard shows five, until more are ticked
+_DATA_TYPES = {bool: api_pb2.DATA_TYPE_BOOL, str: api_pb2.DATA_TYPE_STRING}  # others: numbers
+
+# TensorBoard shows five columns at first, until more are ticked.
+_SHOWN = ("alpha", "pooling", "seed", "stage", "width")
 
 _METRICS = {
     "validation/mAP": "val_mAP",
@@ -88,8 +73,9 @@ _METRICS = {
 }  # columns of the table of HPARAMS, by tag
 
 
+@dataclasses.dataclass(eq=False)
 class TensorBoard(keras.callbacks.Callback):
-    """Write what TensorBoard shows of a stage; after `CheckpointCallback`, whose rows it writes.
+    """Write a stage for TensorBoard; after `CheckpointCallback`, whose rows it writes.
 
     Close it when all is done.
 
@@ -100,52 +86,43 @@ class TensorBoard(keras.callbacks.Callback):
     Args:
         folder: of this stage.
         record: the stage.
-        state: where training stands.
-        steps: of an epoch.
-        options: what to show, and the flags.
-        validation: where the validation clips are scored; None where there are none.
+        state: progress of the training.
+        steps: number of steps in an epoch.
+        options: settings of pictures and profile, and the flags.
+        validation: scores the validation clips; None where there are none.
 
     Raises:
         ValueError: if the steps to profile reach past the stage's last.
     """
 
-    def __init__(
-        self,
-        folder: str,
-        record: StageRecord,
-        state: checkpoints.TrainingState,
-        steps: int,
-        options: RunOptions | None = None,
-        validation: Validation | None = None,
-    ):
-        options = options or RunOptions()
+    folder: str
+    record: StageRecord
+    state: checkpoints.TrainingState
+    steps: int
+    options: RunOptions = dataclasses.field(default_factory=RunOptions)
+    validation: Validation | None = None
+
+    def __post_init__(self) -> None:
         super().__init__()
-        self.folder, self.record, self.state, self.steps, self.options = (
-            folder,
-            record,
-            state,
-            steps,
-            options,
-        )
-        self.validation = validation
         self._clips: list[ClipRecord] | None = None
         self._segment_scores: list[np.ndarray] = []
         self._is_profiling = False
-        total = record.config.train.epochs * steps
-        if options.profile_steps and options.profile_steps[1] > total:
+        epochs, profiled = self.record.config.train.epochs, self.options.profile_steps
+        if profiled and profiled[1] > epochs * self.steps:
             raise ValueError(
-                f"profile_steps: expected at most {total}, the steps of a stage ({record.config.train.epochs} epochs of "
-                f"{steps}), got {','.join(map(str, options.profile_steps))}"
+                f"profile_steps: expected at most {epochs * self.steps}, the steps of a stage "
+                f"({epochs} epochs of {self.steps}), got {','.join(map(str, profiled))}"
             )
-        written = written_steps(folder)
-        epochs = written.get("training/loss", set())
-        if not (state.epoch or state.step) or max(epochs, default=0) > state.epoch:
-            storage.remove_tree(folder)
-            written, epochs = {}, set()
+        written = written_steps(self.folder)
+        written_epochs = written.get("training/loss", set())
+        is_new = not (self.state.epoch or self.state.step)
+        if is_new or max(written_epochs, default=0) > self.state.epoch:
+            storage.remove_tree(self.folder)
+            written, written_epochs = {}, set()
         if "settings/config" not in written:
             self._write_settings()
-        for row in state.history:
-            if int(row["epoch"]) not in epochs:
+        for row in self.state.history:
+            if int(row["epoch"]) not in written_epochs:
                 self._write_row(row)
 
     @functools.cached_property
@@ -153,7 +130,7 @@ class TensorBoard(keras.callbacks.Callback):
         return tf.summary.create_file_writer(self.folder)
 
     def close(self) -> None:
-        """Ends a profile that is still going on, and closes the file."""
+        """End a profile that is still going on, and close the file."""
         self._stop_profile()
         if "_writer" in vars(self):
             self._writer.close()
@@ -178,7 +155,7 @@ class TensorBoard(keras.callbacks.Callback):
             self._stop_profile()
 
     def _step(self, batch: int) -> int:
-        """The step of the stage, from 1, that a batch of this epoch is."""
+        """Return the step of the stage, from 1, that a batch of this epoch is."""
         return self.state.epoch * self.steps + self.first_step + batch + 1
 
     def _stop_profile(self) -> None:
@@ -193,20 +170,19 @@ class TensorBoard(keras.callbacks.Callback):
         # all of them.
         clips = self.done * self.record.config.train.batch_size
         seconds = self.stopped - self.started
-        self._write_row(
-            self.state.history[-1], {"clips_per_second": clips / seconds} if seconds else {}
-        )
-        if self.validation:
+        speed = {"clips_per_second": clips / seconds} if seconds else {}
+        self._write_row({**self.state.history[-1], **speed})
+        if self.validation and self.validation.last:
             if self.options.picture_clips and self._is_detailed(epoch):
                 with self.model.as_scored():
-                    self._score_clips()
+                    self._score_clips(self.validation, self.validation.last)
             self._write_validation(epoch + 1, self.validation.last)
         self._writer.flush()
 
-    def _write_row(self, row: dict[str, float], also: dict[str, float] | None = None) -> None:
-        """The figures of an epoch: a row of the history, and what else is known of its training."""
+    def _write_row(self, row: dict[str, float]) -> None:
+        """Write the figures of an epoch."""
         with self._writer.as_default(step=int(row["epoch"])):
-            for name, value in {**row, **(also or {})}.items():
+            for name, value in row.items():
                 if name not in _NOT_OF_THE_TRAINING and math.isfinite(value):
                     tf.summary.scalar(f"training/{name}", value)
             for name in ("loss", "mAP"):
@@ -214,6 +190,7 @@ class TensorBoard(keras.callbacks.Callback):
                     tf.summary.scalar(f"validation/{name}", row[f"val_{name}"])
 
     def _write_validation(self, step: int, validated: Validated) -> None:
+        """Write the measures of the validation clips; in some epochs, curves and pictures too."""
         evaluation = validated.evaluation
         with self._writer.as_default(step=step):
             for name in ("mAUC", "d_prime"):
@@ -224,23 +201,20 @@ class TensorBoard(keras.callbacks.Callback):
             if not self._is_detailed(step - 1):
                 return
             for name, curve in self._curves(validated).items():
-                _write_curve(name, curve, step)
-            if self._clips:
-                for clip, scores in zip(self._clips, self._segment_scores, strict=True):
-                    tf.summary.image(
-                        f"clips/{clip.video_id}", self._picture(clip, scores, step)[None]
-                    )
+                tag, num_thresholds = f"precision_recall/{name}", curve.shape[1]
+                proto = pr_summary.raw_data_pb(tag, *curve, num_thresholds, display_name=name)
+                _write_proto(proto, step)
+            for clip, scores in zip(self._clips or [], self._segment_scores, strict=True):
+                picture = self._draw_clip(clip, scores, step)
+                tf.summary.image(f"clips/{clip.video_id}", picture[None])
 
     def _is_detailed(self, epoch: int) -> bool:
-        """Whether an epoch, from 0, has curves and pictures."""
-        return (
-            epoch + 1
-        ) % self.options.picture_epochs == 0 or epoch + 1 == self.record.config.train.epochs
+        """Return True if an epoch, from 0, has curves and pictures."""
+        last = self.record.config.train.epochs
+        return (epoch + 1) % self.options.picture_epochs == 0 or epoch + 1 == last
 
     def _curves(self, validated: Validated) -> dict[str, np.ndarray]:
-        """Counts of the classes with the most positive clips, which are the same in every stage,
-        and of all together.
-        """
+        """Count for the classes with the most positive clips, and for all classes together."""
         scores, labels = expit(validated.logits, dtype=np.float64), validated.labels
         positives = labels.sum(axis=0)
         classes = [c for c in np.argsort(-positives, kind="stable")[:_CURVES] if positives[c]]
@@ -250,12 +224,11 @@ class TensorBoard(keras.callbacks.Callback):
 
     # --- clips ---
 
-    def _score_clips(self) -> None:
+    def _score_clips(self, validation: Validation, last: Validated) -> None:
         """Score the segments of the clips that are shown."""
         if self._clips is None:
-            last, split = self.validation.last, self.validation.split
             chosen = choose_clips(last.labels, self.options.picture_clips)
-            self._clips = read_clips(split, [last.ids[index] for index in chosen])
+            self._clips = read_clips(validation.split, [last.ids[index] for index in chosen])
         if not self._clips:
             return
         config, frames = self.record.config.network, [len(clip.log_mel) for clip in self._clips]
@@ -263,15 +236,17 @@ class TensorBoard(keras.callbacks.Callback):
         for clip, padded in zip(self._clips, log_mels, strict=True):
             padded[: len(clip.log_mel)] = clip.log_mel
         inputs = {"log_mel": tf.constant(log_mels), "num_frames": tf.constant(frames, tf.int32)}
-        logits = self.validation.scorer.student(inputs, training=False)["segment_logits"].numpy()
+        logits = validation.scorer.student(inputs, training=False)["segment_logits"].numpy()
         self._segment_scores = [
-            expit(one[: config.num_segments(count)], dtype=np.float64)
-            for one, count in zip(logits, frames, strict=True)
+            expit(of_clip[: config.num_segments(count)], dtype=np.float64)
+            for of_clip, count in zip(logits, frames, strict=True)
         ]
 
-    def _picture(self, clip: ClipRecord, scores: np.ndarray, step: int) -> np.ndarray:
-        """A clip with the scores of its labels, and of the classes scored highest besides: uint8
-        [height, width, 3].
+    def _draw_clip(self, clip: ClipRecord, scores: np.ndarray, step: int) -> np.ndarray:
+        """Draw a clip with the scores of its labels, and of the classes with the highest scores.
+
+        Returns:
+            uint8 [height, width, 3].
         """
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -295,6 +270,7 @@ class TensorBoard(keras.callbacks.Callback):
     # --- settings ---
 
     def _write_settings(self) -> None:
+        """Write the settings as text, and as hyper-parameters."""
         config = self.record.config
         settings = {
             "stage": config.to_dict(),
@@ -303,8 +279,12 @@ class TensorBoard(keras.callbacks.Callback):
         }
         hparams = hparams_of(self.record)
         infos = [
-            api_pb2.HParamInfo(name=name, type=kind, differs=name in _SHOWN)
-            for name, kind in _HPARAMS.items()
+            api_pb2.HParamInfo(
+                name=name,
+                type=_DATA_TYPES.get(type(value), api_pb2.DATA_TYPE_FLOAT64),
+                differs=name in _SHOWN,
+            )
+            for name, value in hparams.items()
         ]
         metrics = [
             api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag), display_name=name)
@@ -322,7 +302,7 @@ class TensorBoard(keras.callbacks.Callback):
 
 
 def hparams_of(record: StageRecord) -> dict[str, float | str | bool]:
-    """The settings of a stage that are worth a column."""
+    """Return the settings of a stage that are worth a column."""
     config = record.config
     values = {
         **dataclasses.asdict(config.train),
@@ -338,68 +318,57 @@ def hparams_of(record: StageRecord) -> dict[str, float | str | bool]:
 def curve_counts(
     labels: np.ndarray, scores: np.ndarray, num_thresholds: int = _THRESHOLDS
 ) -> np.ndarray:
-    """What TensorBoard's precision-recall plugin shows: counts at thresholds evenly spread over [0,
-    1].
+    """Count for TensorBoard's precision-recall curves, at thresholds evenly spread over [0, 1].
 
     Args:
         labels: 0 or 1, any shape.
-        scores: in 0..1, of the same shape; a clip is found at a threshold if its score is no lower.
+        scores: in 0..1, of the same shape; a score counts as positive at a threshold if it is no
+            lower.
         num_thresholds: two or more.
 
     Returns:
         float64 [6, num_thresholds]: true positives, false positives, true negatives, false
-        negatives, precision (0 where nothing is found) and recall.
+        negatives, precision (0 where nothing counts as positive) and recall.
     """
     is_positive = np.asarray(labels).ravel() > 0
     highest = np.floor(np.asarray(scores, np.float64).ravel() * (num_thresholds - 1)).astype(int)
-    found = [
-        np.bincount(highest[chosen], minlength=num_thresholds)[::-1]
-        .cumsum()[::-1]
-        .astype(np.float64)
+    true, false = (
+        np.bincount(highest[chosen], minlength=num_thresholds)[::-1].cumsum()[::-1].astype(float)
         for chosen in (is_positive, ~is_positive)
-    ]
-    true, false = found
-    missed, spared = true[0] - true, false[0] - false
-    precision = true / np.maximum(true + false, 1)
-    return np.stack([true, false, spared, missed, precision, true / max(true[0], 1)])
-
-
-def _write_curve(name: str, counts: np.ndarray, step: int) -> None:
-    proto = pr_summary.raw_data_pb(
-        f"precision_recall/{name}", *counts, num_thresholds=counts.shape[1], display_name=name
     )
-    _write_proto(proto, step)
+    precision = true / np.maximum(true + false, 1)
+    recall = true / max(true[0], 1)
+    return np.stack([true, false, false[0] - false, true[0] - true, precision, recall])
 
 
 def _write_proto(proto, step: int) -> None:
-    """Writes a `Summary` with the default writer."""
+    """Write a `Summary` with the default writer."""
     tf.summary.experimental.write_raw_pb(proto.SerializeToString(), step=step)
 
 
 def choose_clips(labels: np.ndarray, count: int) -> list[int]:
-    """A handful of clips that shows as many classes as it can: the first of each class, then the
-    first that have labels.
+    """Choose a few clips with many classes: the first of each class, then the first with a label.
 
     Args:
         labels: multi-hot, [clips, classes].
-        count: how many at most.
+        count: number of clips, at most.
 
     Returns:
         Indices of clips, ascending; a function of the labels alone.
     """
-    shown, chosen = np.zeros(labels.shape[1], bool), []
-    for index in np.flatnonzero(labels.any(axis=1)):
-        if len(chosen) < count and (labels[index].astype(bool) & ~shown).any():
-            chosen.append(int(index))
-            shown |= labels[index].astype(bool)
-    rest = [int(index) for index in np.flatnonzero(labels.any(axis=1)) if index not in chosen]
-    return sorted(chosen + rest[: count - len(chosen)])
+    labels = np.asarray(labels, bool)
+    shown = np.zeros(labels.shape[1], bool)
+    chosen: list[int] = []
+    rest: list[int] = []
+    for index in np.flatnonzero(labels.any(axis=1)).tolist():
+        is_new = (labels[index] & ~shown).any()
+        (chosen if is_new else rest).append(index)
+        shown |= labels[index]
+    return sorted([*chosen, *rest][:count])
 
 
 def written_steps(folder: str) -> dict[str, set[int]]:
-    """The steps that a folder's event files hold, by tag; a file that ends in the middle counts up
-    to there.
-    """
+    """Return the steps that a folder's event files hold, by tag, also of files cut short."""
     steps: dict[str, set[int]] = defaultdict(set)
     for name in storage.list_dir(folder):
         if "tfevents" not in name:
@@ -413,7 +382,7 @@ def written_steps(folder: str) -> dict[str, set[int]]:
 
 
 def write_final(folder: str, record: StageRecord, figures: dict) -> None:
-    """Writes the figures of a stage's `metrics.json` at its last epoch, and that it is done; once.
+    """Write the figures of a stage's `metrics.json` at its last epoch, and that it is done; once.
 
     Args:
         folder: the stage's, of TensorBoard.

@@ -1,4 +1,4 @@
-"""The processes that train together, one or several: who writes, and what they must do in step."""
+"""The processes that train together, one or several."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ import tensorflow as tf
 
 
 class Workers:
-    """The workers of a strategy; of any but a `MultiWorkerMirroredStrategy` there is one, this
-    process.
+    """The workers of a strategy; there is one, unless it is a `MultiWorkerMirroredStrategy`.
 
-    What several workers call here, all of them must call, in the same order: each call waits for
-    the others.
+    All workers must make the same calls, in the same order: each call waits for the others.
     """
 
     def __init__(self, strategy: tf.distribute.Strategy):
@@ -29,31 +27,32 @@ class Workers:
 
     @property
     def is_chief(self) -> bool:
-        """Whether this worker is the one that writes files and speaks to people."""
+        """True if this worker is the one that writes files and prints."""
         return self.index == 0
 
     def any(self, flag: bool) -> bool:
-        """Whether `flag` is true in any worker."""
-        return bool(flag) if self.count == 1 else bool(self._sum([float(flag)])[0] > 0)
+        """Return True if `flag` is true in any worker."""
+        return bool(flag) if self.count == 1 else self._sum(float(flag)) > 0
 
     def wait(self) -> None:
-        """Returns when all workers are here."""
+        """Wait until all workers are here."""
         self.any(False)
 
     def check_same(self, text: str) -> None:
-        """A `ValueError` if the workers do not all have the same text: what they see of the run."""
+        """Raise `ValueError` if the workers do not all have the same text about the run."""
         if self.count == 1:
             return
         mine = float(zlib.crc32(text.encode()) % (1 << 20))
-        mean = self._sum([mine])[0] / self.strategy.num_replicas_in_sync
+        mean = self._sum(mine) / self.strategy.num_replicas_in_sync
         if self.any(mean != mine):
             raise ValueError(
-                f"the workers do not see the same run (worker {self.index}: {text}): give all the same command and a "
-                "--run_dir and --data_dir on storage that they share"
+                f"the workers do not see the same run (worker {self.index}: {text}): give all the "
+                "same command and a --run_dir and --data_dir on storage that they share"
             )
 
-    def _sum(self, values: list[float]) -> list[float]:
-        return self._reduce(tf.constant(values, tf.float64)).numpy().tolist()
+    def _sum(self, value: float) -> float:
+        """Return the sum of a value over all replicas."""
+        return float(self._reduce(tf.constant([value], tf.float64))[0])
 
     @functools.cached_property
     def _reduce(self):
@@ -65,5 +64,5 @@ class Workers:
 
 
 def is_multi_worker(strategy: tf.distribute.Strategy) -> bool:
-    """Whether a strategy spans several processes."""
+    """Return True if a strategy spans several processes."""
     return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
