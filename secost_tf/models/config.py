@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from tfrecord_tools.config import Config, setting
 
@@ -105,10 +106,7 @@ class WelsNetConfig(Config):
     @property
     def stride_frames(self) -> int:
         """Frames from one segment to the next: 32 at the defaults, 0.32 s."""
-        stride = 1
-        for pool in self.block_pools:
-            stride *= pool
-        return stride
+        return math.prod(self.block_pools)
 
     @property
     def window_frames(self) -> int:

@@ -50,9 +50,8 @@ def average_teacher(models: Sequence[keras.Model]) -> Teacher:
 
     def teacher(inputs: Any) -> tf.Tensor:
         logits = (clip_logits(call_model(model, inputs, training=False)) for model in models)
-        return tf.add_n([tf.sigmoid(tf.cast(values, tf.float32)) for values in logits]) / len(
-            models
-        )
+        scores = [tf.sigmoid(tf.cast(values, tf.float32)) for values in logits]
+        return tf.add_n(scores) / len(models)
 
     return teacher
 
@@ -83,8 +82,8 @@ def clip_logits(outputs: Any) -> tf.Tensor:
 _in_graph = tf.autograph.experimental.do_not_convert
 
 
-# In classes of their own, metrics and arguments are out of the sight of Keras's trackers: Keras 2 would
-# count the metrics' variables among the model's weights.
+# In classes of their own, metrics and arguments are out of the sight of Keras's trackers: Keras 2
+# would count the metrics' variables among the model's weights.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -255,9 +254,8 @@ class TeacherDistillation(keras.Model):
             steps_per_execution=steps_per_execution,
             jit_compile=jit_compile,
         )
-        self.loss = (
-            loss  # applied by `train_step` alone: Keras would try it on targets that are a dict
-        )
+        # Applied by `train_step` alone: Keras would try it on targets that are a dict.
+        self.loss = loss
         with self.distribute_strategy.scope():
             self._counted = _Metrics(
                 self._counted.losses,
@@ -324,16 +322,14 @@ class TeacherDistillation(keras.Model):
     def load_own_variables(self, store: Any) -> None:
         """Load what `save_own_variables` saved."""
         variables = self.average.variables if self.average else []
-        missing = [
-            f"average_{index}" for index in range(len(variables)) if f"average_{index}" not in store
-        ]
-        if missing:
+        names = [f"average_{index}" for index in range(len(variables))]
+        if missing := [name for name in names if name not in store]:
             raise ValueError(
                 f"ema: the saved model has no average of {len(variables) - 1} weights (no "
                 f"{missing[0]}); make the model with ema=0, or load weights into its student alone"
             )
-        for index, variable in enumerate(variables):
-            variable.assign(np.asarray(store[f"average_{index}"]))
+        for name, variable in zip(names, variables, strict=True):
+            variable.assign(np.asarray(store[name]))
 
     # === Weights that are scored ===
 
@@ -378,26 +374,22 @@ class TeacherDistillation(keras.Model):
             loss_weights = tf.ones_like(per_clip) if weights is None else weights
             loss = tf.reduce_sum(loss_weights * per_clip) / _global_batch_size(per_clip)
             if self.student.losses:  # regularisers: once, not once a replica
-                loss += (
-                    tf.add_n(self.student.losses)
-                    / tf.distribute.get_strategy().num_replicas_in_sync
-                )
+                replicas = tf.distribute.get_strategy().num_replicas_in_sync
+                loss += tf.add_n(self.student.losses) / replicas
         variables = self.student.trainable_variables
         step = apply_gradients_of(tape, loss, self.optimizer, variables, self.clip_norm)
         if self.average:
             self.average.update()
         if step.gradient_norm is not None:
-            is_number = tf.math.is_finite(
-                step.gradient_norm
-            )  # not so where float16 leaves a step out
-            self._counted.losses["gradient_norm"].update_state(
-                tf.where(is_number, step.gradient_norm, 0.0), tf.cast(is_number, tf.float32)
-            )
+            is_number = tf.math.is_finite(step.gradient_norm)  # unless float16 leaves a step out
+            norm = tf.where(is_number, step.gradient_norm, 0.0)
+            counts = tf.cast(is_number, tf.float32)
+            self._counted.losses["gradient_norm"].update_state(norm, counts)
+        teacher_part = losses.teacher_part(labels, teacher_scores, logits, self.loss.alpha)
         self._track(
             loss=tf.where(step.is_finite, loss_weights * per_clip, float("nan")),
             label_loss=loss_weights * losses.label_part(labels, logits),
-            teacher_loss=loss_weights
-            * losses.teacher_part(labels, teacher_scores, logits, self.loss.alpha),
+            teacher_loss=loss_weights * teacher_part,
         )
         return self._results(labels, logits, weights)
 
@@ -468,11 +460,8 @@ def _unpack(data: Any) -> tuple[Any, tf.Tensor, Mapping[str, Any], tf.Tensor | N
     """Return a batch's inputs, labels [batch, classes], all its targets, and weights [batch]."""
     inputs, targets, weights = keras.utils.unpack_x_y_sample_weight(data)
     if not isinstance(targets, Mapping) or "labels" not in targets:
-        came = (
-            f"a dict of {sorted(targets)}"
-            if isinstance(targets, Mapping)
-            else type(targets).__name__
-        )
+        is_dict = isinstance(targets, Mapping)
+        came = f"a dict of {sorted(targets)}" if is_dict else type(targets).__name__
         raise ValueError(
             f"y: expected a dict with the `labels`, got {came}; write "
             '`model.fit(x, {"labels": y, "teacher_scores": t})`, without `teacher_scores` where '
@@ -507,9 +496,7 @@ def _make_metric(metric: Any) -> keras.metrics.Metric:
     if callable(metric):
         return keras.metrics.MeanMetricWrapper(metric, name=metric.__name__, dtype="float32")
     made = keras.metrics.get("binary_accuracy" if metric in {"accuracy", "acc"} else metric)
-    if not isinstance(
-        made, keras.metrics.Metric
-    ):  # a function in Keras 2, mostly a metric in Keras 3
+    if not isinstance(made, keras.metrics.Metric):  # a function in Keras 2, seldom in Keras 3
         return keras.metrics.MeanMetricWrapper(made, name=metric, dtype="float32")
     return type(made).from_config({**made.get_config(), "name": metric, "dtype": "float32"})
 

@@ -91,9 +91,8 @@ class BatchNorm(Float32Layer):
 
     def _move_towards(self, mean: tf.Tensor, variance: tf.Tensor) -> None:
         for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            moving.assign(
-                self.momentum * tf.convert_to_tensor(moving) + (1 - self.momentum) * value
-            )
+            before = tf.convert_to_tensor(moving)
+            moving.assign(self.momentum * before + (1 - self.momentum) * value)
 
     def _fused(
         self,
@@ -125,10 +124,8 @@ class BatchNorm(Float32Layer):
         """Return mean and biased variance, float32 [channels], with one all-reduce."""
         axes = list(range(len(x.shape) - 1))
         count = tf.cast(tf.size(x) // tf.shape(x)[-1], tf.float32)
-        local = tf.concat(
-            [tf.reduce_sum(x, axes), tf.reduce_sum(tf.square(x), axes), count[None]], 0
-        )
-        total = _sum_over_replicas(local, context)
+        sums = [tf.reduce_sum(x, axes), tf.reduce_sum(tf.square(x), axes), count[None]]
+        total = _sum_over_replicas(tf.concat(sums, 0), context)
         mean, mean_square = tf.split(total[:-1] / total[-1], 2)
         return mean, tf.maximum(mean_square - tf.square(mean), 0.0)
 
@@ -272,11 +269,8 @@ def _patch_sums(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         for i in range(3)
     ]
     total = tf.reduce_sum(rows, 0)
-    bins = [
-        padded(total - tf.reduce_sum(last, 0)),
-        padded(total),
-        padded(total - tf.reduce_sum(first, 0)),
-    ]
+    left_out = (tf.reduce_sum(last, 0), tf.zeros_like(total), tf.reduce_sum(first, 0))
+    bins = [padded(total - edge) for edge in left_out]
     sums = [[tf.reduce_sum(row[m : m + mel]) for m in range(3)] for row in bins]
     count = tf.cast(batch * time * mel, tf.float32)
     return count, tf.stack(sums), tf.stack(products)
@@ -320,9 +314,8 @@ def _spanning_convolution(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     rows = tf.reshape(x, [tf.shape(x)[0], -1, mel * channels])
     steps = tf.shape(rows)[1] - frames + 1
     windows = tf.concat([rows[:, i : i + steps] for i in range(frames)], -1) if frames > 1 else rows
-    y = tf.matmul(
-        tf.reshape(windows, [-1, frames * mel * channels]), tf.reshape(kernel, [-1, outputs])
-    )
+    windows = tf.reshape(windows, [-1, frames * mel * channels])
+    y = tf.matmul(windows, tf.reshape(kernel, [-1, outputs]))
     return tf.reshape(y, [-1, steps, 1, outputs])
 
 
@@ -354,15 +347,12 @@ def _convolution_with_products(
         padded = tf.pad(x, [[0, 0], [before, high - 1 - before], [after, wide - 1 - after], [0, 0]])
         time, mel = tf.shape(x)[1], tf.shape(x)[2]
         flat = tf.reshape(dy, [-1, outputs])
-        places = [
-            tf.matmul(
-                tf.reshape(padded[:, i : i + time, j : j + mel], [-1, channels]),
-                flat,
-                transpose_a=True,
-            )
-            for i in range(high)
-            for j in range(wide)
-        ]
+
+        def product(i: int, j: int) -> tf.Tensor:
+            shifted = tf.reshape(padded[:, i : i + time, j : j + mel], [-1, channels])
+            return tf.matmul(shifted, flat, transpose_a=True)
+
+        places = [product(i, j) for i in range(high) for j in range(wide)]
         return dx, tf.reshape(tf.stack(places), kernel.shape)
 
     return tf.nn.conv2d(x, kernel, 1, "SAME"), gradient

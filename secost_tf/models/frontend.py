@@ -112,8 +112,8 @@ def log_mel_by_products(
         float32 [batch, frames, mel_bins].
     """
     product = _product_of_halves if for_float16 else tf.matmul
-    phase = np.outer(np.arange(config.window_samples), np.arange(config.fft_length // 2 + 1))
-    phase = phase * (2 * np.pi / config.fft_length)
+    turns = np.outer(np.arange(config.window_samples), np.arange(config.fft_length // 2 + 1))
+    phase = turns * (2 * np.pi / config.fft_length)
     window = hann_window(config).astype(np.float64)[:, None]
     transform = np.concatenate([np.cos(phase), np.sin(phase)], axis=1) * window
     frames = tf.signal.frame(waveforms, config.window_samples, config.hop_samples)

@@ -112,16 +112,14 @@ class Standardize(Float32Layer):
 
     def has_statistics(self) -> bool:
         """Tell if the mean and variance are other than the 0 and 1 of a new layer."""
-        mean, variance = (
-            tf.convert_to_tensor(weight).numpy() for weight in (self.mean, self.variance)
-        )
+        weights = (self.mean, self.variance)
+        mean, variance = (tf.convert_to_tensor(weight).numpy() for weight in weights)
         return bool(np.any(mean != 0) or np.any(variance != 1))
 
     def call(self, log_mels: tf.Tensor, num_frames: tf.Tensor) -> tf.Tensor:
         """Return the standardised log-mels, [batch, padded frames, mel_bins, 1]."""
-        x = (tf.cast(log_mels, tf.float32) - self.mean) * tf.math.rsqrt(
-            tf.convert_to_tensor(self.variance) + 1e-6
-        )
+        scale = tf.math.rsqrt(tf.convert_to_tensor(self.variance) + 1e-6)
+        x = (tf.cast(log_mels, tf.float32) - self.mean) * scale
         frames = tf.shape(x)[1]
         x = tf.where(tf.sequence_mask(num_frames, frames)[:, :, None], x, 0.0)
         padded = tf.maximum(_ceil_divide(frames, self.multiple) * self.multiple, self.minimum)
@@ -136,9 +134,8 @@ def _own_frames(batch: Any) -> np.ndarray:
     """Return the frames of a batch's clips without their padding, float64 [frames, mel_bins]."""
     inputs = batch[0] if isinstance(batch, (tuple, list)) else batch
     if not isinstance(inputs, Mapping) or not {"log_mel", "num_frames"} <= set(inputs):
-        came = (
-            f"a dict of {sorted(inputs)}" if isinstance(inputs, Mapping) else type(inputs).__name__
-        )
+        is_dict = isinstance(inputs, Mapping)
+        came = f"a dict of {sorted(inputs)}" if is_dict else type(inputs).__name__
         raise ValueError(
             f"data: expected a dict of `log_mel` and `num_frames`, or batches of it, got {came}"
         )

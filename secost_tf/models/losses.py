@@ -138,9 +138,8 @@ def binary_cross_entropy(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         float32 [batch].
     """
     targets, logits = _as_float32(targets), _as_float32(logits)
-    return tf.reduce_mean(
-        tf.nn.sigmoid_cross_entropy_with_logits(labels=targets, logits=logits), -1
-    )
+    per_class = tf.nn.sigmoid_cross_entropy_with_logits(labels=targets, logits=logits)
+    return tf.reduce_mean(per_class, -1)
 
 
 def secost_loss(

@@ -82,19 +82,14 @@ def wels_net(config: WelsNetConfig, name: str = "wels_net") -> keras.Model:
         x = _convolve(x, config, channels, 1, f"b{block}")
         x = keras.layers.ReLU(name=f"b{block}_relu")(x)
     segment_logits = _segment_outputs(x, config, f"b{block + 1}")
-    segment_mask = SegmentMask(stride, config.embedding_frames, name="segment_mask")(
-        segment_logits, num_frames
-    )
-    arguments = {"segment_mask": segment_mask}
+    mask = SegmentMask(stride, config.embedding_frames, name="segment_mask")
+    arguments = {"segment_mask": mask(segment_logits, num_frames)}
     if config.pooling == "attention":
         arguments["attention_logits"] = _segment_outputs(x, config, "attention")
     pooling = Pooling(config.pooling, k=config.pooling_k, name="pooling")
-    logits = pooling(segment_logits, **arguments)
-    return keras.Model(
-        inputs={"log_mel": log_mel, "num_frames": num_frames},
-        outputs={"logits": logits, "segment_logits": segment_logits},
-        name=name,
-    )
+    inputs = {"log_mel": log_mel, "num_frames": num_frames}
+    outputs = {"logits": pooling(segment_logits, **arguments), "segment_logits": segment_logits}
+    return keras.Model(inputs, outputs, name=name)
 
 
 def _blocks(x: Symbol, num_frames: Symbol, config: WelsNetConfig) -> Symbol:
@@ -131,7 +126,5 @@ def _convolve(
 def _segment_outputs(x: Symbol, config: WelsNetConfig, name: str) -> Symbol:
     """Add a 1x1 convolution to the classes: float32 [batch, K, classes]."""
     outputs = Convolution(config.num_classes, 1, dtype="float32", name=name)(x)
-    per_segment = keras.layers.Reshape(
-        (-1, config.num_classes), dtype="float32", name=f"{name}_per_segment"
-    )
-    return per_segment(outputs)
+    shape, options = (-1, config.num_classes), {"dtype": "float32", "name": f"{name}_per_segment"}
+    return keras.layers.Reshape(shape, **options)(outputs)
