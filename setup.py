@@ -25,7 +25,7 @@ COMMANDS = {
 
 
 class BuildWithFlagfiles(build_py):
-    """Builds the packages, with the flagfiles as data of secost_tf: a checkout has them in flags/."""
+    """Build the packages, with the flagfiles of flags/ as data of secost_tf."""
 
     def run(self):
         super().run()
@@ -36,7 +36,8 @@ class BuildWithFlagfiles(build_py):
 setup(
     name="secost_tf",
     version=re.search(r'__version__ = "(.+)"', (HERE / "secost_tf/version.py").read_text())[1],
-    description="SeCoST: sequential co-supervision for weakly labelled audio event detection, on TensorFlow and Keras",
+    description="SeCoST: sequential co-supervision for weakly labelled audio event detection, on "
+    "TensorFlow and Keras",
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
@@ -87,7 +88,7 @@ setup(
             "apache-beam>=2.60",
             "build",
             "import-linter>=2.17",
-            "mypy>=1.15",
+            "mypy==2.4.1",
             f"moto[server]>=5; {REFERENCE}",
             "pytest>=8",
             "pytest-cov>=5",
@@ -119,7 +120,8 @@ setup(
     },
     entry_points={
         "console_scripts": [
-            f"{'secost' if package == 'secost_tf' else package.replace('_tools', '')}-{name} = {package}.{name}:run"
+            f"{'secost' if package == 'secost_tf' else package.replace('_tools', '')}-{name} = "
+            f"{package}.{name}:run"
             for package, names in COMMANDS.items()
             for name in names
         ]

@@ -83,7 +83,7 @@ def paths(extension: str, count: int) -> list[str]:
 
 
 def convert(extension: str, count: int, workers: int):
-    """The whole conversion, worker processes and all, to a folder in memory if the system has one."""
+    """The whole conversion, worker processes and all, to a folder in memory if there is one."""
     from tfrecord_tools.conversion.clip import ConvertConfig
     from tfrecord_tools.conversion.convert import convert_dataset as run
     from tfrecord_tools.conversion.local_runner import convert_shards_locally

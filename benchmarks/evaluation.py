@@ -112,7 +112,8 @@ def main() -> None:
                 raise SystemExit(f"{what}: differ by {difference:.3g}, more than {TOLERANCE:g}")
             rows.append(
                 {
-                    "what": f"{what}, times as fast as scikit-learn (largest difference {difference:.0e})",
+                    "what": f"{what}, times as fast as scikit-learn (largest difference "
+                    f"{difference:.0e})",
                     "bar": bar,
                     "difference": difference,
                     **pairs.compare(one, other, arguments.pairs, warm_up=0),

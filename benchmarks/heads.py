@@ -55,7 +55,8 @@ def main() -> None:
     for head in arguments.heads.split(","):
         name = f"head_{head}"
         run(
-            "secost_tf.experiment", f"--flagfile={FLAGFILE}", f"--experiments_dir={folder}", f"--name={name}",
+            "secost_tf.experiment", f"--flagfile={FLAGFILE}",
+            f"--experiments_dir={folder}", f"--name={name}",
             f"--pooling={head}", f"--seeds={arguments.seeds}", *training,
         )  # fmt: skip
         for seed in range(arguments.seeds):

@@ -154,7 +154,8 @@ def main() -> None:
     print(f"{what} ({pairs.machine()['processor']}, {os.cpu_count()} cores)")
     print("| what | median (range) | bar |\n|---|---|---|")
     print(
-        f"| times as fast as real time | {statistics.median(speeds):.0f} ({min(speeds):.0f} to {max(speeds):.0f}) | 150 |"
+        f"| times as fast as real time | {statistics.median(speeds):.0f} ({min(speeds):.0f} to "
+        f"{max(speeds):.0f}) | 150 |"
     )
     print(f"| peak memory, MB | {peak:.0f} | 1500 |")
     print(f"| largest difference at joins | {joins:.1e} | 1e-4 |")

@@ -113,7 +113,8 @@ def main() -> None:
                 }
             )
     print(
-        f"| model | MB | mAP ({len(sounds)} clips) | change | largest difference of a score |\n|---|---|---|---|---|"
+        f"| model | MB | mAP ({len(sounds)} clips) | change | largest difference of a score "
+        f"|\n|---|---|---|---|---|"
     )
     for row in rows:
         size = f"{row['bytes'] / 1e6:.2f}" if "bytes" in row else ""

@@ -56,7 +56,8 @@ def main() -> None:
         change = [a - b for a, b in zip(figures[dtype], figures["float32"], strict=True)]
         rows.append(
             {
-                "what": f"{dtype} {compression}: bytes / float32; mAP change {statistics.mean(change):+.5f} "
+                "what": f"{dtype} {compression}: bytes / float32; mAP change "
+                f"{statistics.mean(change):+.5f} "
                 f"(of a fold at most {max(change, key=abs):+.5f})",
                 "ratio": size / sizes["float32", "NONE"],
                 "bar": "0.50, 0.001" if dtype == "float16" else "",

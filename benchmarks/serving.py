@@ -106,7 +106,8 @@ def main() -> None:
                     pairs.Side(__file__, name, sys.executable, None, own)
                     for name in ("keras", "saved_model")
                 )
-                what = f"width {width:g}, batch {batch}: SavedModel on waveforms, time / that of Keras on log-mels"
+                what = f"width {width:g}, batch {batch}"
+                what += ": SavedModel on waveforms, time / that of Keras on log-mels"
                 rows.append(
                     {
                         "what": what,

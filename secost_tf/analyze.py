@@ -4,7 +4,7 @@ and likely label errors.
 Writes, into RUN_DIR/analysis or `--out`:
 
     analysis.json       everything that is printed, and more
-    per_class.csv       each class: positives, AP of both stages, gain; how far the student is from its teacher
+    per_class.csv       each class: positives, AP of both stages, gain; distance from the teacher
     label_errors.csv    the training labels that the later stage contradicts most, two ranked lists
     gain.png            mean gain in ranges of base AP
     calibration.png     how far scores are probabilities
@@ -36,7 +36,8 @@ class AnalyzeSettings(StageSettings, ScoringSettings):
     split: str = setting("eval", "The split on which the stages are compared.")
     clean_labels_csv: str | None = setting(
         None,
-        "True labels of the training clips, as AudioSet's segment lists have them, against which the "
+        "True labels of the training clips, as AudioSet's segment lists have them, against which "
+        "the "
         "label errors found are judged. Default: the classes of the clips' events, where the "
         "training split has events.",
     )

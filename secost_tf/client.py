@@ -38,7 +38,8 @@ class ClientSettings(Config):
 
     server: str = setting(
         f"localhost:{REST_PORT}",
-        f"TensorFlow Serving's address: host:port, where port {GRPC_PORT} means gRPC and others REST, "
+        f"TensorFlow Serving's address: host:port, where port {GRPC_PORT} means gRPC and others "
+        f"REST, "
         "or with http://, https://, grpc:// or grpcs:// before it.",
     )
     model: str = setting("secost", "Name of the model on the server.")
@@ -72,7 +73,8 @@ class ClientSettings(Config):
     )
     retries: int = setting(
         RetryPolicy.retries,
-        "Attempts after the first one, with growing pauses, where the server cannot be reached or is "
+        "Attempts after the first one, with growing pauses, where the server cannot be reached or "
+        "is "
         "busy; over gRPC four at most.",
         minimum=0,
     )
@@ -108,7 +110,8 @@ def describe(answer: dict[str, np.ndarray], top: int, name_of: Callable[[int], s
     for index in np.argsort(-answer["scores"], kind="stable")[:top]:
         peak = int(answer["segment_scores"][:, index].argmax())
         lines.append(
-            f"  {answer['scores'][index]:6.3f}  {name_of(int(index))}, at {answer['segment_onsets'][peak]:.2f} s "
+            f"  {answer['scores'][index]:6.3f}  {name_of(int(index))}, at "
+            f"{answer['segment_onsets'][peak]:.2f} s "
             f"{answer['segment_scores'][peak, index]:.3f}"
         )
     return lines

@@ -1,4 +1,4 @@
-"""`python -m secost_tf.evaluate --run_dir=R`: evaluate the stages of a run on any converted split."""
+"""`python -m secost_tf.evaluate --run_dir=R`: evaluate the stages of a run on a converted split."""
 
 from __future__ import annotations
 

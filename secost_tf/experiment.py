@@ -51,7 +51,8 @@ class ExperimentSettings(Config):
 
     experiments_dir: str = setting(
         "runs/experiments",
-        "Folder of the experiments, a folder each. What is done there is kept, and a stage that two "
+        "Folder of the experiments, a folder each. What is done there is kept, and a stage that "
+        "two "
         "experiments have in common is trained once.",
     )
     epochs_factor: int = setting(
@@ -66,7 +67,8 @@ class ExperimentSettings(Config):
     )
     processes: int = setting(
         1,
-        "Seeds that are trained side by side, each in a process of its own with an equal part of the "
+        "Seeds that are trained side by side, each in a process of its own with an equal part of "
+        "the "
         "processor's cores. Small networks gain little from a second core, and much from this.",
         minimum=1,
     )

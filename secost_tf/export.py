@@ -22,19 +22,22 @@ class ExportSettings(StageSettings, RunDataSettings):
 
     export_dir: str | None = setting(
         None,
-        "Folder of the model, whose name is the model's: each export makes the next numbered version "
+        "Folder of the model, whose name is the model's: each export makes the next numbered "
+        "version "
         "in it. Default: models/secost, for the other formats models/secost-tflite and "
         "models/secost-onnx.",
     )
     format: str = setting(
         "saved_model",
-        "saved_model: for TensorFlow Serving. tflite: for phones and small machines. onnx: for other "
+        "saved_model: for TensorFlow Serving. tflite: for phones and small machines. onnx: for "
+        "other "
         "runtimes (extra onnx).",
         choices=FORMATS,
     )
     calibration_dir: str | None = setting(
         None,
-        "TFLite in int8: folder of recordings, like those the model will hear, that it is calibrated "
+        "TFLite in int8: folder of recordings, like those the model will hear, that it is "
+        "calibrated "
         "on with --model_input=waveform. With --model_input=log_mel that is the train split of "
         "--data_dir.",
     )
@@ -60,7 +63,8 @@ def main(argv: Sequence[str]) -> None:
     )
     difference = f"{exported.check.largest_difference:.0e}"
     print(
-        f"{path}: in {exported.check.runtime} its scores differ by {difference} from the live model's"
+        f"{path}: in {exported.check.runtime} its scores differ by {difference} from the live "
+        f"model's"
     )
     if is_saved_model and not storage.is_remote(export_dir):
         print(f"serve it: {serve_command(export_dir)}")

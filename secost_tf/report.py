@@ -21,14 +21,16 @@ class ReportSettings(RunSettings, ScoringSettings):
     out: str | None = setting(None, f"The HTML file to write. Default: {REPORT_HTML} in --run_dir.")
     examples: int = setting(
         6,
-        "Clips to show with spectrogram, segment scores and sound, about 0.1 MB each without sound; "
+        "Clips to show with spectrogram, segment scores and sound, about 0.1 MB each without "
+        "sound; "
         "0: none. The first and the last stage score the evaluated split to choose them.",
         minimum=0,
         maximum=12,
     )
     analysis: bool = setting(
         True,
-        "Compare the first stage with the last as secost_tf.analyze does, whose results in --run_dir "
+        "Compare the first stage with the last as secost_tf.analyze does, whose results in "
+        "--run_dir "
         "are taken if there are any: interval of the gain, calibration, likely label errors. Reads "
         "the evaluated and the training split.",
     )

@@ -133,7 +133,10 @@ def test_a_flagfile_of_soundscapes_makes_settings(parse, path):
     config = soundscapes.soundscape_config(read_flags(soundscapes.SoundscapesSettings))
     assert config.missing_rate == flags.FLAGS.missing_labels == 0.3
     assert_all_given(path)
-    names = "baby_cry chainsaw clock_tick dog_bark fire_crackling helicopter person_sneeze rain rooster sea_waves"
+    names = (
+        "baby_cry chainsaw clock_tick dog_bark fire_crackling helicopter person_sneeze rain "
+        "rooster sea_waves"
+    )
     class_map = ClassMap(tuple(names.split()), tuple(names.split()))
     precisions = read_label_precisions(str(find_file(flags.FLAGS.label_precision_csv)), class_map)
     assert dict(zip(class_map.mids, precisions, strict=True))["clock_tick"] == 0.5  # Tick-tock

@@ -30,7 +30,8 @@ class WritingSettings(Config):
     )
     overwrite: bool = setting(
         False,
-        "Replace what stands in --out. Default: keep it if it was made with the same settings, else "
+        "Replace what stands in --out. Default: keep it if it was made with the same settings, "
+        "else "
         "an error.",
     )
 
@@ -86,7 +87,7 @@ def run_command(
         app.run(guarded, flags_parser=_parse_flags)
     except SystemExit as stopped:
         if "tensorflow_io" in sys.modules:
-            _exit_at_once(stopped.code)
+            _exit_at_once(1 if isinstance(stopped.code, str) else stopped.code)
         raise
 
 

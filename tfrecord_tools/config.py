@@ -212,7 +212,7 @@ class Config:
                 self._require(False, field.name, describe_expectation(about, kind))
 
     def _require(self, ok: bool, name: str, expected: str) -> None:
-        """Raise a `ValueError` that names the setting, what was expected and what came, if not ok."""
+        """Raise a `ValueError` that names the setting, what was expected and came, if not ok."""
         if not ok:
             raise ValueError(f"{name}: expected {expected}, got {getattr(self, name)!r}")
 
@@ -266,7 +266,7 @@ def describe_differences(
     parts = []
     for name in {**mine, **theirs}:
         left, right = mine.get(name), theirs.get(name)
-        if all(isinstance(value, (Mapping, Config)) for value in (left, right)):
+        if isinstance(left, (Mapping, Config)) and isinstance(right, (Mapping, Config)):
             parts.append(describe_differences(left, right))
         elif left != right and (left or right or (name in mine and name in theirs)):
             parts.append(_describe_difference(name, left, right))
@@ -274,7 +274,7 @@ def describe_differences(
 
 
 def _describe_difference(name: str, mine: Any, theirs: Any) -> str:
-    """Return `name: mine != theirs`; of long lists the first items that differ, or their lengths."""
+    """Return `name: mine != theirs`; of long lists the first item that differs, or the lengths."""
     both = (mine, theirs)
     if all(isinstance(value, (list, tuple)) for value in both) and len(mine) == len(theirs) > _LONG:
         pairs = zip(*both, strict=True)

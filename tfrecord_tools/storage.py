@@ -232,6 +232,7 @@ def _write_rows(
 def _cells(row: Mapping[str, Any] | Sequence[Any], header: Sequence[str] | None) -> Sequence[Any]:
     if not isinstance(row, Mapping):
         return row
+    header = header or ()
     if unknown := [name for name in row if name not in header]:
         raise ValueError(
             f"csv row: expected the columns {', '.join(header)}, got also {', '.join(unknown)}"
@@ -289,7 +290,7 @@ def read_csv(
     delimiter: str = ",",
     exact: bool = False,
 ) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield `FILE, line N` and the named cells of each row below the first, which names the columns.
+    """Yield `FILE, line N` and the named cells of each row below the first, the header.
 
     Args:
         path: the file.

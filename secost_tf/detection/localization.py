@@ -219,7 +219,7 @@ def localize_recordings(
     A recording that can't be used stops no other. For each recording NAME there are NAME.png,
     NAME.scores.tsv, NAME.audacity.txt and NAME.raven.txt, and `events.tsv` for all.
 
-    Source: thresholds with hysteresis and a median filter over segment scores, as is usual in DCASE's
+    Source: thresholds with hysteresis and a median filter over segment scores, as usual in DCASE's
     task 4; label files of Audacity and Raven.
 
     Args:

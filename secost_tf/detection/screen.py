@@ -135,7 +135,7 @@ class Screen:
                 Text(self._names[index]),
                 Bar(1.0, 0.0, min(max(score, 0.0), 1.0), width=bar_cells),
                 f"{score:4.2f}",
-                sparkline(scores[len(scores) - min(history, len(scores)) :, index]),
+                sparkline(scores[max(len(scores) - history, 0) :, index].tolist()),
                 style="bold" if index in sounding else "",
             )
         title = Text(f"{seconds:8.1f} s  {self._title}", "dim", no_wrap=True, overflow="ellipsis")

@@ -270,8 +270,10 @@ def format_analysis(results: dict) -> str:
         )
         lines += [
             "",
-            f"from its teacher (stage {' + '.join(map(str, found['stages']))}) the student differs by "
-            f"{found['mean_absolute_difference']:.4f} on average over the training clips; most, student less teacher: {told}",
+            f"from its teacher (stage {' + '.join(map(str, found['stages']))}) the student differs "
+            f"by "
+            f"{found['mean_absolute_difference']:.4f} on average over the training clips; most, "
+            f"student less teacher: {told}",
         ]
     if results.get("label_errors"):
         lines += ["", "likely label errors among the training labels"]

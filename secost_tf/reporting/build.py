@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from secost_tf.reporting.page import Page, render
+from secost_tf.reporting.page import Example, Page, render
 from secost_tf.version import __version__
 from tfrecord_tools import shards, storage
 
@@ -70,7 +70,8 @@ def write_report(
     split = page_data.open_split(run, data_dir, notes)
     experiments = page_data.read_experiments(experiment_dirs, notes)
     pictures = report_pictures.run_pictures(run) | report_pictures.experiment_pictures(experiments)
-    examples, compared = (), None
+    examples: tuple[Example, ...] = ()
+    compared = None
     if split:
         first, last = run.folders[0], run.folders[-1]
         scorer = SplitScorer(split, batch_size)

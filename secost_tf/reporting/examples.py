@@ -108,7 +108,7 @@ def _make_example(
     labels = tuple(names[c] for c in clip.labels)
     labelled = np.zeros(len(names), bool)
     labelled[list(clip.labels)] = True
-    blamed = before if choice.kind == "put right" else after
+    blamed = before if before is not None and choice.kind == "put right" else after
     rival = names[int(np.argmax(np.where(labelled, -np.inf, blamed)))]
     return Example(
         title=choice.kind.capitalize(),

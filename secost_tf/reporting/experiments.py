@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from secost_tf.evaluation import LEVEL, Interval, Results, Row
 from secost_tf.runs import alpha_text
@@ -34,7 +35,7 @@ def format_results(results: Results) -> str:
             alpha_text(row.alpha, row.alpha_note),
             format_figure(row.mAP.mean),
             _interval(row.mAP),
-            *(("", "", "", "") if row.change is None else _change(row)),
+            *_change(row),
             format_figure(row.mAUC),
             format_figure(row.d_prime),
         )
@@ -54,10 +55,12 @@ def format_results(results: Results) -> str:
     )
     chance = "" if measured.chance is None else f", chance mAP {measured.chance:.4f}"
     lines = [
-        f"{measured.record.name}: {format_count(seeds, 'seed')}, {measured.split} ({measured.num_clips} clips, "
+        f"{measured.record.name}: {format_count(seeds, 'seed')}, {measured.split} "
+        f"({measured.num_clips} clips, "
         f"{len(measured.class_map)} classes{chance})",
         format_table(rows, header),
-        "Means over the seeds; change: against stage 0, paired by seed; classes up: whose AP, averaged over the seeds, rose.",
+        "Means over the seeds; change: against stage 0, paired by seed; classes up: whose AP, "
+        "averaged over the seeds, rose.",
     ]
     if seeds == 1:
         lines.append("One seed gives no interval; take more with --seeds.")
@@ -113,7 +116,7 @@ def results_figure(results: Results):
 
 
 def results_dict(results: Results) -> dict:
-    """The content of `results.json`; null stands for what one seed does not give, or is not finite."""
+    """Return the content of `results.json`; null stands for figures that do not exist."""
     measured = results.measured
     return storage.to_plain(
         {
@@ -138,7 +141,7 @@ def _csv_rows(rows: Sequence[Row]) -> list[dict]:
     """Return a csv row each; intervals as three columns, mAP of each seed as one each."""
     lines = []
     for row in rows:
-        cells = {}
+        cells: dict[str, Any] = {}
         for field in dataclasses.fields(Row):
             value = getattr(row, field.name)
             if field.name in ("mAP", "change"):
@@ -154,6 +157,8 @@ def _csv_rows(rows: Sequence[Row]) -> list[dict]:
 
 
 def _change(row: Row) -> tuple[str, str, str, str]:
+    if row.change is None:
+        return "", "", "", ""
     return (
         f"{row.change.mean:+.4f}",
         _interval(row.change, "+"),

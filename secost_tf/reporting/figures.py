@@ -146,8 +146,8 @@ def gain_figure(gains: np.ndarray) -> Figure:
             part, edges, color=colour, hatch=hatch, edgecolor="white", linewidth=0.8, label=label
         )
     axis.axvline(0, color="#000000", linewidth=1)
-    axis.yaxis.get_major_locator().set_params(integer=True)
-    axis.xaxis.get_major_locator().set_params(nbins=6)
+    axis.locator_params("y", integer=True)
+    axis.locator_params("x", nbins=6)
     axis.legend(frameon=False)
     return figure
 

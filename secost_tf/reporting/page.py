@@ -52,7 +52,7 @@ class Picture:
     @property
     def data_url(self) -> str:
         """The picture as an address that holds it whole."""
-        if self.is_drawing:
+        if isinstance(self.data, str):
             return data_url(self.data.encode(), "image/svg+xml")
         return data_url(self.data, "image/png")
 
@@ -88,7 +88,7 @@ class ClassFigures:
     def gain(self) -> float | None:
         """AP of the last stage less that of the first; None if one of the two does not exist."""
         first, last = self.average_precision[0], self.average_precision[-1]
-        if len(self.average_precision) == 1 or None in (first, last):
+        if len(self.average_precision) == 1 or first is None or last is None:
             return None
         return last - first
 

@@ -98,7 +98,8 @@ def _class_figures(folders: Sequence[StageFolder]) -> tuple[ClassFigures, ...]:
         )
     except (KeyError, ValueError) as error:
         raise ValueError(
-            f"{folders[0].path} to {folders[-1].path}: per_class.csv are not tables of the same classes "
+            f"{folders[0].path} to {folders[-1].path}: per_class.csv are not tables of the same "
+            f"classes "
             f"({error}); "
             f"python -m secost_tf.evaluate writes them anew, as per_class-SPLIT.csv"
         ) from error
@@ -120,7 +121,8 @@ def open_split(run: Run, data_dir: str | None, notes: list[str]) -> Split | None
     record = last.record
     if data_dir is None and not storage.is_dir(record.data_dir):
         notes.append(
-            f"The data are no longer in {record.data_dir}, so that there are no examples; name their "
+            f"The data are no longer in {record.data_dir}, so that there are no examples; name "
+            f"their "
             f"folder with --data_dir."
         )
         return None

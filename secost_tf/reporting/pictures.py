@@ -56,7 +56,8 @@ def gain_picture(classes: Sequence[ClassFigures], base: int, last: int) -> Pictu
     if not len(gains):
         return None
     alt = (
-        f"Histogram of the gain in AP of {len(gains)} classes: from {gains.min():+.3f} to {gains.max():+.3f}, median "
+        f"Histogram of the gain in AP of {len(gains)} classes: from {gains.min():+.3f} to "
+        f"{gains.max():+.3f}, median "
         f"{np.median(gains):+.3f}; {np.sum(gains > 0)} gained."
     )
     caption = f"How much each class gained: AP of stage {last} less that of stage {base}."
@@ -68,12 +69,14 @@ def curves_picture(histories: Mapping[str, list[dict[str, float]]]) -> Picture |
     if not histories:
         return None
     ends = ", ".join(
-        f"{name} ends at loss {rows[-1]['loss']:.4f}, of which labels {rows[-1]['label_loss']:.4f} and teacher "
+        f"{name} ends at loss {rows[-1]['loss']:.4f}, of which labels {rows[-1]['label_loss']:.4f} "
+        f"and teacher "
         f"{rows[-1]['teacher_loss']:+.4f}"
         for name, rows in histories.items()
     )
     caption = (
-        "Loss and mAP by epoch. The label part and the teacher part add up to the training loss; the validation loss is "
+        "Loss and mAP by epoch. The label part and the teacher part add up to the training loss; "
+        "the validation loss is "
         "plain cross-entropy against the labels, so that stages compare."
     )
     return drawing(

@@ -194,7 +194,7 @@ def files_of():
 
 @pytest.fixture(scope="session")
 def cascade_config():
-    """Makes a `CascadeConfig` of two epochs a stage; keywords go to its TrainConfig or to itself."""
+    """Makes a `CascadeConfig` of two epochs a stage; keywords go to its TrainConfig or to it."""
     from secost_tf.runs.settings import CascadeConfig, TrainConfig
 
     def make(
@@ -224,7 +224,7 @@ def one_device():
 
 @pytest.fixture(scope="session")
 def kept_run(tmp_path_factory, kept_data, cascade_config, one_device) -> str:
-    """The run folder of an undisturbed cascade of stages 0 to 2 on `kept_data`; not to be changed."""
+    """The run folder of an undisturbed cascade of stages 0 to 2 on `kept_data`; leave it so."""
     from secost_tf.training.cascade import run_cascade
 
     run_dir = str(tmp_path_factory.mktemp("kept") / "run")

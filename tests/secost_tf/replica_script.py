@@ -1,4 +1,4 @@
-"""Train a tiny student over a number of replicas, in some of `CASES`, and write the results as `.npz`.
+"""Train a tiny student over some replicas, in some of `CASES`, and write the results as `.npz`.
 
 Run in a process of its own, as logical devices must be set before TensorFlow starts:
 `replica_script.py REPLICAS FILE CASE...`.

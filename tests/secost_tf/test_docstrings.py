@@ -25,7 +25,7 @@ MODULES = sorted(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, kept_data, kept_run) -> Path:
-    """The folder of the examples: `data`, converted splits, `runs/secost`, a run, and a recording."""
+    """The folder of the examples: `data`, `runs/secost` and a recording."""
     folder = tmp_path_factory.mktemp("examples")
     (folder / "data").symlink_to(kept_data)
     shutil.copytree(kept_run, folder / "runs" / "secost")

@@ -92,7 +92,8 @@ def test_what_cannot_be_evaluated_is_said(kept_run, kept_data, tmp_path, write_s
         ),
         (
             [f"--run_dir={kept_run}", f"--data_dir={tmp_path / 'other'}"],
-            "error: .*stage-0 was made with other classes than .*only in .*stage-0: /m/a; only in .*other: /m/x",
+            "error: .*stage-0 was made with other classes than .*only in .*stage-0: /m/a; only in "
+            ".*other: /m/x",
         ),
     ):
         status, printed, stderr = command(evaluate, *arguments)

@@ -178,12 +178,14 @@ def test_the_command_of_another_experiment(parse):
         "no_teacher",
         [*argv, "--stage=2", "--seeds=3", "--table_only", "--alpha_per_class_csv=A.csv"],
     ) == (
-        "python -m secost_tf.experiment --flagfile=flags/experiments/no_teacher.flags --flagfile x/esc10.flags --seeds=3"
+        "python -m secost_tf.experiment --flagfile=flags/experiments/no_teacher.flags --flagfile "
+        "x/esc10.flags --seeds=3"
     )
     assert experiment.command_for(
         "fixed_alpha", [*argv, "--table_only=true", "--data_dir=a b"]
     ) == (
-        "python -m secost_tf.experiment --flagfile=flags/experiments/fixed_alpha.flags --flagfile x/esc10.flags "
+        "python -m secost_tf.experiment --flagfile=flags/experiments/fixed_alpha.flags --flagfile "
+        "x/esc10.flags "
         "'--data_dir=a b'"
     )
     assert experiment.command_for("no_teacher", ["prog", "--name=fixed_alpha"]) == (

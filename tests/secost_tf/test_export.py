@@ -38,7 +38,10 @@ def test_the_command(untrained_run, tmp_path, command, files_of):
     assert re.search(
         rf"^{models}/8: .* differ by \d+e-\d+ from the live model's$", printed, re.MULTILINE
     )
-    served = f"docker run -p 8500:8500 -p 8501:8501 -v {models}:/models/birds:ro -e MODEL_NAME=birds tensorflow/serving:"
+    served = (
+        f"docker run -p 8500:8500 -p 8501:8501 -v {models}:/models/birds:ro "
+        "-e MODEL_NAME=birds tensorflow/serving:"
+    )
     assert f"serve it: {served}" in printed
     assert sorted(os.listdir(models)) == ["7", "8"]
     assert sorted(files_of(models / "8")) == [
@@ -155,7 +158,8 @@ def test_the_warm_up_requests_are_tensorflow_serving_s(kept_export):
         (True, r"scores differ by \d\.\de-\d\d from the live model, by 1e-05 at most is expected"),
         (
             False,
-            "the exported model can't be served: .*TensorFlow's C\\+\\+ loader refuses this SavedModel",
+            "the exported model can't be served: .*TensorFlow's C\\+\\+ loader refuses this "
+            "SavedModel",
         ),
     ],
 )

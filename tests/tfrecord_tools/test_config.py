@@ -192,14 +192,17 @@ def test_the_documentation_has_what_the_fields_say():
                 "Attributes:",
                 "    name (str): Its name, as `title` shows it.",
                 "    level (float): Level, of full scale. Default: 0.5; a number from 0 to 1.",
-                "    share (float): Share that is faded. Default: 0.1; a number, 0 or more, below 1.",
+                "    share (float): Share that is faded. Default: 0.1; a number, 0 or more, below "
+                "1.",
                 "    rate (int): Sample rate, in Hz. Default: 16000; a positive whole number.",
                 "    shape (str): Form of the wave. Default: 'sine'; one of sine, square.",
                 "    loud (bool): Play it loud. Default: False.",
                 "    channel (int | None): Channel. Default: all. A whole number, 0 or more.",
-                "    gains (tuple[float, ...]): Gain of each band. Default: (1.0, 2.0); positive numbers.",
+                "    gains (tuple[float, ...]): Gain of each band. Default: (1.0, 2.0); positive "
+                "numbers.",
                 "    words (tuple[str, ...]): Words, with commas or not. Default: ().",
-                "    weights (tuple[float | None, ...]): A weight or none of each class, of as many as there",
+                "    weights (tuple[float | None, ...]): A weight or none of each class, of as "
+                "many as there",
                 "        are. Default: (); numbers.",
                 "    filter (Filter): What is done first.",
             ]

@@ -72,7 +72,7 @@ def run(environment):
 
 
 def script(tmp_path, **names) -> str:
-    """A program that is a command, but is killed when a method is called for the so-manieth time."""
+    """A program that is a command, but is killed at some call of a method."""
     path = tmp_path / f"{names['method']}.py"
     path.write_text(KILLED_AT.format(**names))
     return str(path)
@@ -128,9 +128,11 @@ def test_the_whole_path_on_object_storage(run, tmp_path, data):
 import sys
 from tfrecord_tools import storage
 here, there = (storage.join(folder, "train") for folder in sys.argv[1:])
-assert storage.list_dir(here) == storage.list_dir(there), (storage.list_dir(here), storage.list_dir(there))
-for name in storage.list_dir(here):
-    with storage.open_file(f"{here}/{name}", "rb") as a, storage.open_file(f"{there}/{name}", "rb") as b:
+mine, theirs = storage.list_dir(here), storage.list_dir(there)
+assert mine == theirs, (mine, theirs)
+for name in mine:
+    paths = (f"{here}/{name}", f"{there}/{name}")
+    with storage.open_file(paths[0], "rb") as a, storage.open_file(paths[1], "rb") as b:
         assert a.read() == b.read(), name
 import os; os._exit(0)
 """

@@ -82,11 +82,15 @@ def results() -> Results:
 def test_the_text(results):
     assert format_results(results).splitlines() == [
         "two_stages: 2 seeds, eval (12 clips, 2 classes, chance mAP 0.2500)",
-        "stage  alpha     mAP      95% interval   change        95% interval  relative  classes up    mAUC      d'",
+        "stage  alpha     mAP      95% interval   change        95% interval  relative  classes up "
+        "   mAUC      d'",
         "-" * 105,
-        "    0      1  0.6000  0.5000 to 0.7000                                                     0.8000       -",
-        "    1    0.3  0.7000  0.6000 to 0.8000  +0.1000  -0.0500 to +0.2500    +16.7%      2 of 2  0.8500  1.5000",
-        "Means over the seeds; change: against stage 0, paired by seed; classes up: whose AP, averaged over the seeds, rose.",
+        "    0      1  0.6000  0.5000 to 0.7000                                                    "
+        " 0.8000       -",
+        "    1    0.3  0.7000  0.6000 to 0.8000  +0.1000  -0.0500 to +0.2500    +16.7%      2 of 2 "
+        " 0.8500  1.5000",
+        "Means over the seeds; change: against stage 0, paired by seed; classes up: whose AP, "
+        "averaged over the seeds, rose.",
         "",
         "                                against  its mAP  difference        95% interval",
         "-" * 80,

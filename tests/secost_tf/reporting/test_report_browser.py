@@ -59,7 +59,7 @@ def report(kept_run, kept_data, read_clips, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def page(browser, report):
-    """The browser at the report, 1280 pixels wide; nothing may be said on its console in the test."""
+    """The browser at the report, 1280 pixels wide; its console must stay empty in the test."""
     resize(browser, 1280)
     browser.get(report.as_uri())
     yield browser
@@ -82,7 +82,8 @@ def column(page, place: int) -> list[str]:
 
 def orders(page) -> list[str]:
     return page.execute_script(
-        "return [...document.querySelectorAll('#class-table thead th')].map((head) => head.ariaSort)"
+        "return [...document.querySelectorAll('#class-table thead th')].map((head) => "
+        "head.ariaSort)"
     )
 
 
@@ -162,7 +163,8 @@ def test_pictures_and_sounds_load_without_the_network(page):
     assert len(widths) >= 8 and all(widths)
     durations = page.execute_async_script(
         "const done = arguments[0];"
-        "Promise.all([...document.querySelectorAll('audio')].map((player) => new Promise((resolve) => {"
+        "Promise.all([...document.querySelectorAll('audio')].map((player) => new Promise((resolve) "
+        "=> {"
         "  if (player.readyState) resolve(player.duration);"
         "  player.onloadedmetadata = () => resolve(player.duration);"
         "  player.onerror = () => resolve(player.error.message);"

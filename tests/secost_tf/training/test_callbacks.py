@@ -221,10 +221,12 @@ def test_a_line_an_epoch_and_a_line_a_minute(clock, caplog, monkeypatch):
     assert lines_of(caplog) == [
         "stage 1 epoch 1/3: 240 of 480 clips, 3.0 clips/s, loss 0.9000, 01:20 left",
         "stage 1 epoch 1/3: 480 of 480 clips, 3.0 clips/s, loss 0.7000, 00:00 left",
-        "stage 1 epoch 1/3: loss 0.5000 (labels 0.7500, teacher -0.2500); validation loss 0.5000, mAP 0.2500; "
+        "stage 1 epoch 1/3: loss 0.5000 (labels 0.7500, teacher -0.2500); validation loss 0.5000, "
+        "mAP 0.2500; "
         "best epoch 1; 3 clips/s, 5 min 20 s left",
         # the median of 160 s and 80 s, for the one epoch left; 480 clips in 80 s
-        "stage 1 epoch 2/3: loss 0.5000 (labels 0.7500, teacher -0.2500); 6 clips/s, 2 min 00 s left",
+        "stage 1 epoch 2/3: loss 0.5000 (labels 0.7500, teacher -0.2500); 6 clips/s, 2 min 00 s "
+        "left",
     ]
 
 

@@ -47,7 +47,8 @@ def test_a_stage_stopped_half_way_is_continued(
     assert not StageFolder(run_dir, 1).is_done
 
     message = (
-        r"stage-1 was begun with other settings \(there != asked\): .*learning_rate: 0\.003 != 0\.5.*Continue with "
+        r"stage-1 was begun with other settings \(there != asked\): .*learning_rate: 0\.003 != "
+        r"0\.5.*Continue with "
         r"the same settings, choose another --run_dir, or delete .*stage-1"
     )
     with pytest.raises(ValueError, match=message):
@@ -73,13 +74,15 @@ def wait_for_the_signal(self, step, logs=None):
     plain(self, step, logs)
     if (self.label, self.epoch, step) == ("stage 1", 1, 1):
         print("in the middle", flush=True)
-        while not preemption.requested:  # not `signal.pause`, which misses a signal that came before it
+        # Not `signal.pause`, which misses a signal that came before it.
+        while not preemption.requested:
             time.sleep(0.01)
 
 callbacks.Progress.on_train_batch_end = wait_for_the_signal
 preemption.install()
 minutes, data_dir, run_dir, alphas, network, train = sys.argv[1:]
-config = CascadeConfig(1, tuple(json.loads(alphas)), json.loads(network), TrainConfig(**json.loads(train)))
+train = TrainConfig(**json.loads(train))
+config = CascadeConfig(1, tuple(json.loads(alphas)), json.loads(network), train)
 run_cascade(config, data_dir, run_dir, tf.distribute.get_strategy,
             RunOptions(float(minutes)))
 """
@@ -144,7 +147,10 @@ def test_scores_that_are_gone_are_made_again_as_the_message_says(
     scores = Path(run_dir, "stage-0", "teacher_scores")
     before = files_of(scores)
     shutil.rmtree(scores)
-    message = rf"scores of clips train-clip-000, .* are missing; .*delete {scores} and the stage's metrics\.json"
+    message = (
+        rf"scores of clips train-clip-000, .* are missing; .*delete {scores} and the stage's "
+        r"metrics\.json"
+    )
     with pytest.raises(ValueError, match=message):
         run_cascade(cascade_config(1), kept_data, run_dir, one_device)
     Path(run_dir, "stage-0", "metrics.json").unlink()

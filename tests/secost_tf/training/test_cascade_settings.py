@@ -42,7 +42,8 @@ def test_a_run_of_other_data_is_an_error(
 def test_a_stage_done_with_another_alpha_is_an_error(begun, kept_data, cascade_config, no_training):
     run_dir = begun(0, 1)
     message = (
-        r"stage-1 is done, with other settings \(there != asked\): alpha: 0\.3 != 0\.5\. Choose another --run_dir, "
+        r"stage-1 is done, with other settings \(there != asked\): alpha: 0\.3 != 0\.5\. Choose "
+        r"another --run_dir, "
         r"or delete .*stage-1 and the stages after it"
     )
     for config in (cascade_config(1, 0.5), cascade_config(2, 0.5, 0.3)):
@@ -71,7 +72,10 @@ def test_without_prerequisites_a_missing_teacher_is_an_error(
     begun, tmp_path, kept_data, cascade_config, no_training
 ):
     config = cascade_config(2, prerequisites=False)
-    message = r"stage 2 needs stage 0, 1, not done in .*empty: train them first, or leave out --noprerequisites"
+    message = (
+        r"stage 2 needs stage 0, 1, not done in .*empty: train them first, or leave out "
+        r"--noprerequisites"
+    )
     with pytest.raises(ValueError, match=message):
         run_cascade(config, kept_data, str(tmp_path / "empty"), fail_to_make_a_strategy)
     with pytest.raises(
@@ -106,7 +110,8 @@ def test_teachers_must_come_before_their_student(kept_data, cascade_config, tmp_
         (
             3,
             (0.3, 0.2),
-            r"alpha: expected one number, or one for each of stages 1 to 3 \(3 numbers\), got 2: 0\.3, 0\.2",
+            r"alpha: expected one number, or one for each of stages 1 to 3 \(3 numbers\), got 2: "
+            r"0\.3, 0\.2",
         ),
         (2, (), r"alpha: expected one number, .* got 0"),
         (1, (1.5,), r"alphas: expected numbers from 0 to 1, got \(1\.5,\)"),
@@ -130,7 +135,10 @@ def test_alphas_by_stage(kept_data):
 
 
 def test_an_empty_data_folder_is_an_error(tmp_path, cascade_config):
-    message = rf"{tmp_path}: no converted split 'train' .*it holds no converted split.* tfrecord_tools\.convert"
+    message = (
+        rf"{tmp_path}: no converted split 'train' .*it holds no converted split.* "
+        r"tfrecord_tools\.convert"
+    )
     with pytest.raises(ValueError, match=message):
         run_cascade(
             cascade_config(0), str(tmp_path), str(tmp_path / "run"), fail_to_make_a_strategy

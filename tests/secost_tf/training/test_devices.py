@@ -151,7 +151,8 @@ def test_logical_processors_in_a_fresh_process():
 
 def test_threads_are_those_that_the_process_may_use():
     script = (
-        "from secost_tf.training import devices as runtime; from tfrecord_tools import parallel; import tensorflow as tf\n"
+        "from secost_tf.training import devices as runtime; from tfrecord_tools import parallel; "
+        "import tensorflow as tf\n"
         "parallel.available_cores = lambda: 3\n"
         "print(runtime.set_threads(), tf.config.threading.get_intra_op_parallelism_threads())\n"
         "print(runtime.set_threads(5), tf.config.threading.get_intra_op_parallelism_threads())\n"

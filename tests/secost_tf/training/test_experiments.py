@@ -257,6 +257,9 @@ def test_other_settings_under_the_same_name_are_refused(
     copied, kept_data, cascade_config, no_training
 ):
     other = ExperimentConfig("two_stages", cascade_config(1, 0.3, epochs=3), 2)
-    message = r"two_stages was begun with other settings \(there != asked\): epochs: 2 != 3\. Continue with"
+    message = (
+        r"two_stages was begun with other settings \(there != asked\): epochs: 2 != 3\. "
+        "Continue with"
+    )
     with pytest.raises(ValueError, match=message):
         run_experiment(other, kept_data, str(copied), lambda: None)

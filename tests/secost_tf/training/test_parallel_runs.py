@@ -30,7 +30,10 @@ def test_lines_come_behind_the_name_of_each(capsys):
 
 def test_they_run_at_the_same_time(tmp_path):
     """Each waits for the other's file."""
-    script = "import pathlib, time\npathlib.Path({0!r}).touch()\nwhile not pathlib.Path({1!r}).exists(): time.sleep(0.01)"
+    script = (
+        "import pathlib, time\npathlib.Path({0!r}).touch()\n"
+        "while not pathlib.Path({1!r}).exists(): time.sleep(0.01)"
+    )
     first, second = str(tmp_path / "first"), str(tmp_path / "second")
     run_side_by_side(
         {"a": python(script.format(first, second)), "b": python(script.format(second, first))}
@@ -48,7 +51,8 @@ def test_a_signal_reaches_them_and_they_are_waited_for(tmp_path):
     """The child writes a file when it is told to end, before it does."""
     child = (
         "import pathlib, signal, sys, time\n"
-        f"def end(*_): time.sleep(0.2); pathlib.Path({str(tmp_path / 'ended')!r}).touch(); sys.exit(143)\n"
+        f"def end(*_): time.sleep(0.2); pathlib.Path({str(tmp_path / 'ended')!r}).touch(); "
+        f"sys.exit(143)\n"
         "signal.signal(signal.SIGTERM, end)\n"
         "print('ready', file=sys.stderr, flush=True); time.sleep(600)"
     )

@@ -84,7 +84,8 @@ def test_tags_are_the_same_for_every_stage(kept_run):
     assert tags[0] == tags[1] == tags[2]
     groups = {tag.split("/")[0] for tag in tags[0]}
     assert groups == {
-        "training", "validation", "precision_recall", "clips", "evaluation", "settings", "_hparams_",
+        "training", "validation", "precision_recall", "clips", "evaluation", "settings",
+        "_hparams_",
     }  # fmt: skip
 
 
