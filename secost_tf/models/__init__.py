@@ -9,6 +9,7 @@ from tfrecord_tools._lazy import lazy_names
 
 if TYPE_CHECKING:
     from secost_tf.models.backend import KERAS_3
+    from secost_tf.models.clip_scores import score_clips
     from secost_tf.models.config import WelsNetConfig
     from secost_tf.models.distillation import TeacherDistillation, average_teacher
     from secost_tf.models.frame_segments import every_frame

@@ -10,14 +10,13 @@ from collections.abc import Iterator, Sequence
 import keras
 import numpy as np
 import soundfile
-import tensorflow as tf
 from absl import logging
 from scipy.special import expit
 
 from secost_tf.data import read_clips
 from secost_tf.detection import clip_figure
 from secost_tf.evaluation import SplitScorer
-from secost_tf.models import segment_times
+from secost_tf.models import score_clips, segment_times
 from secost_tf.reporting.page import Example, ExampleScore, Picture
 from secost_tf.reporting.pictures import photograph
 from secost_tf.runs import StageFolder, StageRecord
@@ -247,32 +246,14 @@ def explain(choice: Choice, labels: Sequence[str], rival: str, base: int, last: 
     }[choice.kind]
 
 
-def segment_scores(student: keras.Model, log_mel: np.ndarray, num_segments: int) -> np.ndarray:
-    """Score the segments of a clip.
-
-    Args:
-        student: a `wels_net`.
-        log_mel: float [frames, mel_bins].
-        num_segments: how many segments the clip has.
-
-    Returns:
-        float64 [num_segments, classes] in 0..1.
-    """
-    inputs = {
-        "log_mel": tf.constant(log_mel[None], tf.float32),
-        "num_frames": tf.constant([len(log_mel)], tf.int32),
-    }
-    logits = student(inputs, training=False)["segment_logits"][0, :num_segments].numpy()
-    return expit(logits, dtype=np.float64)
-
-
 def _draw(
     clip: ClipRecord, record: StageRecord, student: keras.Model, shown: Sequence[int]
 ) -> Picture:
     """Draw a clip's spectrogram, with the segment scores of some classes below it."""
     names = record.class_map.display_names
     times = segment_times(record.config.network, record.log_mel, len(clip.log_mel))
-    scores = segment_scores(student, clip.log_mel, len(times))
+    (scored,) = score_clips(student, [clip.log_mel])
+    scores = scored.segments
     peaks = (
         f"{names[c]} up to {scores[:, c].max():.2f}, at {times[scores[:, c].argmax()].mean():.1f} s"
         for c in shown

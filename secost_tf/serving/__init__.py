@@ -15,14 +15,8 @@ if TYPE_CHECKING:
         read_exported,
     )
     from secost_tf.serving.quiet import quietly
-    from secost_tf.serving.transport import (
-        GRPC_PORT,
-        REST_PORT,
-        RetryPolicy,
-        ServerError,
-        Transport,
-        connect,
-    )
+    from secost_tf.serving.retries import RetryPolicy, ServerError
+    from secost_tf.serving.transport import GRPC_PORT, REST_PORT, Transport, connect
     from secost_tf.serving.waveforms import bytes_array, encode_wav
 else:
     __all__, __getattr__, __dir__ = lazy_names(__name__)

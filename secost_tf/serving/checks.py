@@ -13,15 +13,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import keras
 import numpy as np
 import soundfile
-import tensorflow as tf
 from scipy.special import expit
 
-from secost_tf.models import every_frame
+from secost_tf.models import every_frame, score_clips
 from secost_tf.runs import StageRecord
 from secost_tf.serving import messages
 from secost_tf.serving.layout import EVERY_FRAME, LOG_MEL, ServingConfig
@@ -190,6 +188,11 @@ class LiveModel:
     def _every_frame(self) -> keras.Model:
         return every_frame(self._student)
 
+    def _score_every_frame(self, clip: np.ndarray) -> np.ndarray:
+        inputs = {"log_mel": clip[None], "num_frames": np.array([len(clip)], np.int32)}
+        logits = self._every_frame(inputs, training=False).numpy()[0]
+        return expit(logits, dtype=np.float64).astype(np.float32)
+
     def __call__(self, inputs: Mapping[str, np.ndarray], every_frame: bool = False) -> Arrays:
         """Return clip and segment scores for the inputs of any signature.
 
@@ -198,17 +201,17 @@ class LiveModel:
         """
         clips = self._log_mels(inputs)
         if every_frame:
-            segment_scores = np.stack([_scores(_run(self._every_frame, clip)) for clip in clips])
+            segment_scores = np.stack([self._score_every_frame(clip) for clip in clips])
             return {
                 "segment_scores": segment_scores,
                 "segment_onsets": self._onsets(segment_scores, 1),
             }
-        answers = [_run(self._student, clip) for clip in clips]
-        scores = np.stack([_scores(answer["logits"]) for answer in answers])
-        counts = [self._network.num_segments(len(clip)) for clip in clips]
-        segment_scores = np.zeros((len(clips), max(counts), scores.shape[1]), np.float32)
-        for row, answer, count in zip(segment_scores, answers, counts, strict=True):
-            row[:count] = _scores(answer["segment_logits"])[:count]
+        answers = score_clips(self._student, clips)
+        scores = np.stack([answer.clip for answer in answers]).astype(np.float32)
+        most = max(len(answer.segments) for answer in answers)
+        segment_scores = np.zeros((len(clips), most, scores.shape[1]), np.float32)
+        for row, answer in zip(segment_scores, answers, strict=True):
+            row[: len(answer.segments)] = answer.segments
         onsets = self._onsets(segment_scores, self._network.stride_frames)
         return {"scores": scores, "segment_scores": segment_scores, "segment_onsets": onsets}
 
@@ -229,14 +232,3 @@ class LiveModel:
             lengths = inputs.get("lengths", [waveform.shape[1]] * len(waveform))
             sounds = [row[:length] for row, length in zip(waveform, lengths, strict=True)]
         return [log_mel(sound, self._log_mel) for sound in sounds]
-
-
-def _run(network: keras.Model, clip: np.ndarray) -> Any:
-    """Return the network's outputs for the log-mel of one clip."""
-    inputs = {"log_mel": clip[None], "num_frames": np.array([len(clip)], np.int32)}
-    return network(inputs, training=False)
-
-
-def _scores(logits: tf.Tensor) -> np.ndarray:
-    """Return the scores of one clip, float32, for its logits [1, ...]."""
-    return expit(logits.numpy()[0], dtype=np.float64).astype(np.float32)

@@ -10,7 +10,7 @@ import grpc
 import numpy as np
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from secost_tf.serving.transport import LONGEST_PAUSE_SECONDS, Arrays, RetryPolicy, ServerError
+from secost_tf.serving.retries import LONGEST_PAUSE_SECONDS, Arrays, RetryPolicy, ServerError
 
 _TRANSIENT = ("UNAVAILABLE", "RESOURCE_EXHAUSTED")
 

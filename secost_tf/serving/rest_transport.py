@@ -19,7 +19,7 @@ from requests.adapters import HTTPAdapter
 from urllib3 import Retry, Timeout
 from urllib3.exceptions import MaxRetryError, ReadTimeoutError
 
-from secost_tf.serving.transport import LONGEST_PAUSE_SECONDS, Arrays, RetryPolicy, ServerError
+from secost_tf.serving.retries import LONGEST_PAUSE_SECONDS, Arrays, RetryPolicy, ServerError
 
 _TRANSIENT = (429, 502, 503, 504)  # what a server that is starting, full or gone answers
 

@@ -5,49 +5,17 @@ Needs the extra `serving`. Retries are the libraries' own: urllib3's over REST, 
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
 
-Arrays = dict[str, np.ndarray]
+from secost_tf.serving.retries import Arrays, RetryPolicy
 
 REST_PORT, GRPC_PORT = 8501, 8500  # TensorFlow Serving's own
 
-LONGEST_PAUSE_SECONDS = 8.0  # between two attempts
-
 _ADDRESS = re.compile(r"(?:(https?|grpcs?)://)?([^/:\[\]]+|\[[0-9a-fA-F:]+\])(?::(\d{1,5}))?")
-
-
-class ServerError(ValueError):
-    """A server that cannot be reached, or that refuses a request.
-
-    Attributes:
-        is_transient: true if the same request may succeed later.
-    """
-
-    def __init__(self, message: str, is_transient: bool = False):
-        super().__init__(message)
-        self.is_transient = is_transient
-
-
-@dataclasses.dataclass(frozen=True)
-class RetryPolicy:
-    """The time and the attempts that a request is given.
-
-    Attributes:
-        timeout_seconds: for the answer, all attempts and the pauses between them together.
-        retries: attempts after the first one, where the server cannot be reached or is busy; gRPC
-            makes four at most.
-        pause_seconds: about where the pauses between attempts begin; they double, up to 8 s. Over
-            REST the second attempt follows at once.
-    """
-
-    timeout_seconds: float = 60.0
-    retries: int = 4
-    pause_seconds: float = 0.25
 
 
 class Transport(Protocol):
@@ -62,7 +30,7 @@ class Transport(Protocol):
 
 
 def connect(
-    server: str, model: str, version: int | None = None, policy: RetryPolicy = RetryPolicy()
+    server: str, model: str, version: int | None = None, policy: RetryPolicy | None = None
 ) -> Transport:
     """Return the transport for an address; the connection is made by the first request.
 
@@ -72,7 +40,7 @@ def connect(
             Serving's own for the scheme.
         model: its name on the server.
         version: one of its versions; None: the one that the server takes.
-        policy: the time and the attempts that each request is given.
+        policy: the time and the attempts that each request is given; None: the defaults.
 
     Raises:
         ValueError: if the address is not one, or the extra `serving` is not installed.
@@ -81,6 +49,7 @@ def connect(
         >>> transport = connect("localhost:8501", "secost")  # doctest: +SKIP
         >>> transport.predict("top_k", {"waveform": waveform[None]})  # doctest: +SKIP
     """
+    policy = policy or RetryPolicy()
     match = _ADDRESS.fullmatch(server)
     scheme, host, port = match.groups() if match else (None, None, None)
     if not match or not (scheme or port) or (port and not 0 < int(port) < 65536):

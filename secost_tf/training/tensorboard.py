@@ -34,7 +34,7 @@ from tensorboard.plugins.pr_curve import summary as pr_summary
 
 from secost_tf.data import read_clips
 from secost_tf.detection import clip_figure
-from secost_tf.models import segment_times
+from secost_tf.models import score_clips, segment_times
 from secost_tf.runs import RunOptions, StageRecord
 from secost_tf.training import checkpoints
 from secost_tf.training.callbacks import Validated, Validation
@@ -231,16 +231,9 @@ class TensorBoard(keras.callbacks.Callback):
             self._clips = read_clips(validation.split, [last.ids[index] for index in chosen])
         if not self._clips:
             return
-        config, frames = self.record.config.network, [len(clip.log_mel) for clip in self._clips]
-        log_mels = np.zeros((len(frames), max(frames), config.mel_bins), np.float32)
-        for clip, padded in zip(self._clips, log_mels, strict=True):
-            padded[: len(clip.log_mel)] = clip.log_mel
-        inputs = {"log_mel": tf.constant(log_mels), "num_frames": tf.constant(frames, tf.int32)}
-        logits = validation.scorer.student(inputs, training=False)["segment_logits"].numpy()
-        self._segment_scores = [
-            expit(of_clip[: config.num_segments(count)], dtype=np.float64)
-            for of_clip, count in zip(logits, frames, strict=True)
-        ]
+        log_mels = [clip.log_mel for clip in self._clips]
+        scored = score_clips(validation.scorer.student, log_mels)
+        self._segment_scores = [of_clip.segments for of_clip in scored]
 
     def _draw_clip(self, clip: ClipRecord, scores: np.ndarray, step: int) -> np.ndarray:
         """Draw a clip with the scores of its labels, and of the classes with the highest scores.

@@ -12,8 +12,8 @@ import pytest
 import soxr
 
 from secost_tf.detection.detector import Detector
+from secost_tf.models import score_clips
 from secost_tf.models.segments import fine_segments
-from secost_tf.reporting.examples import segment_scores
 from secost_tf.runs import load_student
 from secost_tf.serving.exporting import export_run
 
@@ -35,7 +35,7 @@ def test_the_last_stage_of_a_run(kept_run, read_clips, kept_data):
     scores = found.network(clip)
     assert scores.shape == (found.config.num_segments(len(clip)), 4) and scores.dtype == np.float32
     np.testing.assert_allclose(
-        scores, segment_scores(load_student(kept_run, 2), clip, len(scores)), atol=1e-6
+        scores, score_clips(load_student(kept_run, 2), [clip])[0].segments, atol=1e-6
     )
     assert found.folder.endswith("stage-2") and found.class_map.display_names[0] == "Bark"
     assert np.abs(Detector.from_run(kept_run, 0).network(clip) - scores).max() > 1e-4

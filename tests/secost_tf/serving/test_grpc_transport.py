@@ -13,7 +13,8 @@ import grpc
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from secost_tf.serving.transport import RetryPolicy, ServerError, connect
+from secost_tf.serving.retries import RetryPolicy, ServerError
+from secost_tf.serving.transport import connect
 
 ONCE = RetryPolicy(timeout_seconds=20, retries=0)
 WAVEFORM = np.array([[0.5, -0.25]], np.float32)

@@ -13,7 +13,8 @@ import pytest
 pytest.importorskip("requests", reason="the extra `serving` is not installed")
 
 from secost_tf.serving.rest_transport import error_of, json_request, outputs_of_json
-from secost_tf.serving.transport import RetryPolicy, ServerError, connect
+from secost_tf.serving.retries import RetryPolicy, ServerError
+from secost_tf.serving.transport import connect
 from secost_tf.serving.waveforms import bytes_array
 
 ONCE = RetryPolicy(timeout_seconds=20, retries=0)

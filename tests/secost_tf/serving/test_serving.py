@@ -239,7 +239,8 @@ def test_two_thousand_requests_of_sixteen_clients(kept_server, kept_servable):
     kept.
     """
     pytest.importorskip("requests", reason="the extra `serving` is not installed")
-    from secost_tf.serving.transport import RetryPolicy, connect
+    from secost_tf.serving.retries import RetryPolicy
+    from secost_tf.serving.transport import connect
 
     generator = np.random.default_rng(0)
     cases = []
