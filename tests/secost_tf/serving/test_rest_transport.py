@@ -186,7 +186,7 @@ def closed_port() -> int:
 
 @pytest.mark.parametrize("answer", [BUSY, (429, b""), (502, b""), (504, b""), ("closed", b"")])
 def test_a_server_that_is_busy_or_gone_is_asked_again(answer, caplog):
-    caplog.set_level("INFO")
+    caplog.set_level("INFO", logger="absl")
     with canned(answer, answer, GOOD) as (port, bodies):
         assert ask(port)["scores"].tolist() == [[0.5]]
     assert len(bodies) == 3 and len(set(bodies)) == 1
