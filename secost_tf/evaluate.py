@@ -18,7 +18,7 @@ from tfrecord_tools.config_flags import read_flags
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluateSettings(StageSettings, ScoringSettings):
-    """What to evaluate, on what."""
+    """The stages to evaluate, and the split."""
 
     split: str = setting("eval", "The split to evaluate on, all of it.")
     events: bool = setting(

@@ -47,7 +47,7 @@ _THE_EXPERIMENT = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExperimentSettings(Config):
-    """What an experiment adds to a cascade, besides `ExperimentConfig`."""
+    """The settings of an experiment that are not in `ExperimentConfig`."""
 
     experiments_dir: str = setting(
         "runs/experiments",
@@ -159,13 +159,17 @@ def command_for(name: str, argv: Sequence[str]) -> str:
     """The command that trains experiment `name` as `argv` does this one: with a flagfile of that
     name in place of its own.
     """
-    arguments = [one for one in argv[1:] if not re.match(r"--?(no)?table_only\b", one)]
+    arguments = [
+        argument for argument in argv[1:] if not re.match(r"--?(no)?table_only\b", argument)
+    ]
     if name != FLAGS.name:
         own = re.compile(rf"{re.escape(FLAGS.name)}(?=\.flags$)")
         if not any(map(own.search, arguments)):
             return f"{default_command(name)} (and the flags of the data)"
         of_this_one = re.compile(rf"--?({'|'.join(_THE_EXPERIMENT)})=")
-        arguments = [own.sub(name, one) for one in arguments if not of_this_one.match(one)]
+        arguments = [
+            own.sub(name, argument) for argument in arguments if not of_this_one.match(argument)
+        ]
     return shlex.join(["python", "-m", "secost_tf.experiment", *arguments])
 
 

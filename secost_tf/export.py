@@ -18,7 +18,7 @@ from tfrecord_tools.config_flags import read_flags
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExportSettings(StageSettings, RunDataSettings):
-    """What to export, where to, and as what."""
+    """The stage to export, the folder and the format."""
 
     export_dir: str | None = setting(
         None,

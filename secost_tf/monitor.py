@@ -23,7 +23,7 @@ MICROPHONE = "microphone"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MonitorSettings(Config):
-    """What to listen to, with which model, and what to show."""
+    """The sound to listen to, the model, and the lines to show."""
 
     saved_model: str = setting("models/secost", EXPORTED_MODEL_HELP)
     input: str = setting(

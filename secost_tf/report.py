@@ -16,7 +16,7 @@ from tfrecord_tools.text import format_size
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReportSettings(RunSettings, ScoringSettings):
-    """What the report shows, and where it goes."""
+    """The content of the report, and its file."""
 
     out: str | None = setting(None, f"The HTML file to write. Default: {REPORT_HTML} in --run_dir.")
     examples: int = setting(

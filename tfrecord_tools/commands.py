@@ -1,4 +1,4 @@
-"""What every command shares: flags in, a clear paragraph and an exit status out."""
+"""The frame that all commands share: flags in, a clear paragraph and an exit status out."""
 
 from __future__ import annotations
 

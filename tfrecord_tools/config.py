@@ -46,7 +46,7 @@ _LINE_WIDTH = 92  # of a docstring, which its class may indent
 # === A setting ===
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What is known of a field besides its name, its type and its default; made by `setting`."""
+    """The help text and the bounds of a field; made by `setting`."""
 
     help: str
     minimum: float | None = None

@@ -30,7 +30,7 @@ _TENSORFLOW_IO_SCHEMES = ("s3", "az", "hdfs", "viewfs", "har")
 
 
 def is_remote(path: str) -> bool:
-    """Whether `path` names object storage rather than a local file."""
+    """Return True if `path` names object storage rather than a local file."""
     return "://" in str(path)
 
 
@@ -64,19 +64,19 @@ def absolute(path: str) -> str:
 
 
 def exists(path: str) -> bool:
-    """Whether a file or folder stands at `path`."""
+    """Return True if a file or folder stands at `path`."""
     return _gfile(path).exists(path) if is_remote(path) else os.path.exists(path)
 
 
 def is_file(path: str) -> bool:
-    """Whether a file stands at `path`."""
+    """Return True if a file stands at `path`."""
     if is_remote(path):
         return _gfile(path).exists(path) and not _gfile(path).isdir(path)
     return os.path.isfile(path)
 
 
 def is_dir(path: str) -> bool:
-    """Whether a folder stands at `path`."""
+    """Return True if a folder stands at `path`."""
     return _gfile(path).isdir(path) if is_remote(path) else os.path.isdir(path)
 
 

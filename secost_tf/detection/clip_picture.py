@@ -67,7 +67,7 @@ def clip_figure(
     scores = {name: np.asarray(values) for name, values in segment_scores.items()}
     _check(log_mel, config, times, scores)
     styles = dict(zip(scores, zip(_COLOURS, _DASHES, strict=True), strict=False))
-    rows = [name for name in scores if any(name == one for one, _, _ in events)]
+    rows = [name for name in scores if any(name == sounding for sounding, _, _ in events)]
     rows += sorted({name for name, _, _ in events} - set(rows))
     strip = _EVENT_ROW * len(rows) + _GAP * bool(rows)
     height = _TITLE + _LOG_MEL + _GAP + strip + _SCORES + _BOTTOM
@@ -134,7 +134,7 @@ def _draw_events(
     """A row of bars for each class, named at its right."""
     for row, name in enumerate(rows):
         colour = styles[name][0] if name in styles else _EVENTS_ONLY
-        spans = [(onset, offset - onset) for one, onset, offset in events if one == name]
+        spans = [(onset, offset - onset) for sounding, onset, offset in events if sounding == name]
         axis.broken_barh(spans, (row - 0.32, 0.64), color=colour, linewidth=0)
         axis.annotate(
             _short(name),

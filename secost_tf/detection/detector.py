@@ -29,7 +29,7 @@ ClipNetwork = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 class Detection(NamedTuple):
-    """What a detector says of a sound.
+    """The scores that a detector gives to a sound.
 
     Attributes:
         scores: of the classes in the whole sound, in 0..1, float32 [C].

@@ -57,7 +57,7 @@ class Segments(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class PostProcessing(Config):
-    """How events are made of scores."""
+    """The way from scores to events."""
 
     hop_scale: int = setting(
         1,

@@ -30,7 +30,7 @@ MOST_SHOWN = 8  # classes in a picture
 
 @dataclasses.dataclass(frozen=True)
 class Localization:
-    """What was found in a recording.
+    """The events of a recording.
 
     Attributes:
         seconds: of sound.
@@ -191,7 +191,7 @@ def write_results(
 
 @dataclasses.dataclass(frozen=True)
 class LocalizedRecordings:
-    """What was found in some recordings.
+    """The events of some recordings.
 
     Attributes:
         events: of each recording by onset, under its name in `events.tsv`.

@@ -167,7 +167,7 @@ def write_analysis(folder: str, comparison: Comparison) -> None:
     disagreement, errors = comparison.disagreement, comparison.errors
 
     storage.make_dirs(folder)
-    before, after = (one.average_precision for one in stages.per_class)
+    before, after = (side.average_precision for side in stages.per_class)
     columns = {
         "display_name": stages.classes,
         "positives": stages.per_class[0].positives.astype(int).tolist(),
@@ -186,14 +186,14 @@ def write_analysis(folder: str, comparison: Comparison) -> None:
             (
                 kind,
                 rank,
-                one.clip_id,
-                stages.classes[one.class_index],
-                f"{one.score:.6f}",
-                f"{one.strength:.6f}",
-                "" if one.wrong is None else int(one.wrong),
+                error.clip_id,
+                stages.classes[error.class_index],
+                f"{error.score:.6f}",
+                f"{error.strength:.6f}",
+                "" if error.wrong is None else int(error.wrong),
             )
             for kind, labelled in (("not_heard", True), ("not_labelled", False))
-            for rank, one in enumerate(errors.ranked(labelled), 1)
+            for rank, error in enumerate(errors.ranked(labelled), 1)
         ]
         header = ["kind", "rank", "video_id", "display_name", "score", "strength", "wrong"]
         storage.write_csv(storage.join(folder, LABEL_ERRORS_CSV), rows, header)
@@ -260,20 +260,19 @@ def format_analysis(results: dict) -> str:
         lines += ["", format_table(cells, header)]
     for title, key in (("best", "best"), ("worst", "worst")):
         told = ", ".join(
-            f"{one['class']} {one['AP'] - one['base_AP']:+.3f}" for one in results[key][:5]
+            f"{row['class']} {row['AP'] - row['base_AP']:+.3f}" for row in results[key][:5]
         )
         lines.append(f"{title}: {told}")
     if results.get("teacher"):
-        found = results["teacher"]
+        teacher = results["teacher"]
         told = ", ".join(
-            f"{one['class']} {one['mean_difference']:+.3f}" for one in found["classes"][:5]
+            f"{row['class']} {row['mean_difference']:+.3f}" for row in teacher["classes"][:5]
         )
         lines += [
             "",
-            f"from its teacher (stage {' + '.join(map(str, found['stages']))}) the student differs "
-            f"by "
-            f"{found['mean_absolute_difference']:.4f} on average over the training clips; most, "
-            f"student less teacher: {told}",
+            f"from its teacher (stage {' + '.join(map(str, teacher['stages']))}) the student "
+            f"differs by {teacher['mean_absolute_difference']:.4f} on average over the training "
+            f"clips; most, student less teacher: {told}",
         ]
     if results.get("label_errors"):
         lines += ["", "likely label errors among the training labels"]
@@ -281,13 +280,15 @@ def format_analysis(results: dict) -> str:
             ("not_heard", "labelled, not heard"),
             ("not_labelled", "heard, not labelled"),
         ):
-            found = results["label_errors"][name]
-            text = f"{told}: {found['listed']} of {found['labels']} listed"
-            if found["base_rate"] is not None:
+            judged = results["label_errors"][name]
+            text = f"{told}: {judged['listed']} of {judged['labels']} listed"
+            if judged["base_rate"] is not None:
                 known = {
-                    count: share for count, share in found["precision"].items() if share is not None
+                    count: share
+                    for count, share in judged["precision"].items()
+                    if share is not None
                 }
-                text += f"; {found['base_rate']:.3f} of all are wrong, of the first " + ", ".join(
+                text += f"; {judged['base_rate']:.3f} of all are wrong, of the first " + ", ".join(
                     f"{count} {share:.3f}" for count, share in known.items()
                 )
             lines.append(text)

@@ -67,13 +67,13 @@ def format_results(results: Results) -> str:
     if results.comparisons:
         compared = [
             (
-                one.of,
-                one.against,
-                format_figure(one.mAP),
-                f"{one.difference.mean:+.4f}",
-                _interval(one.difference, "+"),
+                comparison.of,
+                comparison.against,
+                format_figure(comparison.mAP),
+                f"{comparison.difference.mean:+.4f}",
+                _interval(comparison.difference, "+"),
             )
-            for one in results.comparisons
+            for comparison in results.comparisons
         ]
         heading = ("", "against", "its mAP", "difference", percent)
         lines += ["", format_table(compared, heading)]
@@ -110,8 +110,14 @@ def results_figure(results: Results):
     if measured.record.sweep_alphas:
         return figures.alpha_figure(measured.alphas[1:], measured.mAP[:, 1:], measured.mAP[:, 0])
     curves = {measured.record.name: measured.mAP}
-    curves |= {one.record.name: one.mAP for one in results.controls if len(one.stages) > 1}
-    reference = {one.record.name: one.mAP[:, 0] for one in results.controls if len(one.stages) == 1}
+    curves |= {
+        control.record.name: control.mAP for control in results.controls if len(control.stages) > 1
+    }
+    reference = {
+        control.record.name: control.mAP[:, 0]
+        for control in results.controls
+        if len(control.stages) == 1
+    }
     return figures.stages_figure(curves, reference or None)
 
 

@@ -100,14 +100,14 @@ def _draw_seeds(axis: Axes, x: np.ndarray, values: np.ndarray, name: str, place:
     there are several.
     """
     colour, marker = _style(place)
-    found = [mean_interval(point) for point in values.T]
-    axis.plot(x, [one.mean for one in found], color=colour, marker=marker, label=name)
+    intervals = [mean_interval(point) for point in values.T]
+    axis.plot(x, [interval.mean for interval in intervals], color=colour, marker=marker, label=name)
     if len(values) > 1:
         axis.plot(x, values.T, ".", color=colour, alpha=0.5, markersize=5)
         axis.fill_between(
             x,
-            [one.low for one in found],
-            [one.high for one in found],
+            [interval.low for interval in intervals],
+            [interval.high for interval in intervals],
             color=colour,
             alpha=0.15,
             linewidth=0,
@@ -117,10 +117,10 @@ def _draw_seeds(axis: Axes, x: np.ndarray, values: np.ndarray, name: str, place:
 def _draw_level(axis: Axes, values: np.ndarray, name: str, place: int) -> None:
     """The mean of values [seeds] as a level line with its interval, dashed."""
     colour, _ = _style(place)
-    found = mean_interval(values)
-    axis.axhline(found.mean, color=colour, linestyle=(0, (4, 2)), label=name)
+    interval = mean_interval(values)
+    axis.axhline(interval.mean, color=colour, linestyle=(0, (4, 2)), label=name)
     if len(values) > 1:
-        axis.axhspan(found.low, found.high, color=colour, alpha=0.1, linewidth=0)
+        axis.axhspan(interval.low, interval.high, color=colour, alpha=0.1, linewidth=0)
 
 
 def _legend_below(figure: Figure, axis: Axes) -> None:

@@ -208,12 +208,12 @@ class Page:
 
     @property
     def num_improved(self) -> int:
-        """How many classes gained."""
+        """The number of classes that gained."""
         return sum(gain > 0 for gain in self.gains)
 
     @property
     def num_worse(self) -> int:
-        """How many classes lost."""
+        """The number of classes that lost."""
         return sum(gain < 0 for gain in self.gains)
 
     @property
